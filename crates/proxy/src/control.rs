@@ -1,0 +1,16 @@
+//! How the control plane and the proxy talk: newline-delimited JSON over a unix socket.
+//!
+//! Every line from a client is an [`Asked`], every line from the proxy a [`Said`]. Answers carry the `seq` of
+//! the question; events carry none and may come at any time, between a question and its answer too. Several
+//! clients may be connected at once; all of them get all events.
+
+mod client;
+mod message;
+mod path;
+
+pub use client::{ApplyError, Client, ClientError, Events};
+pub use message::{
+    Applied, Ask, Asked, Cause, Event, Hello, LATENCY_BOUNDS_US, RejectReason, Rejected, Said, Say,
+    SeriesStats, Stats, StatusClass,
+};
+pub use path::bind as bind_path;

@@ -1,0 +1,278 @@
+//! The routing snapshot: everything that the proxy knows about the world, replaced as a whole.
+//!
+//! A snapshot names routes, services, versions and instances. It never names a rollout: whoever decides
+//! (the control plane) turns each decision into one snapshot with the next generation number.
+//!
+//! The JSON form is both the wire form on the control socket and the persisted form. Unknown fields are
+//! ignored on purpose, so that a proxy which was rolled back can still load the snapshot that its successor
+//! wrote; a field whose absence would be dangerous must therefore come with a new required one.
+
+mod validate;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+pub use validate::Invalid;
+
+/// One complete routing state.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// Strictly increasing over the life of one installation. A snapshot with an older generation is
+    /// rejected; one with the same generation is accepted only if it is identical.
+    pub generation: u64,
+    /// Addresses to accept on. An address that is gone from the next snapshot is closed once its in-flight
+    /// requests ended.
+    #[serde(default)]
+    pub listeners: Vec<Listener>,
+    /// Services by key, for instance `shop/production/api`.
+    #[serde(default)]
+    pub services: BTreeMap<String, Service>,
+    /// Matched by the most specific host first, then by the longest path; the order in the list is
+    /// irrelevant, and two routes with the same listener, host and path are invalid.
+    #[serde(default)]
+    pub routes: Vec<Route>,
+}
+
+/// An address that is accepted on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listener {
+    /// Referred to by [`Route::listener`]; unique in the snapshot.
+    pub name: String,
+    /// IP and port. Port 0 is refused: nobody could name the address in the next snapshot.
+    pub addr: SocketAddr,
+}
+
+/// Which requests go to which service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Route {
+    /// Name of a listener of the same snapshot.
+    pub listener: String,
+    /// `None`: any host. `example.com`: that host, without port, letter case ignored.
+    /// `*.example.com`: every name below it, not `example.com` itself.
+    #[serde(default)]
+    pub host: Option<String>,
+    /// Prefix that ends on a segment boundary: `/api` matches `/api`, `/api/x` and `/api?q`, not `/apix`.
+    /// Begins with `/`; a trailing `/` other than in `/` itself is refused.
+    pub path: String,
+    /// Takes `path` off before the request is passed on; the service finds it in `x-forwarded-prefix`.
+    #[serde(default)]
+    pub strip_prefix: bool,
+    /// Key in [`Snapshot::services`].
+    pub service: String,
+    /// Version name: every request of this route goes to that version, whatever its weight (a preview
+    /// route).
+    #[serde(default)]
+    pub pin: Option<String>,
+    /// When set, the route answers by itself and no instance sees the request.
+    #[serde(default)]
+    pub maintenance: Option<Maintenance>,
+}
+
+/// The answer of a route under maintenance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Maintenance {
+    /// 200 to 599; usually 503.
+    pub status: u16,
+    /// Sent as it is.
+    pub body: String,
+    /// Value of `content-type`.
+    #[serde(default = "defaults::maintenance_content_type")]
+    pub content_type: String,
+    /// Seconds, for the `retry-after` header.
+    #[serde(default)]
+    pub retry_after_s: Option<u32>,
+}
+
+/// A set of versions that answer for the same thing.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Service {
+    /// By version name, for instance `r3`.
+    pub versions: BTreeMap<String, Version>,
+    /// Keeps one visitor on one version.
+    #[serde(default)]
+    pub sticky: Option<Sticky>,
+    /// Active checks. `None`: instances are taken to be healthy until requests say otherwise.
+    #[serde(default)]
+    pub health: Option<ActiveHealth>,
+    /// What happens to a request for which there is no instance at this moment.
+    #[serde(default)]
+    pub hold: Hold,
+    /// How long to wait for what.
+    #[serde(default)]
+    pub timeouts: Timeouts,
+    /// When a failed attempt may be repeated.
+    #[serde(default)]
+    pub retry: Retry,
+    /// Largest request body in bytes; larger ones are answered 413. `None`: no limit.
+    #[serde(default)]
+    pub request_body_bytes_max: Option<u64>,
+}
+
+/// One version of a service: the instances of one release.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Version {
+    /// Share of the requests that no match and no cookie decided, relative to the sum over all versions.
+    /// 0: only matches and pins lead here.
+    pub weight: u32,
+    /// Any of them sends a request here, before weights are asked. Between versions the order of names
+    /// decides.
+    #[serde(default)]
+    pub matches: Vec<Match>,
+    /// May be empty while instances are being replaced; requests are then held.
+    #[serde(default)]
+    pub instances: Vec<Instance>,
+}
+
+/// A condition on a request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Match {
+    /// A header field with exactly this value. The name's letter case is ignored.
+    Header { name: String, value: String },
+    /// A cookie with exactly this value.
+    Cookie { name: String, value: String },
+}
+
+/// A process that answers requests.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Instance {
+    /// Unique in the snapshot, and never given to another process: events and drain refer to it.
+    pub id: String,
+    /// Where it listens. HTTP/1.1, no TLS.
+    pub addr: SocketAddr,
+}
+
+/// Keeps a visitor on the version that the first request got.
+///
+/// The cookie holds the version's name. It is honoured while that version has a weight above 0, and replaced
+/// otherwise; weights therefore decide about *new* visitors.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sticky {
+    /// Cookie name.
+    pub cookie: String,
+    /// Seconds that the browser keeps it. `None`: until the browser is closed.
+    #[serde(default)]
+    pub max_age_s: Option<u32>,
+}
+
+/// Active health checks: `GET path` on every instance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ActiveHealth {
+    /// Path and query. Any answer from 200 to 399 passes.
+    pub path: String,
+    /// Milliseconds from the end of one check to the start of the next.
+    #[serde(default = "defaults::health_interval_ms")]
+    pub interval_ms: u64,
+    /// Milliseconds for one whole check.
+    #[serde(default = "defaults::health_timeout_ms")]
+    pub timeout_ms: u64,
+    /// Passed checks in a row that make a failed instance healthy again. A new instance needs one.
+    #[serde(default = "defaults::health_rise")]
+    pub rise: u32,
+    /// Failed checks in a row that make a healthy instance unhealthy.
+    #[serde(default = "defaults::health_fall")]
+    pub fall: u32,
+}
+
+/// The bounded queue for requests that find no instance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hold {
+    /// Requests that may wait at the same time, over all cores. 0 switches holding off.
+    #[serde(default = "defaults::hold_max_requests")]
+    pub max_requests: u32,
+    /// Milliseconds that one request waits at most before it is answered 503.
+    #[serde(default = "defaults::hold_max_wait_ms")]
+    pub max_wait_ms: u64,
+}
+
+impl Default for Hold {
+    fn default() -> Self {
+        Self { max_requests: defaults::hold_max_requests(), max_wait_ms: defaults::hold_max_wait_ms() }
+    }
+}
+
+/// Milliseconds everywhere.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Timeouts {
+    /// To connect to an instance.
+    pub connect_ms: u64,
+    /// From the end of the request to the response's head.
+    pub response_head_ms: u64,
+    /// Without any progress in a request or response body.
+    pub body_idle_ms: u64,
+    /// After which an unused connection to an instance is closed. Must be below the instance's own idle
+    /// timeout, or it closes the connection in the moment in which a request is sent.
+    pub upstream_idle_ms: u64,
+    /// Without any byte in either direction of an upgraded connection (WebSocket).
+    pub upgrade_idle_ms: u64,
+    /// How long upgraded connections and event streams may outlive the removal of their instance.
+    pub stream_drain_ms: u64,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            // A listening process on a reachable machine answers a SYN in microseconds, and a lost SYN is
+            // sent again after one second: this allows for one loss and still leaves time for another try.
+            connect_ms: 2_000,
+            // What nginx and most applications take as the longest reasonable request.
+            response_head_ms: 60_000,
+            body_idle_ms: 60_000,
+            // Node closes idle connections after 5 s, the shortest default among common servers.
+            upstream_idle_ms: 4_000,
+            // Longer than the 30 to 60 s at which WebSocket libraries ping.
+            upgrade_idle_ms: 600_000,
+            stream_drain_ms: 30_000,
+        }
+    }
+}
+
+/// When a failed attempt is repeated.
+///
+/// A request that provably did not reach an instance is always tried again, on another one if there is one.
+/// The rest of this is about requests that were sent and got no answer; only idempotent ones are repeated.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Retry {
+    /// Attempts for one request, the first included.
+    pub attempts_max: u32,
+    /// Repeats of sent requests as a percentage of all requests, so that repeats cannot multiply the load on
+    /// a service that is going down.
+    pub budget_percent: u32,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        // 20 % is the budget that Finagle and linkerd settled on.
+        Self { attempts_max: 3, budget_percent: 20 }
+    }
+}
+
+mod defaults {
+    pub fn maintenance_content_type() -> String {
+        "text/plain; charset=utf-8".to_owned()
+    }
+    pub fn health_interval_ms() -> u64 {
+        2_000
+    }
+    pub fn health_timeout_ms() -> u64 {
+        1_000
+    }
+    pub fn health_rise() -> u32 {
+        2
+    }
+    pub fn health_fall() -> u32 {
+        3
+    }
+    // A held request is one connection and one buffer: 1,024 of them are 64 MiB at most.
+    pub fn hold_max_requests() -> u32 {
+        1_024
+    }
+    // Long enough for an instance to be replaced, short enough that clients with 10 s timeouts see our answer.
+    pub fn hold_max_wait_ms() -> u64 {
+        5_000
+    }
+}

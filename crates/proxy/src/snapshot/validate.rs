@@ -1,0 +1,263 @@
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Match, Route, Service, Snapshot};
+
+/// Why a snapshot cannot be served. A snapshot with any of these is refused as a whole.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Invalid {
+    #[error("listener {name:?} is there twice")]
+    DuplicateListener { name: String },
+    #[error("address {addr} is listened on twice")]
+    DuplicateAddress { addr: SocketAddr },
+    #[error("listener {name:?} has port 0")]
+    PortZero { name: String },
+    #[error("route {route} names the unknown listener {listener:?}")]
+    UnknownListener { route: String, listener: String },
+    #[error("route {route} names the unknown service {service:?}")]
+    UnknownService { route: String, service: String },
+    #[error("route {route} is pinned to the unknown version {version:?}")]
+    UnknownVersion { route: String, version: String },
+    #[error("route {route} is there twice")]
+    DuplicateRoute { route: String },
+    #[error(
+        "route {route}: the path must begin with '/', must not end with one and holds visible ASCII only"
+    )]
+    Path { route: String },
+    #[error("route {route}: {host:?} is not a host name")]
+    Host { route: String, host: String },
+    #[error("route {route}: {problem}")]
+    Maintenance { route: String, problem: String },
+    #[error("instance {id:?} is there twice")]
+    DuplicateInstance { id: String },
+    #[error("service {service:?}: {problem}")]
+    Service { service: String, problem: String },
+}
+
+/// Weights are added up per service in 64 bits; this keeps every sum far from overflow.
+const WEIGHT_MAX: u32 = 1_000_000;
+
+impl Snapshot {
+    /// Every problem, not only the first: whoever reads the refusal repairs them at once.
+    pub fn validate(&self) -> Result<(), Vec<Invalid>> {
+        let mut found = Vec::new();
+        let mut names = BTreeSet::new();
+        let mut addresses = BTreeSet::new();
+        for listener in &self.listeners {
+            if !names.insert(listener.name.as_str()) {
+                found.push(Invalid::DuplicateListener { name: listener.name.clone() });
+            }
+            if !addresses.insert(listener.addr) {
+                found.push(Invalid::DuplicateAddress { addr: listener.addr });
+            }
+            if listener.addr.port() == 0 {
+                found.push(Invalid::PortZero { name: listener.name.clone() });
+            }
+        }
+        let mut instances = BTreeSet::new();
+        for (key, service) in &self.services {
+            check_service(key, service, &mut found);
+            for instance in service.versions.values().flat_map(|version| &version.instances) {
+                if !instances.insert(instance.id.as_str()) {
+                    found.push(Invalid::DuplicateInstance { id: instance.id.clone() });
+                }
+            }
+        }
+        let mut seen = BTreeSet::new();
+        for route in &self.routes {
+            if !seen.insert((
+                route.listener.as_str(),
+                route.host.as_deref().map(str::to_ascii_lowercase),
+                route.path.as_str(),
+            )) {
+                found.push(Invalid::DuplicateRoute { route: route.label() });
+            }
+            if !names.contains(route.listener.as_str()) {
+                found.push(Invalid::UnknownListener {
+                    route: route.label(),
+                    listener: route.listener.clone(),
+                });
+            }
+            check_route(route, self.services.get(&route.service), &mut found);
+        }
+        if found.is_empty() { Ok(()) } else { Err(found) }
+    }
+}
+
+impl Route {
+    /// How logs, metrics and errors name the route: `host/path`, with `*` for any host.
+    #[must_use]
+    pub fn label(&self) -> String {
+        format!("{}{}", self.host.as_deref().unwrap_or("*"), self.path)
+    }
+}
+
+fn check_route(route: &Route, service: Option<&Service>, found: &mut Vec<Invalid>) {
+    let label = || route.label();
+    match (service, &route.pin) {
+        (None, _) => {
+            found.push(Invalid::UnknownService { route: label(), service: route.service.clone() });
+        }
+        (Some(service), Some(pin)) if !service.versions.contains_key(pin) => {
+            found.push(Invalid::UnknownVersion { route: label(), version: pin.clone() });
+        }
+        (Some(_), _) => {}
+    }
+    let visible = route.path.bytes().all(|b| b.is_ascii_graphic() && b != b'?' && b != b'#');
+    if !route.path.starts_with('/') || (route.path.len() > 1 && route.path.ends_with('/')) || !visible {
+        found.push(Invalid::Path { route: label() });
+    }
+    if let Some(host) = &route.host {
+        let name = host.strip_prefix("*.").unwrap_or(host);
+        let bracketed = name.starts_with('[') && name.ends_with(']');
+        let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'));
+        if name.is_empty() || !(plain || bracketed) {
+            found.push(Invalid::Host { route: label(), host: host.clone() });
+        }
+    }
+    if let Some(page) = &route.maintenance {
+        if !(200..=599).contains(&page.status) || matches!(page.status, 204 | 205 | 304) {
+            found.push(Invalid::Maintenance {
+                route: label(),
+                problem: format!("status {} cannot carry a page", page.status),
+            });
+        }
+        if !is_field_value(&page.content_type) {
+            found.push(Invalid::Maintenance {
+                route: label(),
+                problem: "content_type is not a header value".to_owned(),
+            });
+        }
+    }
+}
+
+fn check_service(key: &str, service: &Service, found: &mut Vec<Invalid>) {
+    let mut problem = |text: &str| {
+        found.push(Invalid::Service { service: key.to_owned(), problem: text.to_owned() });
+    };
+    if service.versions.values().any(|version| version.weight > WEIGHT_MAX) {
+        problem("a weight is above 1,000,000");
+    }
+    for (name, version) in &service.versions {
+        if name.is_empty() || !name.bytes().all(is_cookie_octet) {
+            problem("a version name must be usable as a cookie value");
+        }
+        for condition in &version.matches {
+            let ok = match condition {
+                Match::Header { name, value } => is_token(name) && is_field_value(value),
+                Match::Cookie { name, value } => is_token(name) && value.bytes().all(is_cookie_octet),
+            };
+            if !ok {
+                problem("a match has a name or value that no request can have");
+            }
+        }
+    }
+    if service.sticky.as_ref().is_some_and(|sticky| !is_token(&sticky.cookie)) {
+        problem("the sticky cookie's name is not a token");
+    }
+    if let Some(health) = &service.health {
+        if !health.path.starts_with('/') || !health.path.bytes().all(|b| b.is_ascii_graphic()) {
+            problem("the health path must begin with '/' and hold visible ASCII only");
+        }
+        if health.rise == 0 || health.fall == 0 || health.interval_ms == 0 || health.timeout_ms == 0 {
+            problem("health rise, fall, interval_ms and timeout_ms must be above 0");
+        }
+    }
+    let t = &service.timeouts;
+    if [t.connect_ms, t.response_head_ms, t.body_idle_ms, t.upgrade_idle_ms].contains(&0) {
+        problem("a timeout of 0 would fail every request");
+    }
+    if service.retry.attempts_max == 0 {
+        problem("retry.attempts_max counts the first attempt and must be at least 1");
+    }
+}
+
+fn is_token(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(crate::codec::is_tchar)
+}
+
+fn is_field_value(text: &str) -> bool {
+    text.bytes().all(|b| b == b' ' || b.is_ascii_graphic())
+}
+
+fn is_cookie_octet(b: u8) -> bool {
+    b.is_ascii_graphic() && !matches!(b, b'"' | b',' | b';' | b'\\')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::*;
+    use super::*;
+
+    fn snapshot() -> Snapshot {
+        serde_json::from_str(
+            r#"{"generation":1,
+                "listeners":[{"name":"web","addr":"127.0.0.1:8080"}],
+                "services":{"shop/production/api":{"versions":{"r1":{"weight":100,
+                    "instances":[{"id":"api-r1-1","addr":"127.0.0.1:9001"}]}}}},
+                "routes":[{"listener":"web","path":"/","service":"shop/production/api"}]}"#,
+        )
+        .unwrap()
+    }
+
+    fn check(change: impl FnOnce(&mut Snapshot), expect: &str) {
+        let mut changed = snapshot();
+        change(&mut changed);
+        let found = match changed.validate() {
+            Ok(()) => "ok".to_owned(),
+            Err(found) => found.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
+        };
+        assert_eq!(found, expect);
+    }
+
+    #[test]
+    fn every_reason_is_named() {
+        check(|_| {}, "ok");
+        check(|s| s.listeners.clear(), "route */ names the unknown listener \"web\"");
+        check(|s| s.services.clear(), "route */ names the unknown service \"shop/production/api\"");
+        check(|s| s.routes[0].pin = Some("r9".into()), "route */ is pinned to the unknown version \"r9\"");
+        check(|s| s.listeners[0].addr.set_port(0), "listener \"web\" has port 0");
+        check(|s| s.routes.push(s.routes[0].clone()), "route */ is there twice");
+        check(
+            |s| s.routes[0].path = "/a/".into(),
+            "route */a/: the path must begin with '/', must not end with one and holds visible ASCII only",
+        );
+        check(|s| s.routes[0].host = Some("a b".into()), "route a b/: \"a b\" is not a host name");
+        check(
+            |s| {
+                let versions = &mut s.services.values_mut().next().unwrap().versions;
+                let twin = versions["r1"].clone();
+                versions.insert("r2".into(), twin);
+            },
+            "instance \"api-r1-1\" is there twice",
+        );
+        check(
+            |s| s.services.values_mut().next().unwrap().retry.attempts_max = 0,
+            "service \"shop/production/api\": retry.attempts_max counts the first attempt and must be at least 1",
+        );
+    }
+
+    #[test]
+    fn hosts_that_differ_in_case_only_are_the_same_route() {
+        check(
+            |s| {
+                s.routes[0].host = Some("Example.com".into());
+                let mut twin = s.routes[0].clone();
+                twin.host = Some("example.COM".into());
+                s.routes.push(twin);
+            },
+            "route example.COM/ is there twice",
+        );
+    }
+
+    #[test]
+    fn a_snapshot_survives_json() {
+        let before = snapshot();
+        let after: Snapshot = serde_json::from_slice(&serde_json::to_vec(&before).unwrap()).unwrap();
+        assert_eq!(before, after);
+        assert_eq!(after.services["shop/production/api"].hold, Hold::default());
+    }
+}
