@@ -1,0 +1,255 @@
+//! Names and numbers of things. Short enough to say aloud on the phone: `shop/production`, `r12`, `api.r12.3`.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// The longest name accepted: it becomes part of directory names, metric labels and DNS labels (63 octets).
+pub const NAME_LEN_MAX: usize = 40;
+
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{name:?} is not a {what} name: {why}")]
+pub struct InvalidName {
+    pub what: &'static str,
+    pub name: String,
+    pub why: &'static str,
+}
+
+fn check_name(what: &'static str, name: &str) -> Result<(), InvalidName> {
+    let fail = |why| Err(InvalidName { what, name: name.to_owned(), why });
+    if name.is_empty() {
+        return fail("it is empty");
+    }
+    if name.len() > NAME_LEN_MAX {
+        return fail("it is longer than 40 characters");
+    }
+    if !name.starts_with(|c: char| c.is_ascii_lowercase()) {
+        return fail("it must start with a lower-case letter");
+    }
+    if !name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-') {
+        return fail("only lower-case letters, digits and '-' are allowed");
+    }
+    if name.ends_with('-') {
+        return fail("it must not end with '-'");
+    }
+    Ok(())
+}
+
+macro_rules! name {
+    ($(#[$doc:meta])* $type:ident, $what:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $type(Box<str>);
+
+        impl $type {
+            /// # Errors
+            /// When the name is empty, too long, or has a character outside `a-z 0-9 -`.
+            pub fn new(name: &str) -> Result<Self, InvalidName> {
+                check_name($what, name)?;
+                Ok(Self(name.into()))
+            }
+
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl TryFrom<String> for $type {
+            type Error = InvalidName;
+
+            fn try_from(name: String) -> Result<Self, InvalidName> {
+                Self::new(&name)
+            }
+        }
+
+        impl FromStr for $type {
+            type Err = InvalidName;
+
+            fn from_str(name: &str) -> Result<Self, InvalidName> {
+                Self::new(name)
+            }
+        }
+
+        impl From<$type> for String {
+            fn from(name: $type) -> String {
+                name.0.into()
+            }
+        }
+
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(&self.0)
+            }
+        }
+    };
+}
+
+name!(/// A project, the `project = "…"` of a fairway.toml.
+    ProjectName, "project");
+name!(/// `dev`, `staging`, `production`, …
+    EnvironmentName, "environment");
+name!(/// A service of a project.
+    ServiceName, "service");
+
+/// One environment of one project: the unit in which releases are numbered and rollouts exclude each other.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct EnvironmentKey {
+    pub project: ProjectName,
+    pub environment: EnvironmentName,
+}
+
+impl fmt::Display for EnvironmentKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.project, self.environment)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{text:?} is not {expected}")]
+pub struct InvalidId {
+    pub text: String,
+    pub expected: &'static str,
+}
+
+macro_rules! number {
+    ($(#[$doc:meta])* $type:ident, $prefix:literal, $expected:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $type(pub u32);
+
+        impl $type {
+            #[must_use]
+            pub fn next(self) -> Self {
+                Self(self.0 + 1)
+            }
+        }
+
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(&format!(concat!($prefix, "{}"), self.0))
+            }
+        }
+
+        impl FromStr for $type {
+            type Err = InvalidId;
+
+            /// Accepts the number with and without its prefix.
+            fn from_str(text: &str) -> Result<Self, InvalidId> {
+                text.strip_prefix($prefix)
+                    .unwrap_or(text)
+                    .parse()
+                    .map(Self)
+                    .map_err(|_| InvalidId { text: text.to_owned(), expected: $expected })
+            }
+        }
+    };
+}
+
+number!(/// A release of one environment, `r12`.
+    ReleaseNumber, "r", "a release such as r12");
+number!(/// A rollout of one environment, `#7`; also the revision of the environment's desired state.
+    RolloutNumber, "#", "a rollout such as #7");
+number!(/// A job (migration, smoke, seed, one-off command) of one environment, `j3`.
+    JobNumber, "j", "a job such as j3");
+
+/// One copy of a service: `api.r12.3` is the third that was ever started for `api` in release 12.
+/// Ordinals are never used twice, so a late outcome can never be taken for that of a newer copy.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct InstanceId {
+    pub service: ServiceName,
+    pub release: ReleaseNumber,
+    pub ordinal: u32,
+}
+
+impl fmt::Display for InstanceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&format!("{}.{}.{}", self.service, self.release, self.ordinal))
+    }
+}
+
+impl From<InstanceId> for String {
+    fn from(id: InstanceId) -> String {
+        id.to_string()
+    }
+}
+
+impl TryFrom<String> for InstanceId {
+    type Error = InvalidId;
+
+    fn try_from(text: String) -> Result<Self, InvalidId> {
+        text.parse()
+    }
+}
+
+impl FromStr for InstanceId {
+    type Err = InvalidId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        let parse = || {
+            let mut parts = text.split('.');
+            let service = ServiceName::new(parts.next()?).ok()?;
+            let release = ReleaseNumber(parts.next()?.strip_prefix('r')?.parse().ok()?);
+            let ordinal = parts.next()?.parse().ok()?;
+            parts.next().is_none().then_some(InstanceId { service, release, ordinal })
+        };
+        parse().ok_or_else(|| InvalidId { text: text.to_owned(), expected: "an instance such as api.r12.3" })
+    }
+}
+
+/// Generation of an environment's route table: a fencing token. A higher one wins, a lower one is ignored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Generation(pub u64);
+
+impl Generation {
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+impl fmt::Display for Generation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "g{}", self.0)
+    }
+}
+
+/// BLAKE3 of a file tree's manifest, 64 hex digits: what a release runs, to the byte.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct TreeDigest(pub Box<str>);
+
+impl fmt::Display for TreeDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_would_break_a_path_or_a_label_are_refused() {
+        for bad in ["", "Shop", "-a", "a-", "a/b", "a.b", "a b", "1a", &"x".repeat(41)] {
+            assert!(ServiceName::new(bad).is_err(), "{bad:?} was accepted");
+        }
+        assert!(ServiceName::new("api-2").is_ok());
+    }
+
+    #[test]
+    fn ids_read_back_what_they_print() {
+        let id: InstanceId = "api.r12.3".parse().unwrap();
+        assert_eq!(id.to_string(), "api.r12.3");
+        assert_eq!("12".parse::<ReleaseNumber>(), Ok(ReleaseNumber(12)));
+        for bad in ["api", "api.12.3", "api.r1.2.3", ".r1.2", "api.r1.x"] {
+            assert!(bad.parse::<InstanceId>().is_err(), "{bad:?} was accepted");
+        }
+    }
+}
