@@ -1,1 +1,10 @@
+//! Makes effects real on one machine: processes under a shim each, jobs, backing services, logs.
+//!
+//! This crate does the IO at the rim and decides no policy. It never restarts what the spec does not say, never
+//! starts a second copy, and never kills a process that it cannot prove to be its own.
 
+pub mod event;
+pub mod exit;
+pub mod key;
+pub mod spawn_error;
+pub mod spec;
