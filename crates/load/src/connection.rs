@@ -1,0 +1,136 @@
+use std::io;
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use rustix::net::RecvFlags;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::failure::{Cause, Phase};
+use crate::response::{ResponseReader, Wanted};
+
+/// One read takes a usual page or API answer whole.
+const READ_BYTES: usize = 16 * 1024;
+
+#[derive(Debug)]
+pub(crate) struct Connection {
+    stream: TcpStream,
+    buffer: Box<[u8]>,
+    reused: bool,
+}
+
+impl Connection {
+    async fn open(target: SocketAddr) -> io::Result<Connection> {
+        let stream = TcpStream::connect(target).await?;
+        stream.set_nodelay(true)?;
+        Ok(Connection { stream, buffer: vec![0; READ_BYTES].into_boxed_slice(), reused: false })
+    }
+
+    /// Asks the kernel, not the runtime: the runtime learns of a close only when it next
+    /// polls, and a request written in between would be blamed on the server although the
+    /// close had long arrived here.
+    pub(crate) fn is_open_and_silent(&self) -> bool {
+        let mut byte = [0u8; 1];
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        matches!(rustix::net::recv(&self.stream, &mut byte, flags), Err(rustix::io::Errno::AGAIN))
+    }
+}
+
+/// One request on one connection, and how far it came. Everything that a timeout must still
+/// be able to tell is kept here, outside the future that the timeout drops.
+#[derive(Debug)]
+pub(crate) struct Exchange {
+    phase: Phase,
+    pub(crate) reader: ResponseReader,
+    pub(crate) began: Instant,
+    /// When the first byte of the request was about to be written.
+    pub(crate) sent: Option<Instant>,
+    /// When the response's head was complete.
+    pub(crate) answered: Option<Instant>,
+    pub(crate) finished: Instant,
+    pub(crate) opened_connection: bool,
+    /// Still good for another request.
+    pub(crate) connection: Option<Connection>,
+    pub(crate) result: Result<(), Cause>,
+}
+
+impl Exchange {
+    /// Runs to its end or to the deadline, and never fails: the result is inside.
+    pub(crate) async fn run(
+        target: SocketAddr,
+        pooled: Option<Connection>,
+        request: &[u8],
+        deadline: Instant,
+        wanted: &Wanted,
+    ) -> Exchange {
+        let began = Instant::now();
+        let mut exchange = Exchange {
+            phase: Phase::Connect,
+            reader: ResponseReader::new(),
+            began,
+            sent: None,
+            answered: None,
+            finished: began,
+            opened_connection: false,
+            connection: None,
+            result: Ok(()),
+        };
+        let drive = exchange.drive(target, pooled, request, wanted);
+        let result = match tokio::time::timeout_at(deadline.into(), drive).await {
+            Ok(result) => result,
+            Err(_) => Err(Cause::Timeout { phase: exchange.phase }),
+        };
+        exchange.finished = Instant::now();
+        exchange.result = result;
+        exchange
+    }
+
+    async fn drive(
+        &mut self,
+        target: SocketAddr,
+        pooled: Option<Connection>,
+        request: &[u8],
+        wanted: &Wanted,
+    ) -> Result<(), Cause> {
+        let mut connection = match pooled {
+            Some(connection) => connection,
+            None => {
+                self.opened_connection = true;
+                Connection::open(target)
+                    .await
+                    .map_err(|error| Cause::from_io(&error, Phase::Connect, false))?
+            }
+        };
+        let reused = connection.reused;
+        self.phase = Phase::Send;
+        self.sent = Some(Instant::now());
+        connection
+            .stream
+            .write_all(request)
+            .await
+            .map_err(|error| Cause::from_io(&error, Phase::Send, reused))?;
+
+        self.phase = Phase::Head;
+        while !self.reader.is_done() {
+            let read = connection
+                .stream
+                .read(&mut connection.buffer)
+                .await
+                .map_err(|error| Cause::from_io(&error, self.reader.phase(), reused))?;
+            if read == 0 {
+                self.reader.end(reused)?;
+                return Ok(());
+            }
+            self.reader.feed(&connection.buffer[..read], wanted)?;
+            if self.answered.is_none() && self.reader.head().is_some() {
+                self.answered = Some(Instant::now());
+                self.phase = Phase::Body;
+            }
+        }
+        if self.reader.keeps_alive() {
+            connection.reused = true;
+            self.connection = Some(connection);
+        }
+        Ok(())
+    }
+}

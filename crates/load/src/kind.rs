@@ -1,0 +1,54 @@
+use serde::Serialize;
+
+/// What a simulated client does: the method, and whether it keeps its connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// GET over a pooled connection.
+    KeepAliveGet,
+    /// GET over a connection of its own, announced with `Connection: close`.
+    FreshGet,
+    /// POST with a unique id over a pooled connection.
+    KeepAlivePost,
+    /// POST with a unique id over a connection of its own.
+    FreshPost,
+}
+
+impl Kind {
+    pub const ALL: [Kind; 4] = [Kind::KeepAliveGet, Kind::FreshGet, Kind::KeepAlivePost, Kind::FreshPost];
+
+    pub fn is_post(self) -> bool {
+        match self {
+            Kind::KeepAlivePost | Kind::FreshPost => true,
+            Kind::KeepAliveGet | Kind::FreshGet => false,
+        }
+    }
+
+    pub fn keeps_alive(self) -> bool {
+        match self {
+            Kind::KeepAliveGet | Kind::KeepAlivePost => true,
+            Kind::FreshGet | Kind::FreshPost => false,
+        }
+    }
+
+    pub(crate) fn index(self) -> usize {
+        match self {
+            Kind::KeepAliveGet => 0,
+            Kind::FreshGet => 1,
+            Kind::KeepAlivePost => 2,
+            Kind::FreshPost => 3,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn index_is_the_place_in_all() {
+        for (place, kind) in Kind::ALL.into_iter().enumerate() {
+            assert_eq!(kind.index(), place);
+        }
+    }
+}
