@@ -137,11 +137,9 @@ fn check_failure(script: impl Fn(Peer) + Send + Sync + 'static, expect: Cause) -
     let server = Server::start(script);
     let mut plan = plan(server.address, Kind::FreshPost, 1, Duration::from_millis(10));
     plan.echo = true;
-    plan.timeout = match expect {
-        // So far away that a slow machine cannot turn another cause into a timeout.
-        Cause::Timeout { .. } => Duration::from_millis(80),
-        _ => Duration::from_secs(30),
-    };
+    // Otherwise so far away that a slow machine cannot turn another cause into a timeout.
+    let expects_timeout = matches!(expect, Cause::Timeout { .. });
+    plan.timeout = Duration::from_millis(if expects_timeout { 80 } else { 30_000 });
     let report = run(plan);
     assert!(!report.verdict.passed);
     assert_eq!(report.total.failed_by, BTreeMap::from([(expect.class(), 1)]));
