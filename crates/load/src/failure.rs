@@ -154,6 +154,24 @@ pub enum FailureClass {
     Local,
 }
 
+impl fmt::Display for FailureClass {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            FailureClass::Connect => "could not connect",
+            FailureClass::Reset => "reset",
+            FailureClass::Closed => "closed unanswered",
+            FailureClass::Truncated => "truncated",
+            FailureClass::Malformed => "malformed",
+            FailureClass::WrongAnswer => "answered wrongly",
+            FailureClass::ServerError => "answered 5xx",
+            FailureClass::ClientError => "answered 4xx",
+            FailureClass::Timeout => "timed out",
+            FailureClass::NotSent => "not sent",
+            FailureClass::Local => "short of local resources",
+        })
+    }
+}
+
 /// One failed request.
 #[derive(Debug, Clone, Serialize)]
 pub struct Failure {

@@ -138,7 +138,7 @@ impl Verdict {
         }
         if total.failed > 0 {
             let classes: Vec<String> =
-                total.failed_by.iter().map(|(class, count)| format!("{count} {class:?}")).collect();
+                total.failed_by.iter().map(|(class, count)| format!("{count} {class}")).collect();
             reasons.push(format!(
                 "{} of {} requests failed: {}",
                 total.failed,
@@ -176,19 +176,24 @@ mod tests {
         }
     }
 
-    fn check(versions: Vec<VersionSeen>, expect_us: Option<u64>) {
-        let tally = Tally {
-            planned: 0,
-            completed: 0,
-            failed: 0,
-            failed_by: BTreeMap::new(),
-            target_per_s: 1.0,
-            achieved_per_s: 1.0,
+    fn tally(planned: u64, failed_by: &[(FailureClass, u64)]) -> Tally {
+        let failed = failed_by.iter().map(|(_, count)| count).sum();
+        Tally {
+            planned,
+            completed: planned - failed,
+            failed,
+            failed_by: failed_by.iter().copied().collect(),
+            target_per_s: 100.0,
+            achieved_per_s: 97.0,
             latency: Spread::default(),
             service: Spread::default(),
             start_lag: Spread::default(),
             kinds: Vec::new(),
-        };
+        }
+    }
+
+    fn check(versions: Vec<VersionSeen>, expect_us: Option<u64>) {
+        let tally = tally(0, &[]);
         let act = ActReport { name: "a".into(), started_us: 1_000, lasted_us: 9_000, tally, versions };
         assert_eq!(act.switched_after("v2"), expect_us.map(Duration::from_micros));
     }
@@ -202,5 +207,21 @@ mod tests {
         );
         check(vec![seen("v2", 1_100, 9_000)], Some(100));
         check(vec![seen("v1", 1_100, 9_000)], None);
+    }
+
+    #[test]
+    fn verdict_passes_only_when_nothing_failed_and_the_rate_was_offered() {
+        let reasons = |tally: &Tally, on_time| Verdict::of(tally, on_time, 0).reasons;
+        assert_eq!(reasons(&tally(1000, &[]), 990), [""; 0]);
+        assert!(Verdict::of(&tally(1000, &[]), 1000, 0).passed);
+        assert_eq!(
+            reasons(&tally(1000, &[]), 989),
+            ["achieved 97.0 of 100.0 requests a second: 11 started more than 100 ms late or never"]
+        );
+        assert_eq!(
+            reasons(&tally(1000, &[(FailureClass::Reset, 2), (FailureClass::ServerError, 1)]), 1000),
+            ["3 of 1000 requests failed: 2 reset, 1 answered 5xx"]
+        );
+        assert_eq!(reasons(&tally(0, &[]), 0), ["nothing was sent: the run ended before its first request"]);
     }
 }

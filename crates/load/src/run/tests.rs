@@ -113,13 +113,15 @@ fn serve_well(mut peer: Peer) {
     }
 }
 
-/// `count` requests, `every` apart.
+/// `count` requests, `every` apart, and one at a time: a stall of the test's machine then
+/// delays requests but never makes two of them overlap.
 fn plan(target: SocketAddr, kind: Kind, count: u32, every: Duration) -> Plan {
     let mut plan = Plan::new(target);
     plan.mix = vec![Share::new(kind, 1, "/")];
     plan.rate_per_s = 1.0 / every.as_secs_f64();
     plan.until = Until::Elapsed(every * count - every / 2);
     plan.keep_alive_connections = 1;
+    plan.in_flight_max = 1;
     plan
 }
 
@@ -130,6 +132,12 @@ fn run(plan: Plan) -> Report {
     assert_eq!(tally.failed, tally.failed_by.values().sum::<u64>());
     assert_eq!(report.verdict.passed, report.verdict.reasons.is_empty());
     report
+}
+
+/// Not the verdict: on a machine that stalls for 100 ms that rightly complains of the rate.
+fn assert_none_failed(report: &Report) {
+    assert!(report.failures.is_empty(), "{:?}", report.failures);
+    assert_eq!(report.total.planned, report.total.completed);
 }
 
 /// One request, and why it failed.
@@ -157,7 +165,7 @@ fn all_is_well() {
     plan.until = Until::Elapsed(Duration::from_millis(199));
     plan.echo = true;
     let report = run(plan);
-    assert_eq!(report.verdict.reasons, [""; 0]);
+    assert_none_failed(&report);
     let kinds: Vec<_> = report.total.kinds.iter().map(|kind| (kind.kind, kind.completed)).collect();
     assert_eq!(
         kinds,
@@ -165,7 +173,6 @@ fn all_is_well() {
     );
     // 40 fresh requests, and the pool; more only if it was busy.
     assert!(report.connections_opened >= 40 + 16, "{}", report.connections_opened);
-    assert_eq!(report.total.achieved_per_s, 500.0);
     let latency = report.total.latency;
     assert!(latency.p50_us >= report.total.service.p50_us && latency.p50_us <= latency.max_us, "{latency:?}");
     assert_eq!(report.acts[0].versions[0].answers, 100);
@@ -339,7 +346,7 @@ fn kept_alive_connection_that_dies_under_a_request_is_a_failure_and_is_not_retri
                 peer.answer(&received, "v1");
             }
         });
-        let report = run(plan(server.address, Kind::KeepAliveGet, 3, Duration::from_millis(60)));
+        let report = run(plan(server.address, Kind::KeepAliveGet, 3, Duration::from_millis(10)));
         assert_eq!(report.failures.iter().map(|failure| &failure.cause).collect::<Vec<_>>(), [&expect]);
         assert_eq!(report.total.completed, 2, "the third request opens a new connection");
         assert_eq!(requests.load(Ordering::SeqCst), 3, "no request is sent twice");
@@ -353,8 +360,9 @@ fn connection_closed_while_idle_loses_nothing() {
             peer.answer(&received, "v1");
         }
     });
-    let report = run(plan(server.address, Kind::KeepAliveGet, 3, Duration::from_millis(60)));
-    assert_eq!(report.verdict.reasons, [""; 0]);
+    // Far enough apart that the close has arrived before the next request.
+    let report = run(plan(server.address, Kind::KeepAliveGet, 3, Duration::from_millis(100)));
+    assert_none_failed(&report);
     assert_eq!((report.connections_opened, report.idle_closed), (3, 2));
 }
 
@@ -368,7 +376,7 @@ fn connection_announced_as_closing_is_not_used_again() {
         }
     });
     let report = run(plan(server.address, Kind::KeepAliveGet, 3, Duration::from_millis(20)));
-    assert_eq!(report.verdict.reasons, [""; 0]);
+    assert_none_failed(&report);
     assert_eq!((report.connections_opened, report.idle_closed), (3, 0));
 }
 
@@ -384,7 +392,7 @@ fn every_pooled_connection_is_used_in_turn() {
         }
         served.lock().unwrap().send(count).unwrap();
     });
-    let mut plan = plan(server.address, Kind::KeepAliveGet, 12, Duration::from_millis(30));
+    let mut plan = plan(server.address, Kind::KeepAliveGet, 12, Duration::from_millis(5));
     plan.keep_alive_connections = 3;
     let report = run(plan);
     assert_eq!(report.connections_opened, 3);
@@ -404,8 +412,7 @@ fn a_stall_is_seen_by_every_request_planned_during_it() {
             peer.answer(&received, "v1");
         }
     });
-    let mut plan = plan(server.address, Kind::KeepAliveGet, 20, Duration::from_millis(10));
-    plan.in_flight_max = 1;
+    let plan = plan(server.address, Kind::KeepAliveGet, 20, Duration::from_millis(10));
     let report = run(plan);
     // All 20 were planned within the first 200 ms and none can end before 400 ms.
     assert_eq!(report.total.completed, 20);
@@ -420,7 +427,6 @@ fn a_stall_is_seen_by_every_request_planned_during_it() {
 fn requests_that_find_no_connection_in_time_are_failures() {
     let server = Server::start(Peer::hang);
     let mut plan = plan(server.address, Kind::FreshGet, 5, Duration::from_millis(10));
-    plan.in_flight_max = 1;
     plan.timeout = Duration::from_millis(200);
     let report = run(plan);
     assert_eq!(report.total.failed, 5);
@@ -447,7 +453,7 @@ fn posts_carry_unique_ids_and_the_plans_own_body() {
     plan.host = "shop.test".into();
     plan.headers = vec![("x-canary".into(), "1".into())];
     plan.id_prefix = "run7".into();
-    assert_eq!(run(plan).verdict.reasons, [""; 0]);
+    assert_none_failed(&run(plan));
     drop(server);
     let mut ids: Vec<String> = ids.iter().collect();
     ids.sort();
@@ -479,7 +485,7 @@ fn acts_show_which_version_answered_and_when_it_switched() {
     assert_eq!(running.snapshot().act, "deploy v2");
     assert!(!running.is_over());
     let report = running.stop();
-    assert_eq!(report.verdict.reasons, [""; 0]);
+    assert_none_failed(&report);
     let names: Vec<_> = report.acts.iter().map(|act| act.name.as_str()).collect();
     assert_eq!(names, ["start", "deploy v2"]);
     let versions: Vec<_> = report.acts[1].versions.iter().map(|seen| seen.version.as_str()).collect();
