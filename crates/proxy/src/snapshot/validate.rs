@@ -190,7 +190,6 @@ fn is_cookie_octet(b: u8) -> bool {
 #[cfg(test)]
 mod tests {
     use super::super::*;
-    use super::*;
 
     fn snapshot() -> Snapshot {
         serde_json::from_str(

@@ -1,0 +1,60 @@
+use super::{Chunked, ChunkedError, Framing};
+
+/// Where a body ends, and how much of it is still to come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Body {
+    /// Nothing more to come.
+    Done,
+    Length {
+        left: u64,
+    },
+    Chunked(Chunked),
+    /// Ends when the sender closes. Responses only.
+    UntilClose,
+}
+
+pub type BodyError = ChunkedError;
+
+/// What one call to [`Body::feed`] did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fed {
+    /// Bytes that belong to the body; what follows is the next message.
+    pub read: usize,
+    /// Bytes at the front of the buffer that are to be passed on.
+    pub pass: usize,
+}
+
+impl Body {
+    #[must_use]
+    pub fn length(left: u64) -> Self {
+        if left == 0 { Self::Done } else { Self::Length { left } }
+    }
+
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        matches!(self, Self::Done)
+    }
+
+    /// Reads body bytes from the front of `buf`, in place.
+    ///
+    /// # Errors
+    /// When the chunk framing is broken.
+    pub fn feed(&mut self, buf: &mut [u8], framing: Framing) -> Result<Fed, BodyError> {
+        match self {
+            Self::Done => Ok(Fed { read: 0, pass: 0 }),
+            Self::UntilClose => Ok(Fed { read: buf.len(), pass: buf.len() }),
+            Self::Length { left } => {
+                let here = usize::try_from(*left).map_or(buf.len(), |left| left.min(buf.len()));
+                *self = Self::length(*left - here as u64);
+                Ok(Fed { read: here, pass: here })
+            }
+            Self::Chunked(chunked) => {
+                let (read, pass) = chunked.feed(buf, framing)?;
+                if chunked.is_done() {
+                    *self = Self::Done;
+                }
+                Ok(Fed { read, pass })
+            }
+        }
+    }
+}

@@ -1,0 +1,110 @@
+/// Header fields that mean something to a proxy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Field {
+    Host,
+    ContentLength,
+    TransferEncoding,
+    Connection,
+    /// `Keep-Alive`, `Proxy-Connection`, `TE`, `Trailer`, `HTTP2-Settings`, `Proxy-Authenticate` and
+    /// `Proxy-Authorization`: for one hop only, and of no use to us.
+    HopByHop,
+    Upgrade,
+    Expect,
+    Cookie,
+    RequestId,
+    TraceParent,
+    /// Only meaningful together with `traceparent`.
+    TraceState,
+    ForwardedFor,
+    ForwardedProto,
+    ForwardedHost,
+    /// Others that claim something about the path before us: `Forwarded`, `X-Forwarded-Prefix`, `X-Real-IP`.
+    ForwardedOther,
+    ContentType,
+    Other,
+}
+
+impl Field {
+    pub(crate) fn of(name: &str) -> Self {
+        let is = |other: &str| name.eq_ignore_ascii_case(other);
+        match name.len() {
+            2 if is("te") => Self::HopByHop,
+            4 if is("host") => Self::Host,
+            6 if is("cookie") => Self::Cookie,
+            6 if is("expect") => Self::Expect,
+            7 if is("upgrade") => Self::Upgrade,
+            7 if is("trailer") => Self::HopByHop,
+            9 if is("x-real-ip") => Self::ForwardedOther,
+            9 if is("forwarded") => Self::ForwardedOther,
+            10 if is("connection") => Self::Connection,
+            10 if is("keep-alive") => Self::HopByHop,
+            10 if is("tracestate") => Self::TraceState,
+            11 if is("traceparent") => Self::TraceParent,
+            12 if is("content-type") => Self::ContentType,
+            12 if is("x-request-id") => Self::RequestId,
+            14 if is("content-length") => Self::ContentLength,
+            14 if is("http2-settings") => Self::HopByHop,
+            15 if is("x-forwarded-for") => Self::ForwardedFor,
+            16 if is("x-forwarded-host") => Self::ForwardedHost,
+            16 if is("proxy-connection") => Self::HopByHop,
+            17 if is("transfer-encoding") => Self::TransferEncoding,
+            17 if is("x-forwarded-proto") => Self::ForwardedProto,
+            18 if is("x-forwarded-prefix") => Self::ForwardedOther,
+            18 if is("proxy-authenticate") => Self::HopByHop,
+            19 if is("proxy-authorization") => Self::HopByHop,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// Elements of a comma-separated list, trimmed, empty ones skipped.
+pub(crate) fn tokens(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|b| *b == b',').map(<[u8]>::trim_ascii).filter(|token| !token.is_empty())
+}
+
+pub(crate) fn has_token(value: &[u8], token: &str) -> bool {
+    tokens(value).any(|found| found.eq_ignore_ascii_case(token.as_bytes()))
+}
+
+/// What `Connection` header lines say.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct ConnectionOptions {
+    pub close: bool,
+    pub keep_alive: bool,
+    pub upgrade: bool,
+    /// Other names are listed: those header lines are for this hop only.
+    pub nominates: bool,
+}
+
+impl ConnectionOptions {
+    pub(crate) fn read(&mut self, value: &[u8]) {
+        for token in tokens(value) {
+            if token.eq_ignore_ascii_case(b"close") {
+                self.close = true;
+            } else if token.eq_ignore_ascii_case(b"keep-alive") {
+                self.keep_alive = true;
+            } else if token.eq_ignore_ascii_case(b"upgrade") {
+                self.upgrade = true;
+            } else {
+                self.nominates = true;
+            }
+        }
+    }
+}
+
+/// Whether a `Connection` line of this head lists `name`.
+pub(crate) fn is_nominated(headers: &[httparse::Header<'_>], name: &str) -> bool {
+    headers
+        .iter()
+        .filter(|header| Field::of(header.name) == Field::Connection)
+        .any(|header| has_token(header.value, name))
+}
+
+/// Strictly digits, as RFC 9110, section 8.6 has it; no sign, no list, no white space within.
+pub(crate) fn content_length(value: &[u8]) -> Option<u64> {
+    // 19 digits always fit into 64 bits, and no body is longer.
+    if value.is_empty() || value.len() > 19 {
+        return None;
+    }
+    value.iter().try_fold(0u64, |sum, b| b.is_ascii_digit().then(|| sum * 10 + u64::from(b - b'0')))
+}

@@ -1,0 +1,198 @@
+use super::field::{ConnectionOptions, Field, content_length, is_nominated};
+use super::request::{HeaderStorage, MinorVersion};
+use super::{Body, Chunked};
+
+/// Why an instance's answer is not passed on; the client gets 502.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BadResponse {
+    #[error("the response head is malformed")]
+    Head,
+    #[error("the response has no unambiguous length")]
+    Framing,
+    #[error("the instance switched protocols without being asked to")]
+    Upgrade,
+}
+
+/// Where the body of a response ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Delimiter {
+    /// No body, whatever the header says: HEAD, 1xx, 204, 304.
+    None,
+    Length(u64),
+    Chunked,
+    Close,
+}
+
+impl Delimiter {
+    #[must_use]
+    pub fn body(self) -> Body {
+        match self {
+            Self::None => Body::Done,
+            Self::Length(bytes) => Body::length(bytes),
+            Self::Chunked => Body::Chunked(Chunked::default()),
+            Self::Close => Body::UntilClose,
+        }
+    }
+}
+
+/// A response head that passed every check.
+#[derive(Debug)]
+pub struct ResponseHead<'h, 'b> {
+    pub status: u16,
+    pub reason: &'b str,
+    pub delimiter: Delimiter,
+    /// The instance leaves the connection open for another request.
+    pub keep_alive: bool,
+    content_length: Option<u64>,
+    upgrade: Option<&'b [u8]>,
+    options: ConnectionOptions,
+    headers: &'h [httparse::Header<'b>],
+}
+
+/// How the response is passed on to the client.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Reply<'a> {
+    pub version: MinorVersion,
+    /// The client's connection stays open afterwards.
+    pub keep_alive: bool,
+    /// Complete header lines.
+    pub added: &'a [u8],
+    /// `added` holds an `x-request-id`, so the instance's is dropped.
+    pub request_id: &'a [u8],
+}
+
+impl<'h, 'b> ResponseHead<'h, 'b> {
+    /// `method` is that of the request: it decides whether there is a body.
+    ///
+    /// # Errors
+    /// When the answer cannot be trusted.
+    pub fn parse(
+        head: &'b [u8],
+        storage: &'h mut HeaderStorage<'b>,
+        method: &str,
+    ) -> Result<Self, BadResponse> {
+        let mut parsed = httparse::Response::new(&mut []);
+        let done = httparse::ParserConfig::default()
+            .parse_response_with_uninit_headers(&mut parsed, head, storage)
+            .is_ok_and(|status| status.is_complete());
+        let (true, Some(status), Some(version)) = (done, parsed.code, parsed.version) else {
+            return Err(BadResponse::Head);
+        };
+        if status < 100 {
+            return Err(BadResponse::Head);
+        }
+        let headers: &'h [httparse::Header<'b>] = parsed.headers;
+        let (mut length, mut coding, mut upgrade) = (None, None, None);
+        let mut options = ConnectionOptions::default();
+        for header in headers {
+            let field = Field::of(header.name);
+            if field == Field::ContentLength {
+                let value = content_length(header.value).ok_or(BadResponse::Framing)?;
+                if length.replace(value).is_some() {
+                    return Err(BadResponse::Framing);
+                }
+            } else if field == Field::TransferEncoding {
+                if coding.replace(header.value).is_some() {
+                    return Err(BadResponse::Framing);
+                }
+            } else if field == Field::Connection {
+                options.read(header.value);
+            } else if field == Field::Upgrade {
+                upgrade = Some(header.value);
+            }
+        }
+        let bodiless = method == "HEAD" || status < 200 || status == 204 || status == 304;
+        let delimiter = match (length, coding) {
+            (Some(_), Some(_)) => return Err(BadResponse::Framing),
+            (_, Some(coding)) if version == 0 || !coding.eq_ignore_ascii_case(b"chunked") => {
+                return Err(BadResponse::Framing);
+            }
+            (_, _) if bodiless => Delimiter::None,
+            (None, Some(_)) => Delimiter::Chunked,
+            (Some(bytes), None) => Delimiter::Length(bytes),
+            (None, None) => Delimiter::Close,
+        };
+        let keep_alive =
+            !options.close && (version == 1 || options.keep_alive) && delimiter != Delimiter::Close;
+        Ok(Self {
+            status,
+            reason: parsed.reason.unwrap_or_default(),
+            delimiter,
+            keep_alive,
+            content_length: length,
+            upgrade,
+            options,
+            headers,
+        })
+    }
+
+    pub(crate) fn is_event_stream(&self) -> bool {
+        self.headers.iter().any(|header| {
+            Field::of(header.name) == Field::ContentType && header.value.starts_with(b"text/event-stream")
+        })
+    }
+
+    /// Writes the head for the client.
+    pub(crate) fn write(&self, out: &mut Vec<u8>, reply: &Reply<'_>) {
+        let mut line = |parts: &[&[u8]]| {
+            for part in parts {
+                out.extend_from_slice(part);
+            }
+        };
+        let digits = [self.status / 100, self.status / 10 % 10, self.status % 10].map(|d| b'0' + (d as u8));
+        line(&[b"HTTP/1.1 ", &digits, b" ", self.reason.as_bytes(), b"\r\n"]);
+        for header in self.headers {
+            let keep = match Field::of(header.name) {
+                Field::ContentLength
+                | Field::TransferEncoding
+                | Field::Connection
+                | Field::HopByHop
+                | Field::Upgrade => false,
+                Field::RequestId => reply.request_id.is_empty(),
+                Field::Host
+                | Field::Expect
+                | Field::Cookie
+                | Field::TraceParent
+                | Field::TraceState
+                | Field::ForwardedFor
+                | Field::ForwardedProto
+                | Field::ForwardedHost
+                | Field::ForwardedOther
+                | Field::ContentType
+                | Field::Other => true,
+            };
+            if keep && !(self.options.nominates && is_nominated(self.headers, header.name)) {
+                line(&[header.name.as_bytes(), b": ", header.value, b"\r\n"]);
+            }
+        }
+        if self.status >= 200 {
+            line(&[reply.added]);
+            match (self.delimiter, reply.version) {
+                // What a HEAD or 304 says about the length describes the body that is not there.
+                (Delimiter::None, _) => match self.content_length {
+                    Some(bytes) if self.status != 204 => {
+                        line(&[b"content-length: ", bytes.to_string().as_bytes(), b"\r\n"]);
+                    }
+                    Some(_) | None => {}
+                },
+                (Delimiter::Length(bytes), _) => {
+                    line(&[b"content-length: ", bytes.to_string().as_bytes(), b"\r\n"]);
+                }
+                (Delimiter::Chunked | Delimiter::Close, MinorVersion::One) => {
+                    line(&[b"transfer-encoding: chunked\r\n"]);
+                }
+                (Delimiter::Chunked | Delimiter::Close, MinorVersion::Zero) => {}
+            }
+        }
+        match (self.status, self.upgrade, reply.keep_alive, reply.version) {
+            (101, Some(protocol), _, _) => {
+                line(&[b"connection: upgrade\r\nupgrade: ", protocol, b"\r\n"]);
+            }
+            (100..=199, _, _, _) => {}
+            (_, _, false, _) => line(&[b"connection: close\r\n"]),
+            (_, _, true, MinorVersion::Zero) => line(&[b"connection: keep-alive\r\n"]),
+            (_, _, true, MinorVersion::One) => {}
+        }
+        line(&[b"\r\n"]);
+    }
+}
