@@ -1,8 +1,41 @@
 //! The engine decides. It does no IO, reads no clock, draws no random number and keeps only ordered maps, so that
 //! the same inputs give the same bytes: restart is replay, audit is reading, and a test is inputs and a clock.
+//!
+//! [`decide`] answers an [`Input`] with a [`Decision`]: events (facts for the log) and effects (things to do once the
+//! events are durable). [`State::apply`] is the only thing that changes state.
 
+mod capacity;
+mod decide;
+mod effect;
+mod environment;
+mod event;
 pub mod id;
+mod input;
+mod instance;
+mod job;
+mod refusal;
 pub mod release;
+mod rollout;
+mod routes;
 pub mod service;
+mod state;
 pub mod strategy;
+mod table;
 pub mod time;
+mod waiting;
+
+pub use capacity::Capacity;
+pub use decide::{Decision, REPLICAS_MAX, decide, next_deadline, outstanding};
+pub use effect::Effect;
+pub use environment::{ContractDue, Environment, Power, Queued, Replacement, Warm};
+pub use event::{Event, Fact};
+pub use input::{Command, Input, Outcome};
+pub use instance::{EndedInstance, Failure, Instance, InstanceEnd, InstanceState};
+pub use job::{Job, JobEnd, JobKind, JobState};
+pub use refusal::Refusal;
+pub use rollout::{
+    AbortCause, Check, Pace, Phase, Rollout, RolloutKind, RolloutOutcome, RolloutSummary, Rung, StepState,
+};
+pub use routes::{RouteTable, Routes, ServiceRoute, VersionRoute};
+pub use state::{IllegalTransition, State};
+pub use waiting::Waiting;

@@ -1,0 +1,341 @@
+//! The rollout's way through its phases. One call takes at most one step; `settle` calls until nothing follows.
+
+use std::time::Duration;
+
+use super::Decider;
+use crate::environment::Environment;
+use crate::event::Fact;
+use crate::id::{ReleaseNumber, ServiceName};
+use crate::instance::{Failure, InstanceState};
+use crate::job::{JobEnd, JobKind};
+use crate::refusal::Refusal;
+use crate::rollout::{AbortCause, Check, Pace, Phase, Rollout, RolloutKind, RolloutOutcome, StepState};
+use crate::time::Timestamp;
+
+impl Environment {
+    /// When the active rollout has something to do by the clock alone.
+    pub(crate) fn rollout_deadline(&self) -> Option<Timestamp> {
+        let rollout = self.rollout.as_ref()?;
+        let is_aborting = matches!(rollout.phase, Phase::Aborting { .. });
+        match rollout.pace {
+            Pace::Paused { .. } if !is_aborting => return None,
+            Pace::Paused { .. } | Pace::Running => {}
+        }
+        match rollout.phase {
+            Phase::Shifting { state: StepState::Holding { until }, .. } | Phase::Baking { until } => {
+                Some(until)
+            }
+            // An abort may end at its deadline only once the proxy has let go of the bad version.
+            Phase::Aborting { .. } => rollout.deadline.filter(|_| self.routes.is_applied()),
+            Phase::Planned
+            | Phase::Migrating { .. }
+            | Phase::Starting
+            | Phase::Verifying { .. }
+            | Phase::Shifting { state: StepState::Raising | StepState::AwaitingPromotion, .. }
+            | Phase::Committing => rollout.deadline,
+        }
+    }
+
+    /// The route table asked for is the one that the proxy serves.
+    fn routes_are_in_force(&self) -> bool {
+        self.routes.is_applied() && self.routes.table == self.desired_table()
+    }
+
+    fn is_release_satisfied(&self, release: ReleaseNumber) -> bool {
+        self.release(release)
+            .is_none_or(|r| r.spec.services.keys().all(|service| self.is_satisfied(release, service)))
+    }
+}
+
+impl Decider {
+    pub(super) fn advance(&mut self) -> Result<(), Refusal> {
+        let Some(rollout) = self.env.rollout.clone() else { return self.next_in_queue() };
+        let is_aborting = matches!(rollout.phase, Phase::Aborting { .. });
+        if !is_aborting && let Some(service) = self.readiness_lost(&rollout) {
+            return self.abort(AbortCause::ReadinessLost { service });
+        }
+        match rollout.pace {
+            Pace::Paused { .. } if !is_aborting => return Ok(()),
+            Pace::Paused { .. } | Pace::Running => {}
+        }
+        match &rollout.phase {
+            Phase::Aborting { cause, shifted } => self.advance_abort(&rollout, cause, *shifted),
+            Phase::Planned => self.advance_planned(&rollout),
+            Phase::Migrating { job } => match self.job_end(*job) {
+                None => self.watch_deadline(&rollout),
+                Some(JobEnd::Succeeded) => self.enter(Phase::Starting),
+                Some(end @ (JobEnd::Failed { .. } | JobEnd::Lost { .. })) => self.abort_for_job(*job, end),
+            },
+            Phase::Starting => {
+                if self.env.is_release_satisfied(rollout.to) {
+                    self.verify_or_shift(&rollout, None)
+                } else {
+                    self.watch_deadline(&rollout)
+                }
+            }
+            Phase::Verifying { job, check } => match self.job_end(*job) {
+                None => self.watch_deadline(&rollout),
+                Some(JobEnd::Succeeded) => self.verify_or_shift(&rollout, Some(*check)),
+                Some(end @ (JobEnd::Failed { .. } | JobEnd::Lost { .. })) => self.abort_for_job(*job, end),
+            },
+            Phase::Shifting { step, state } if !rollout.is_rolling() => {
+                self.advance_step(&rollout, *step, state)
+            }
+            Phase::Shifting { .. } => self.advance_rolling(&rollout),
+            Phase::Baking { until } if *until <= self.now => self.enter(Phase::Committing),
+            Phase::Baking { .. } => Ok(()),
+            Phase::Committing => {
+                if self.env.routes_are_in_force() {
+                    self.commit(&rollout)
+                } else {
+                    self.watch_deadline(&rollout)
+                }
+            }
+        }
+    }
+
+    /// Enters a phase, with the release's own bound on how long it may take.
+    pub(super) fn enter(&mut self, phase: Phase) -> Result<(), Refusal> {
+        let bound = self
+            .env
+            .rollout
+            .as_ref()
+            .and_then(|rollout| self.env.release(rollout.to))
+            .map(|release| release.spec.deploy.phase_deadline);
+        let deadline = match &phase {
+            // These wait for a clock of their own or for a person.
+            Phase::Baking { .. }
+            | Phase::Planned
+            | Phase::Shifting { state: StepState::Holding { .. } | StepState::AwaitingPromotion, .. } => None,
+            Phase::Migrating { .. }
+            | Phase::Starting
+            | Phase::Verifying { .. }
+            | Phase::Shifting { state: StepState::Raising, .. }
+            | Phase::Committing
+            | Phase::Aborting { .. } => bound.map(|bound| self.now + bound),
+        };
+        self.emit(Fact::PhaseEntered { phase, deadline })
+    }
+
+    fn advance_planned(&mut self, rollout: &Rollout) -> Result<(), Refusal> {
+        if !self.env.is_approved() {
+            return Ok(());
+        }
+        let Some(release) = self.env.release(rollout.to) else { return Ok(()) };
+        let needs_data = release.spec.services.iter().filter(|(_, spec)| spec.is_backing());
+        if !needs_data.map(|(service, _)| service).all(|service| self.env.backing_ready(service) == 1) {
+            return Ok(());
+        }
+        match rollout.kind {
+            RolloutKind::Deploy if release.spec.jobs.expand.is_some() => {
+                let job = self.run_job(JobKind::Expand, rollout.to, rollout.requested_by.clone())?;
+                self.enter(Phase::Migrating { job })
+            }
+            RolloutKind::Deploy | RolloutKind::Rollback => self.enter(Phase::Starting),
+        }
+    }
+
+    /// The next check after `done`, or traffic.
+    fn verify_or_shift(&mut self, rollout: &Rollout, done: Option<Check>) -> Result<(), Refusal> {
+        let jobs = self.env.release(rollout.to).map(|release| release.spec.jobs.clone()).unwrap_or_default();
+        let next = match (rollout.kind, done) {
+            // It passed its checks when it was deployed; at 3 a.m. nobody waits for them again.
+            (RolloutKind::Rollback, _) | (RolloutKind::Deploy, Some(Check::Verify)) => None,
+            (RolloutKind::Deploy, None) if jobs.smoke.is_some() => Some((Check::Smoke, JobKind::Smoke)),
+            (RolloutKind::Deploy, None | Some(Check::Smoke)) => {
+                jobs.verify.is_some().then_some((Check::Verify, JobKind::Verify))
+            }
+        };
+        match next {
+            Some((check, kind)) => {
+                let job = self.run_job(kind, rollout.to, rollout.requested_by.clone())?;
+                self.enter(Phase::Verifying { job, check })
+            }
+            None => self.enter_step(0),
+        }
+    }
+
+    pub(super) fn enter_step(&mut self, step: u32) -> Result<(), Refusal> {
+        self.enter(Phase::Shifting { step, state: StepState::Raising })
+    }
+
+    fn advance_step(&mut self, rollout: &Rollout, step: u32, state: &StepState) -> Result<(), Refusal> {
+        let rung = rollout.ladder().into_iter().nth(step as usize);
+        let (hold, approve) = rung.map_or((Duration::ZERO, false), |rung| (rung.hold, rung.approve));
+        match state {
+            StepState::Raising => {
+                if !self.env.is_release_satisfied(rollout.to) || !self.env.routes_are_in_force() {
+                    return self.watch_deadline(rollout);
+                }
+                self.note_switch(rollout)?;
+                if hold.is_zero() && !approve {
+                    return self.leave_step(step);
+                }
+                let until = self.now + hold;
+                self.enter(Phase::Shifting { step, state: StepState::Holding { until } })
+            }
+            StepState::Holding { until } if *until > self.now => Ok(()),
+            StepState::Holding { .. } if approve => {
+                self.enter(Phase::Shifting { step, state: StepState::AwaitingPromotion })
+            }
+            StepState::Holding { .. } => self.leave_step(step),
+            StepState::AwaitingPromotion => Ok(()),
+        }
+    }
+
+    /// To the next step, or to the bake after the last.
+    pub(super) fn leave_step(&mut self, step: u32) -> Result<(), Refusal> {
+        let Some(rollout) = self.env.rollout.clone() else { return Ok(()) };
+        if (step as usize) + 1 < rollout.ladder().len() {
+            return self.enter_step(step + 1);
+        }
+        self.bake_or_commit(&rollout)
+    }
+
+    fn advance_rolling(&mut self, rollout: &Rollout) -> Result<(), Refusal> {
+        let Some(from) = rollout.from else { return self.enter_step(0) };
+        let old_is_gone = self.env.services().iter().all(|service| {
+            // What the new release does not have is served until the end and drained after it.
+            let replaced = self.env.service(rollout.to, service).is_some();
+            let is_backing = self.env.service(from, service).is_some_and(|spec| spec.is_backing());
+            !replaced || is_backing || self.env.live(from, service).next().is_none()
+        });
+        if !old_is_gone || !self.env.is_release_satisfied(rollout.to) || !self.env.routes_are_in_force() {
+            return self.watch_deadline(rollout);
+        }
+        self.note_switch(rollout)?;
+        self.bake_or_commit(rollout)
+    }
+
+    fn note_switch(&mut self, rollout: &Rollout) -> Result<(), Refusal> {
+        let full = rollout.is_rolling() || rollout.weight() >= 100;
+        if full && rollout.switched_at.is_none() { self.emit(Fact::Switched) } else { Ok(()) }
+    }
+
+    fn bake_or_commit(&mut self, rollout: &Rollout) -> Result<(), Refusal> {
+        let bake = match rollout.kind {
+            // What comes back has served before; the bake is for what has not.
+            RolloutKind::Rollback => Duration::ZERO,
+            RolloutKind::Deploy => {
+                self.env.release(rollout.to).map_or(Duration::ZERO, |release| release.spec.deploy.bake)
+            }
+        };
+        if bake.is_zero() {
+            return self.enter(Phase::Committing);
+        }
+        let until = self.now + bake;
+        self.enter(Phase::Baking { until })
+    }
+
+    fn commit(&mut self, rollout: &Rollout) -> Result<(), Refusal> {
+        let Some(release) = self.env.release(rollout.to) else { return Ok(()) };
+        let settings = release.spec.deploy.clone();
+        let contract = release.spec.jobs.contract.as_ref().map(|_| release.spec.jobs.contract_after);
+        let switched = rollout.switched_at.unwrap_or(self.now);
+        // A release that was rolled away from is not kept: nobody goes back to it by accident.
+        let keeps_warm = rollout.kind == RolloutKind::Deploy && !rollout.is_rolling();
+        let warm_until = Some(switched + settings.keep_warm)
+            .filter(|until| keeps_warm && rollout.from.is_some() && *until > self.now);
+        self.follow(Fact::RolloutEnded {
+            rollout: rollout.number,
+            outcome: RolloutOutcome::Completed,
+            warm_until,
+        })?;
+        if let (Some(after), RolloutKind::Deploy) = (contract, rollout.kind) {
+            self.follow(Fact::ContractScheduled { release: rollout.to, due: self.now + after })?;
+        }
+        self.trim_releases(settings.retain)
+    }
+
+    /// Drops the oldest releases beyond the number to be retained; never one that anything still needs.
+    fn trim_releases(&mut self, retain: u32) -> Result<(), Refusal> {
+        let mut needed = self.env.active_releases();
+        needed.extend(self.env.instances.keys().map(|id| id.release));
+        needed.extend(self.env.rollback_target());
+        let spare: Vec<ReleaseNumber> =
+            self.env.releases.keys().rev().copied().filter(|release| !needed.contains(release)).collect();
+        let kept = (retain as usize).saturating_sub(usize::from(self.env.rollback_target().is_some()));
+        for release in spare.into_iter().skip(kept) {
+            let why = format!("only {retain} releases besides the serving one are kept");
+            self.follow(Fact::ReleaseDropped { release, why })?;
+        }
+        Ok(())
+    }
+
+    fn advance_abort(&mut self, rollout: &Rollout, cause: &AbortCause, shifted: bool) -> Result<(), Refusal> {
+        let released = self.env.routes_are_in_force() || self.env.routes.refused.is_some();
+        let is_back = rollout.from.is_none_or(|from| self.env.is_release_satisfied(from));
+        let too_late = rollout.deadline.is_some_and(|deadline| deadline <= self.now);
+        if !released || !(is_back || too_late) {
+            return Ok(());
+        }
+        let cause = cause.clone();
+        let outcome = if shifted && rollout.from.is_some() {
+            RolloutOutcome::RolledBack { cause }
+        } else {
+            RolloutOutcome::Failed { cause }
+        };
+        self.follow(Fact::RolloutEnded { rollout: rollout.number, outcome, warm_until: None })
+    }
+
+    /// A service of the new version that has copies, all of which were ready once and none is now.
+    fn readiness_lost(&self, rollout: &Rollout) -> Option<ServiceName> {
+        if !rollout.phase.has_shifted() {
+            return None;
+        }
+        let release = self.env.release(rollout.to)?;
+        let lost = |service: &&ServiceName| {
+            let was_ready = self.env.live(rollout.to, service).any(|i| match i.state {
+                InstanceState::Suspect { .. } | InstanceState::Down { .. } => true,
+                InstanceState::Starting { .. }
+                | InstanceState::Ready { .. }
+                | InstanceState::Draining { .. }
+                | InstanceState::Stopping { .. } => false,
+            });
+            was_ready && self.env.ready_count(rollout.to, service) == 0
+        };
+        let own = release.spec.services.iter().filter(|(_, spec)| !spec.is_backing());
+        own.map(|(service, _)| service).find(lost).cloned()
+    }
+
+    fn watch_deadline(&mut self, rollout: &Rollout) -> Result<(), Refusal> {
+        match rollout.deadline {
+            Some(deadline) if deadline <= self.now => {
+                let waiting = self.env.waiting().map_or_else(String::new, |waiting| waiting.to_string());
+                self.abort(AbortCause::DeadlinePassed { phase: rollout.phase.name().to_owned(), waiting })
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    fn job_end(&self, job: crate::id::JobNumber) -> Option<JobEnd> {
+        self.env.jobs.get(&job).and_then(Self::job_is_over).cloned()
+    }
+
+    fn abort_for_job(&mut self, job: crate::id::JobNumber, end: JobEnd) -> Result<(), Refusal> {
+        let kind = self.env.jobs.get(&job).map_or("job", |job| job.kind.name()).to_owned();
+        let failure = match end {
+            JobEnd::Failed { failure } => failure,
+            JobEnd::Lost { why } => Failure {
+                cause: format!("nobody knows whether it ran to its end: {why}"),
+                last_lines: Vec::new(),
+            },
+            JobEnd::Succeeded => return Ok(()),
+        };
+        self.abort(AbortCause::JobFailed { job, kind, failure })
+    }
+
+    fn next_in_queue(&mut self) -> Result<(), Refusal> {
+        let Some(next) = self.env.queue.front().cloned() else { return Ok(()) };
+        self.follow(Fact::DeployDequeued)?;
+        self.bring_in((*next.spec).clone(), next.by, next.reason)
+    }
+}
+
+impl Environment {
+    pub(crate) fn is_approved(&self) -> bool {
+        self.rollout
+            .as_ref()
+            .is_none_or(|rollout| rollout.approvals.len() >= rollout.approvals_needed as usize)
+    }
+}

@@ -1,0 +1,136 @@
+//! `deploy`: a new release and the rollout that brings it in.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::Decider;
+use crate::event::Fact;
+use crate::id::{ReleaseNumber, ServiceName};
+use crate::refusal::Refusal;
+use crate::release::{Release, ReleaseSpec};
+use crate::rollout::{Pace, Phase, Rollout, RolloutKind, RolloutOutcome};
+use crate::strategy::Strategy;
+
+/// Deploys that may wait behind a rollout. Each holds a whole release; a longer queue is a stuck pipeline.
+const QUEUE_MAX: usize = 8;
+
+impl Decider {
+    pub(super) fn deploy(
+        &mut self,
+        spec: &ReleaseSpec,
+        reason: Option<String>,
+        if_release: Option<ReleaseNumber>,
+        wait: bool,
+    ) -> Result<(), Refusal> {
+        check(spec)?;
+        if let Some(planned) = if_release
+            && self.env.stable != Some(planned)
+        {
+            return Err(Refusal::StalePlan { planned, actual: self.env.stable });
+        }
+        if self.env.rollout.is_some() && wait {
+            if self.env.queue.len() >= QUEUE_MAX {
+                return Err(Refusal::QueueFull { environment: self.env.key.clone(), count: QUEUE_MAX });
+            }
+            return self.emit(Fact::DeployQueued { spec: Arc::new(spec.clone()), reason });
+        }
+        self.supersede()?;
+        let by = self.actor().to_owned();
+        self.bring_in(spec.clone(), by, reason)
+    }
+
+    /// Ends the active rollout in favour of the one that is about to be planned. What it had started loses its traffic
+    /// in the same decision, as no phase asks for it any more.
+    pub(super) fn supersede(&mut self) -> Result<(), Refusal> {
+        let Some(active) = &self.env.rollout else { return Ok(()) };
+        let (rollout, by) = (active.number, self.env.last_rollout.next());
+        self.cancel_rollout_job();
+        self.emit(Fact::RolloutEnded {
+            rollout,
+            outcome: RolloutOutcome::Superseded { by },
+            warm_until: None,
+        })
+    }
+
+    /// Records a new release and plans its rollout.
+    pub(super) fn bring_in(
+        &mut self,
+        spec: ReleaseSpec,
+        by: String,
+        reason: Option<String>,
+    ) -> Result<(), Refusal> {
+        let number = self.env.last_release.next();
+        let strategy = spec.deploy.strategy.clone();
+        let approvals_needed = spec.deploy.approvers;
+        let release = Arc::new(Release { number, created_at: self.now, created_by: by.clone(), spec });
+        self.emit_as(by.clone(), Fact::ReleaseCreated { release })?;
+        self.plan(RolloutKind::Deploy, number, strategy, approvals_needed, by, reason)
+    }
+
+    pub(super) fn plan(
+        &mut self,
+        kind: RolloutKind,
+        to: ReleaseNumber,
+        strategy: Strategy,
+        approvals_needed: u32,
+        by: String,
+        reason: Option<String>,
+    ) -> Result<(), Refusal> {
+        let rollout = Rollout {
+            number: self.env.last_rollout.next(),
+            kind,
+            to,
+            from: self.env.stable,
+            strategy,
+            requested_by: by.clone(),
+            requested_at: self.now,
+            reason,
+            approvals_needed,
+            approvals: BTreeMap::new(),
+            phase: Phase::Planned,
+            phase_since: self.now,
+            deadline: None,
+            pace: Pace::Running,
+            switched_at: None,
+        };
+        self.emit_as(by, Fact::RolloutPlanned { rollout: Box::new(rollout) })
+    }
+}
+
+/// What no release may be, whoever made it: the configuration is checked with spans long before, this is the last line.
+fn check(spec: &ReleaseSpec) -> Result<(), Refusal> {
+    let invalid = |why: String| Err(Refusal::InvalidRelease { why });
+    if spec.services.is_empty() {
+        return invalid("it has no services".into());
+    }
+    for (name, service) in &spec.services {
+        if service.replicas > super::REPLICAS_MAX {
+            return Err(Refusal::TooManyReplicas { replicas: service.replicas, max: super::REPLICAS_MAX });
+        }
+        if let Some(unknown) = service.after.iter().find(|after| !spec.services.contains_key(*after)) {
+            return invalid(format!("{name} starts after {unknown}, which it does not have"));
+        }
+    }
+    if let Some(name) = in_cycle(spec) {
+        return invalid(format!("{name} would start after itself"));
+    }
+    Ok(())
+}
+
+/// A service that waits for itself, found by taking away whatever can start until nothing more can.
+fn in_cycle(spec: &ReleaseSpec) -> Option<ServiceName> {
+    let mut left: BTreeSet<&ServiceName> = spec.services.keys().collect();
+    loop {
+        let can_start: Vec<&ServiceName> = left
+            .iter()
+            .copied()
+            .filter(|name| spec.services[*name].after.iter().all(|after| !left.contains(after)))
+            .collect();
+        if can_start.is_empty() {
+            return left.first().map(|name| (*name).clone());
+        }
+        for name in can_start {
+            left.remove(name);
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! `promote`: on to the next step now; `--full`: to all traffic.
+
+use super::Decider;
+use crate::refusal::Refusal;
+use crate::rollout::{Phase, StepState};
+
+impl Decider {
+    pub(super) fn promote(&mut self, full: bool) -> Result<(), Refusal> {
+        let Some(rollout) = self.env.rollout.clone() else {
+            return Err(Refusal::NoRollout { environment: self.env.key.clone() });
+        };
+        match &rollout.phase {
+            Phase::Shifting { step, state } if !rollout.is_rolling() => {
+                let last = u32::try_from(rollout.ladder().len().saturating_sub(1)).unwrap_or(u32::MAX);
+                match state {
+                    StepState::Raising if !full => Err(Refusal::NothingToPromote {
+                        rollout: rollout.number,
+                        phase: "still raising this step's weight",
+                    }),
+                    StepState::Raising | StepState::Holding { .. } | StepState::AwaitingPromotion => {
+                        if full && *step < last { self.enter_step(last) } else { self.leave_step(*step) }
+                    }
+                }
+            }
+            Phase::Baking { .. } => self.enter(Phase::Committing),
+            Phase::Aborting { cause, .. } => {
+                Err(Refusal::Aborting { rollout: rollout.number, cause: cause.to_string() })
+            }
+            Phase::Planned
+            | Phase::Migrating { .. }
+            | Phase::Starting
+            | Phase::Verifying { .. }
+            | Phase::Shifting { .. }
+            | Phase::Committing => {
+                Err(Refusal::NothingToPromote { rollout: rollout.number, phase: rollout.phase.name() })
+            }
+        }
+    }
+}

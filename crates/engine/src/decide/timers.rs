@@ -1,0 +1,67 @@
+//! What the clock alone brings about.
+
+use super::{Decider, STOP_GRACE};
+use crate::event::Fact;
+use crate::id::InstanceId;
+use crate::instance::{Failure, InstanceEnd, InstanceState};
+use crate::refusal::Refusal;
+
+impl Decider {
+    pub(super) fn timers(&mut self) -> Result<(), Refusal> {
+        let due: Vec<(InstanceId, InstanceState)> = self
+            .env
+            .instances
+            .values()
+            .filter(|i| match &i.state {
+                InstanceState::Starting { deadline } | InstanceState::Stopping { deadline, .. } => {
+                    *deadline <= self.now
+                }
+                // An instance that the proxy may still send requests to is never stopped, however late it is.
+                InstanceState::Draining { deadline, cut, .. } => {
+                    self.env.routes.applied >= *cut && *deadline <= self.now
+                }
+                InstanceState::Ready { .. } | InstanceState::Suspect { .. } | InstanceState::Down { .. } => {
+                    false
+                }
+            })
+            .map(|i| (i.id.clone(), i.state.clone()))
+            .collect();
+        for (instance, state) in due {
+            match state {
+                InstanceState::Starting { .. } => {
+                    self.stop(&instance);
+                    let waited = self
+                        .env
+                        .instances
+                        .get(&instance)
+                        .map(|known| self.now.since(known.planned_at).as_secs())
+                        .unwrap_or_default();
+                    let cause = format!("not ready after {waited} s");
+                    self.failed(&instance, Failure { cause, last_lines: Vec::new() })?;
+                }
+                InstanceState::Stopping { .. } => {
+                    let why = "it was told to stop, and killed, and has not reported its end".to_owned();
+                    self.emit(Fact::InstanceEnded { instance, how: InstanceEnd::Unverifiable { why } })?;
+                }
+                InstanceState::Draining { .. } => self.begin_stop(&instance)?,
+                InstanceState::Ready { .. } | InstanceState::Suspect { .. } | InstanceState::Down { .. } => {}
+            }
+        }
+        if self.env.warm.as_ref().is_some_and(|warm| warm.until <= self.now) {
+            self.cool()?;
+        }
+        Ok(())
+    }
+
+    /// Tells an instance that has no requests left to stop.
+    pub(super) fn begin_stop(&mut self, instance: &InstanceId) -> Result<(), Refusal> {
+        let timeout = self
+            .env
+            .service(instance.release, &instance.service)
+            .map_or(STOP_GRACE, |spec| spec.stop.timeout);
+        let deadline = self.now + timeout + STOP_GRACE;
+        self.follow(Fact::InstanceStopping { instance: instance.clone(), deadline })?;
+        self.stop(instance);
+        Ok(())
+    }
+}

@@ -1,0 +1,214 @@
+//! Everything that is known of one environment.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{EnvironmentKey, InstanceId, JobNumber, ReleaseNumber, RolloutNumber, ServiceName};
+use crate::instance::{EndedInstance, Instance};
+use crate::job::{Job, JobState};
+use crate::release::{Release, ReleaseSpec};
+use crate::rollout::{Rollout, RolloutSummary};
+use crate::routes::Routes;
+use crate::service::{Runs, ServiceSpec};
+use crate::time::Timestamp;
+
+/// Kept in memory for `history` and `status`; the log has them all.
+pub const HISTORY_MAX: usize = 50;
+/// Ended instances kept for status: enough to see the copies of a failed release with several services.
+pub const ENDED_MAX: usize = 32;
+/// Ended jobs kept for status.
+pub const JOBS_MAX: usize = 32;
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Environment {
+    pub key: EnvironmentKey,
+    /// Releases that can still be started.
+    pub releases: BTreeMap<ReleaseNumber, Arc<Release>>,
+    pub last_release: ReleaseNumber,
+    /// The release that serves.
+    pub stable: Option<ReleaseNumber>,
+    pub stable_since: Option<Timestamp>,
+    /// What each release replaced when it first became stable. A rollback follows this and so never comes back to
+    /// the release that it left.
+    pub predecessors: BTreeMap<ReleaseNumber, ReleaseNumber>,
+    pub warm: Option<Warm>,
+    pub rollout: Option<Rollout>,
+    pub last_rollout: RolloutNumber,
+    /// Newest last.
+    pub history: VecDeque<Arc<RolloutSummary>>,
+    pub queue: VecDeque<Queued>,
+    pub instances: BTreeMap<InstanceId, Instance>,
+    pub ended: VecDeque<Arc<EndedInstance>>,
+    /// The last ordinal given out, per service.
+    pub ordinals: BTreeMap<ServiceName, u32>,
+    pub routes: Routes,
+    /// Copies that an operator asked for, in place of the release's own number.
+    pub scale: BTreeMap<ServiceName, u32>,
+    pub epochs: BTreeMap<ServiceName, u32>,
+    pub replacements: BTreeMap<ServiceName, Replacement>,
+    pub maintenance: Option<String>,
+    pub jobs: BTreeMap<JobNumber, Job>,
+    pub last_job: JobNumber,
+    pub contract_due: Option<ContractDue>,
+    pub contracted_by: Option<ReleaseNumber>,
+    pub power: Power,
+    /// What served when the environment was taken down.
+    pub resting: Option<ReleaseNumber>,
+}
+
+/// Still started after another release took over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Warm {
+    pub release: ReleaseNumber,
+    pub until: Timestamp,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Queued {
+    pub spec: Arc<ReleaseSpec>,
+    pub by: String,
+    pub at: Timestamp,
+    pub reason: Option<String>,
+}
+
+/// Copies of a service that keep failing are replaced more and more slowly.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replacement {
+    pub failures: u32,
+    pub not_before: Timestamp,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContractDue {
+    pub release: ReleaseNumber,
+    pub due: Timestamp,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "is")]
+pub enum Power {
+    Up,
+    /// Taken down by a person; the next deploy or rollback brings it up.
+    Down {
+        by: String,
+        at: Timestamp,
+    },
+}
+
+impl Environment {
+    #[must_use]
+    pub fn new(key: EnvironmentKey) -> Self {
+        Self {
+            key,
+            releases: BTreeMap::new(),
+            last_release: ReleaseNumber(0),
+            stable: None,
+            stable_since: None,
+            predecessors: BTreeMap::new(),
+            warm: None,
+            rollout: None,
+            last_rollout: RolloutNumber(0),
+            history: VecDeque::new(),
+            queue: VecDeque::new(),
+            instances: BTreeMap::new(),
+            ended: VecDeque::new(),
+            ordinals: BTreeMap::new(),
+            routes: Routes::default(),
+            scale: BTreeMap::new(),
+            epochs: BTreeMap::new(),
+            replacements: BTreeMap::new(),
+            maintenance: None,
+            jobs: BTreeMap::new(),
+            last_job: JobNumber(0),
+            contract_due: None,
+            contracted_by: None,
+            power: Power::Up,
+            resting: None,
+        }
+    }
+
+    #[must_use]
+    pub fn release(&self, number: ReleaseNumber) -> Option<&Release> {
+        self.releases.get(&number).map(Arc::as_ref)
+    }
+
+    #[must_use]
+    pub fn service(&self, release: ReleaseNumber, service: &ServiceName) -> Option<&ServiceSpec> {
+        self.release(release)?.spec.services.get(service)
+    }
+
+    /// Copies of `service` that `release` is to have when it serves alone.
+    #[must_use]
+    pub fn replicas(&self, release: ReleaseNumber, service: &ServiceName) -> u32 {
+        match self.service(release, service) {
+            None => 0,
+            Some(spec) if spec.is_backing() => 1,
+            Some(spec) => self.scale.get(service).copied().unwrap_or(spec.replicas),
+        }
+    }
+
+    /// Live copies of one service in one release.
+    pub fn live(&self, release: ReleaseNumber, service: &ServiceName) -> impl Iterator<Item = &Instance> {
+        self.instances
+            .values()
+            .filter(move |i| i.id.release == release && i.id.service == *service && i.is_live())
+    }
+
+    #[must_use]
+    pub fn ready_count(&self, release: ReleaseNumber, service: &ServiceName) -> u32 {
+        count(self.live(release, service).filter(|i| i.is_ready()))
+    }
+
+    /// Releases that something still depends on.
+    #[must_use]
+    pub fn active_releases(&self) -> BTreeSet<ReleaseNumber> {
+        let rollout = self.rollout.iter().flat_map(|r| [Some(r.to), r.from]).flatten();
+        self.stable
+            .into_iter()
+            .chain(self.resting)
+            .chain(self.warm.iter().map(|w| w.release))
+            .chain(rollout)
+            .collect()
+    }
+
+    /// Where a rollback without a name goes: what the serving release replaced, as long as it is kept.
+    #[must_use]
+    pub fn rollback_target(&self) -> Option<ReleaseNumber> {
+        let Some(mut at) = self.stable else { return self.resting };
+        // Bounded: predecessors only ever point to lower numbers (checked where they are set).
+        while let Some(&before) = self.predecessors.get(&at) {
+            if self.releases.contains_key(&before) {
+                return Some(before);
+            }
+            at = before;
+        }
+        None
+    }
+
+    #[must_use]
+    pub fn running_job(&self, number: JobNumber) -> Option<&Job> {
+        self.jobs.get(&number).filter(|job| match job.state {
+            JobState::Running { .. } => true,
+            JobState::Ended { .. } => false,
+        })
+    }
+}
+
+impl ServiceSpec {
+    /// Does it take requests through the proxy?
+    #[must_use]
+    pub fn takes_requests(&self) -> bool {
+        match &self.runs {
+            Runs::Process { port, .. } => port.is_some(),
+            Runs::Static { .. } => true,
+            Runs::Backing { .. } => false,
+        }
+    }
+}
+
+/// Length of an iterator over things that are bounded by the replica limit.
+pub(crate) fn count<T>(iter: impl Iterator<Item = T>) -> u32 {
+    u32::try_from(iter.count()).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,118 @@
+//! What comes in: people's commands, drivers' outcomes, and the passing of time.
+
+use crate::id::{EnvironmentKey, Generation, InstanceId, JobNumber, ReleaseNumber, ServiceName};
+use crate::instance::Failure;
+use crate::job::{JobEnd, JobKind};
+use crate::release::ReleaseSpec;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    Command {
+        environment: EnvironmentKey,
+        by: String,
+        command: Command,
+    },
+    Outcome {
+        environment: EnvironmentKey,
+        outcome: Outcome,
+    },
+    /// Time has passed: whatever is due happens.
+    Tick,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    Deploy {
+        spec: Box<ReleaseSpec>,
+        reason: Option<String>,
+        /// Refuse unless this release is the one that serves (the plan was made against it).
+        if_release: Option<ReleaseNumber>,
+        /// Queue behind the running rollout instead of superseding it.
+        wait: bool,
+    },
+    Promote {
+        full: bool,
+    },
+    Pause,
+    Resume,
+    Abort {
+        reason: Option<String>,
+    },
+    /// The last rollout that did not complete, once more.
+    Retry,
+    Rollback {
+        to: Option<ReleaseNumber>,
+        reason: Option<String>,
+    },
+    Approve,
+    Reject {
+        reason: Option<String>,
+    },
+    Scale {
+        service: ServiceName,
+        replicas: u32,
+    },
+    /// One service, or all of them.
+    Restart {
+        service: Option<ServiceName>,
+    },
+    RunJob {
+        kind: JobKind,
+    },
+    MaintenanceOn {
+        message: String,
+    },
+    MaintenanceOff,
+    /// Stop everything that the environment runs. The record and the releases stay.
+    Down,
+}
+
+/// What a driver says about the world. A late or doubled one changes nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    InstanceStarted {
+        instance: InstanceId,
+        address: Option<Box<str>>,
+    },
+    InstanceReady {
+        instance: InstanceId,
+    },
+    InstanceSuspect {
+        instance: InstanceId,
+        why: String,
+    },
+    /// Ended by itself and will be started again by its shim.
+    InstanceDown {
+        instance: InstanceId,
+        why: String,
+    },
+    /// Ended for good though nobody asked.
+    InstanceFailed {
+        instance: InstanceId,
+        failure: Failure,
+    },
+    /// Ended as asked.
+    InstanceStopped {
+        instance: InstanceId,
+        exit: String,
+    },
+    InstanceUnverifiable {
+        instance: InstanceId,
+        why: String,
+    },
+    /// No request is left in a removed instance and its connections are closed.
+    InstanceDrained {
+        instance: InstanceId,
+    },
+    RoutesApplied {
+        generation: Generation,
+    },
+    RoutesRefused {
+        generation: Generation,
+        why: String,
+    },
+    JobEnded {
+        job: JobNumber,
+        end: JobEnd,
+    },
+}

@@ -1,0 +1,149 @@
+//! Why a command was not carried out. CLI, API and UI show these words unchanged.
+
+use thiserror::Error;
+
+use crate::id::{EnvironmentKey, ReleaseNumber, RolloutNumber, ServiceName};
+use crate::state::IllegalTransition;
+
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Refusal {
+    #[error("environment {environment} does not exist")]
+    UnknownEnvironment { environment: EnvironmentKey },
+    #[error("there is no service {service} in {release}")]
+    UnknownService { service: ServiceName, release: ReleaseNumber, known: Vec<ServiceName> },
+    #[error("there is no release {release} to go to")]
+    UnknownRelease { release: ReleaseNumber, known: Vec<ReleaseNumber> },
+    #[error("nothing has been deployed to {environment} yet")]
+    NothingDeployed { environment: EnvironmentKey },
+    #[error("no rollout is under way in {environment}")]
+    NoRollout { environment: EnvironmentKey },
+    #[error("rollout {rollout} is {phase}: there is nothing to promote")]
+    NothingToPromote { rollout: RolloutNumber, phase: &'static str },
+    #[error("rollout {rollout} is being aborted: {cause}")]
+    Aborting { rollout: RolloutNumber, cause: String },
+    #[error("rollout {rollout} is paused already, by {by}")]
+    AlreadyPaused { rollout: RolloutNumber, by: String },
+    #[error("rollout {rollout} is not paused")]
+    NotPaused { rollout: RolloutNumber },
+    #[error("the plan is stale: it was made against {planned:?}, but {actual:?} serves now")]
+    StalePlan { planned: ReleaseNumber, actual: Option<ReleaseNumber> },
+    #[error("a rollback has nowhere to go: no earlier release is kept")]
+    NoEarlierRelease,
+    #[error("{release} serves already")]
+    AlreadyServing { release: ReleaseNumber },
+    #[error(
+        "{release} cannot run any more: {contracted_by} has contracted the schema past it; restore a backup or roll forward"
+    )]
+    SchemaContracted { release: ReleaseNumber, contracted_by: ReleaseNumber },
+    #[error("there is nothing to retry: the last rollout {}", match .last { Some(last) => format!("{last} completed"), None => "does not exist".to_owned() })]
+    NothingToRetry { last: Option<RolloutNumber> },
+    #[error("rollout {rollout} does not wait for an approval")]
+    NoApprovalNeeded { rollout: RolloutNumber },
+    #[error("{by} asked for rollout {rollout} or wrote part of it, and cannot approve it")]
+    OwnApproval { by: String, rollout: RolloutNumber },
+    #[error("{by} has approved rollout {rollout} already")]
+    ApprovedAlready { by: String, rollout: RolloutNumber },
+    #[error("the release has no {kind}")]
+    NoSuchJob { kind: &'static str },
+    #[error("{kind} {job} is running already")]
+    JobRunning { kind: &'static str, job: String },
+    #[error("{service} holds data: it has exactly one copy")]
+    NotScalable { service: ServiceName },
+    #[error("{replicas} copies are more than the {max} that one service may have")]
+    TooManyReplicas { replicas: u32, max: u32 },
+    #[error("seed data is refused in production")]
+    SeedInProduction,
+    #[error("{environment} has {count} deploys waiting already")]
+    QueueFull { environment: EnvironmentKey, count: usize },
+    #[error("maintenance is {state} already")]
+    MaintenanceAlready { state: &'static str },
+    #[error("the release is not valid: {why}")]
+    InvalidRelease { why: String },
+    /// A defect of the engine, reported instead of a panic.
+    #[error("internal: {0}")]
+    Illegal(#[from] IllegalTransition),
+    #[error("internal: decisions did not settle after {rounds} rounds")]
+    Unsettled { rounds: u32 },
+}
+
+impl Refusal {
+    /// Stable code, `rollout/none`.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Refusal::UnknownEnvironment { .. } => "environment/unknown",
+            Refusal::UnknownService { .. } => "service/unknown",
+            Refusal::UnknownRelease { .. } => "release/unknown",
+            Refusal::NothingDeployed { .. } => "environment/nothing-deployed",
+            Refusal::NoRollout { .. } => "rollout/none",
+            Refusal::NothingToPromote { .. } => "rollout/nothing-to-promote",
+            Refusal::Aborting { .. } => "rollout/aborting",
+            Refusal::AlreadyPaused { .. } => "rollout/already-paused",
+            Refusal::NotPaused { .. } => "rollout/not-paused",
+            Refusal::StalePlan { .. } => "plan/stale",
+            Refusal::NoEarlierRelease => "rollback/no-earlier-release",
+            Refusal::AlreadyServing { .. } => "rollback/already-serving",
+            Refusal::SchemaContracted { .. } => "rollback/schema-contracted",
+            Refusal::NothingToRetry { .. } => "retry/nothing",
+            Refusal::NoApprovalNeeded { .. } => "approval/not-needed",
+            Refusal::OwnApproval { .. } => "approval/own",
+            Refusal::ApprovedAlready { .. } => "approval/twice",
+            Refusal::NoSuchJob { .. } => "job/none",
+            Refusal::JobRunning { .. } => "job/running",
+            Refusal::NotScalable { .. } => "scale/not-scalable",
+            Refusal::TooManyReplicas { .. } => "scale/too-many",
+            Refusal::SeedInProduction => "seed/production",
+            Refusal::QueueFull { .. } => "deploy/queue-full",
+            Refusal::MaintenanceAlready { .. } => "maintenance/already",
+            Refusal::InvalidRelease { .. } => "release/invalid",
+            Refusal::Illegal(_) => "internal/illegal-transition",
+            Refusal::Unsettled { .. } => "internal/unsettled",
+        }
+    }
+
+    /// What to do next, as a command or a fact.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Refusal::UnknownService { known, .. } => Some(format!("services: {}", join(known))),
+            Refusal::UnknownRelease { known, .. } if !known.is_empty() => {
+                Some(format!("releases that can come back: {}", join(known)))
+            }
+            Refusal::UnknownEnvironment { .. } | Refusal::NothingDeployed { .. } => {
+                Some("fairway deploy -e ENV".to_owned())
+            }
+            Refusal::NothingToPromote { .. } | Refusal::Aborting { .. } => {
+                Some("fairway watch -e ENV".to_owned())
+            }
+            Refusal::AlreadyPaused { .. } => Some("fairway resume -e ENV".to_owned()),
+            Refusal::StalePlan { .. } => Some("fairway plan -e ENV".to_owned()),
+            Refusal::SchemaContracted { .. } | Refusal::NoEarlierRelease => Some(
+                "fairway history -e ENV lists the releases and why each can or cannot come back".to_owned(),
+            ),
+            Refusal::JobRunning { .. } => Some("fairway migrate status -e ENV".to_owned()),
+            Refusal::OwnApproval { .. } => Some("somebody else runs: fairway approve -e ENV".to_owned()),
+            Refusal::Illegal(_) | Refusal::Unsettled { .. } => Some(
+                "this is a defect of Fairway; nothing was changed; please report it with this text"
+                    .to_owned(),
+            ),
+            Refusal::UnknownRelease { .. }
+            | Refusal::NoRollout { .. }
+            | Refusal::NotPaused { .. }
+            | Refusal::AlreadyServing { .. }
+            | Refusal::NothingToRetry { .. }
+            | Refusal::NoApprovalNeeded { .. }
+            | Refusal::ApprovedAlready { .. }
+            | Refusal::NoSuchJob { .. }
+            | Refusal::NotScalable { .. }
+            | Refusal::TooManyReplicas { .. }
+            | Refusal::SeedInProduction
+            | Refusal::QueueFull { .. }
+            | Refusal::MaintenanceAlready { .. }
+            | Refusal::InvalidRelease { .. } => None,
+        }
+    }
+}
+
+fn join<T: ToString>(items: &[T]) -> String {
+    items.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,508 @@
+//! State is what the events add up to. `apply` is the only thing that changes it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::environment::{
+    ContractDue, ENDED_MAX, Environment, HISTORY_MAX, JOBS_MAX, Power, Queued, Replacement, Warm,
+};
+use crate::event::{Event, Fact};
+use crate::id::EnvironmentKey;
+use crate::instance::{EndedInstance, Instance, InstanceEnd, InstanceState};
+use crate::job::{Job, JobState};
+use crate::rollout::{Pace, Phase, Rollout, RolloutOutcome, RolloutSummary, StepState};
+use crate::time::Timestamp;
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    #[serde(with = "by_key")]
+    pub environments: BTreeMap<EnvironmentKey, Environment>,
+}
+
+/// JSON wants string keys, and an environment knows its own key: stored as a list.
+mod by_key {
+    use super::{BTreeMap, Environment, EnvironmentKey};
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(
+        map: &BTreeMap<EnvironmentKey, Environment>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(map.values())
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<BTreeMap<EnvironmentKey, Environment>, D::Error> {
+        let list = Vec::<Environment>::deserialize(deserializer)?;
+        Ok(list.into_iter().map(|environment| (environment.key.clone(), environment)).collect())
+    }
+}
+
+/// An event that cannot have happened in this state: the log is damaged or the engine has a defect.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{fact} is not possible in {environment}: {why}")]
+pub struct IllegalTransition {
+    pub environment: EnvironmentKey,
+    pub fact: &'static str,
+    pub why: String,
+}
+
+impl State {
+    /// # Errors
+    /// When the event is not legal in this state; the state is then unchanged.
+    pub fn apply(&mut self, event: &Event) -> Result<(), IllegalTransition> {
+        let illegal = |why: &str| IllegalTransition {
+            environment: event.environment.clone(),
+            fact: event.fact.name(),
+            why: why.to_owned(),
+        };
+        if let Fact::EnvironmentCreated = event.fact {
+            if self.environments.contains_key(&event.environment) {
+                return Err(illegal("it exists"));
+            }
+            self.environments.insert(event.environment.clone(), Environment::new(event.environment.clone()));
+            return Ok(());
+        }
+        self.environments
+            .get_mut(&event.environment)
+            .ok_or_else(|| illegal("it does not exist"))?
+            .apply(event)
+    }
+}
+
+impl Environment {
+    /// The one total match over facts.
+    ///
+    /// # Errors
+    /// When the fact is not legal in this state; the environment is then unchanged.
+    pub fn apply(&mut self, event: &Event) -> Result<(), IllegalTransition> {
+        let at = event.at;
+        let illegal = |why: String| IllegalTransition {
+            environment: event.environment.clone(),
+            fact: event.fact.name(),
+            why,
+        };
+        match &event.fact {
+            Fact::EnvironmentCreated => Err(illegal("it exists".into())),
+
+            Fact::ReleaseCreated { release } => {
+                if release.number <= self.last_release {
+                    return Err(illegal(format!("{} is not new", release.number)));
+                }
+                self.last_release = release.number;
+                self.releases.insert(release.number, Arc::clone(release));
+                Ok(())
+            }
+            Fact::ReleaseDropped { release, .. } => {
+                if self.active_releases().contains(release) {
+                    return Err(illegal(format!("{release} is in use")));
+                }
+                self.releases.remove(release).map(|_| ()).ok_or_else(|| illegal(format!("no {release}")))
+            }
+
+            Fact::RolloutPlanned { rollout } => {
+                if let Some(active) = &self.rollout {
+                    return Err(illegal(format!("{} is under way", active.number)));
+                }
+                if rollout.number <= self.last_rollout {
+                    return Err(illegal(format!("{} is not new", rollout.number)));
+                }
+                if !self.releases.contains_key(&rollout.to) {
+                    return Err(illegal(format!("no {}", rollout.to)));
+                }
+                self.last_rollout = rollout.number;
+                self.power = Power::Up;
+                self.rollout = Some((**rollout).clone());
+                Ok(())
+            }
+            Fact::Approved => {
+                let rollout = self.active(&illegal)?;
+                rollout.approvals.insert(event.actor.clone(), at);
+                Ok(())
+            }
+            Fact::PhaseEntered { phase, deadline } => {
+                let rollout = self.active(&illegal)?;
+                if !can_follow(&rollout.phase, phase) {
+                    return Err(illegal(format!("{} after {}", phase.name(), rollout.phase.name())));
+                }
+                rollout.phase = phase.clone();
+                rollout.phase_since = at;
+                rollout.deadline = *deadline;
+                Ok(())
+            }
+            Fact::Switched => {
+                let rollout = self.active(&illegal)?;
+                rollout.switched_at = Some(at);
+                Ok(())
+            }
+            Fact::Paused => {
+                let rollout = self.active(&illegal)?;
+                match rollout.pace {
+                    Pace::Running => rollout.pace = Pace::Paused { by: event.actor.clone(), since: at },
+                    Pace::Paused { .. } => return Err(illegal("it is paused".into())),
+                }
+                Ok(())
+            }
+            Fact::Resumed { paused_for } => {
+                let rollout = self.active(&illegal)?;
+                match rollout.pace {
+                    Pace::Paused { .. } => rollout.pace = Pace::Running,
+                    Pace::Running => return Err(illegal("it is not paused".into())),
+                }
+                rollout.deadline = rollout.deadline.map(|deadline| deadline + *paused_for);
+                match &mut rollout.phase {
+                    Phase::Shifting { state: StepState::Holding { until }, .. } | Phase::Baking { until } => {
+                        *until = *until + *paused_for;
+                    }
+                    Phase::Planned
+                    | Phase::Migrating { .. }
+                    | Phase::Starting
+                    | Phase::Verifying { .. }
+                    | Phase::Shifting { state: StepState::Raising | StepState::AwaitingPromotion, .. }
+                    | Phase::Committing
+                    | Phase::Aborting { .. } => {}
+                }
+                Ok(())
+            }
+            Fact::RolloutEnded { rollout, outcome, warm_until } => {
+                let active = self.active(&illegal)?;
+                if active.number != *rollout {
+                    return Err(illegal(format!("{rollout} is not the active one")));
+                }
+                if *outcome == RolloutOutcome::Completed && active.phase != Phase::Committing {
+                    return Err(illegal(format!("completed while {}", active.phase.name())));
+                }
+                self.end_rollout(at, outcome.clone(), *warm_until);
+                Ok(())
+            }
+            Fact::Cooled { release } => match &self.warm {
+                Some(warm) if warm.release == *release => {
+                    self.warm = None;
+                    Ok(())
+                }
+                Some(_) | None => Err(illegal(format!("{release} is not warm"))),
+            },
+            Fact::DeployQueued { spec, reason } => {
+                self.queue.push_back(Queued {
+                    spec: Arc::clone(spec),
+                    by: event.actor.clone(),
+                    at,
+                    reason: reason.clone(),
+                });
+                Ok(())
+            }
+            Fact::DeployDequeued => {
+                self.queue.pop_front().map(|_| ()).ok_or_else(|| illegal("the queue is empty".into()))
+            }
+
+            Fact::InstancePlanned { instance, epoch, deadline } => {
+                let last = self.ordinals.get(&instance.service).copied().unwrap_or(0);
+                if instance.ordinal <= last {
+                    return Err(illegal(format!("{instance} is not new")));
+                }
+                if self.service(instance.release, &instance.service).is_none() {
+                    return Err(illegal(format!("{} has no {}", instance.release, instance.service)));
+                }
+                self.ordinals.insert(instance.service.clone(), instance.ordinal);
+                self.instances.insert(
+                    instance.clone(),
+                    Instance {
+                        id: instance.clone(),
+                        epoch: *epoch,
+                        planned_at: at,
+                        address: None,
+                        crashes: 0,
+                        state: InstanceState::Starting { deadline: *deadline },
+                    },
+                );
+                Ok(())
+            }
+            Fact::InstanceStarted { instance, address } => {
+                let found =
+                    self.instances.get_mut(instance).ok_or_else(|| illegal(format!("no {instance}")))?;
+                if !found.is_live() {
+                    return Err(illegal(format!("{instance} is {}", found.state.name())));
+                }
+                found.address.clone_from(address);
+                Ok(())
+            }
+            Fact::InstanceReady { instance } => self.turn(instance, &illegal, |i| match &i.state {
+                InstanceState::Starting { .. }
+                | InstanceState::Suspect { .. }
+                | InstanceState::Down { .. } => Some(InstanceState::Ready { since: at }),
+                InstanceState::Ready { .. }
+                | InstanceState::Draining { .. }
+                | InstanceState::Stopping { .. } => None,
+            }),
+            Fact::InstanceSuspect { instance, why } => self.turn(instance, &illegal, |i| match &i.state {
+                InstanceState::Ready { .. } => Some(InstanceState::Suspect { since: at, why: why.clone() }),
+                InstanceState::Starting { .. }
+                | InstanceState::Suspect { .. }
+                | InstanceState::Down { .. }
+                | InstanceState::Draining { .. }
+                | InstanceState::Stopping { .. } => None,
+            }),
+            Fact::InstanceDown { instance, why } => self.turn(instance, &illegal, |i| {
+                i.crashes = i.crashes.saturating_add(1);
+                match &i.state {
+                    // Still within its time to become ready: the deadline stays.
+                    InstanceState::Starting { deadline } => {
+                        Some(InstanceState::Starting { deadline: *deadline })
+                    }
+                    InstanceState::Ready { .. }
+                    | InstanceState::Suspect { .. }
+                    | InstanceState::Down { .. } => Some(InstanceState::Down { since: at, why: why.clone() }),
+                    InstanceState::Draining { .. } | InstanceState::Stopping { .. } => None,
+                }
+            }),
+            Fact::InstanceDraining { instance, deadline, cut } => {
+                self.turn(instance, &illegal, |i| match &i.state {
+                    InstanceState::Starting { .. }
+                    | InstanceState::Ready { .. }
+                    | InstanceState::Suspect { .. }
+                    | InstanceState::Down { .. } => {
+                        Some(InstanceState::Draining { since: at, deadline: *deadline, cut: *cut })
+                    }
+                    InstanceState::Draining { .. } | InstanceState::Stopping { .. } => None,
+                })
+            }
+            Fact::InstanceStopping { instance, deadline } => {
+                self.turn(instance, &illegal, |i| match &i.state {
+                    InstanceState::Starting { .. }
+                    | InstanceState::Ready { .. }
+                    | InstanceState::Suspect { .. }
+                    | InstanceState::Down { .. }
+                    | InstanceState::Draining { .. } => {
+                        Some(InstanceState::Stopping { since: at, deadline: *deadline })
+                    }
+                    InstanceState::Stopping { .. } => None,
+                })
+            }
+            Fact::InstanceEnded { instance, how } => {
+                let gone =
+                    self.instances.remove(instance).ok_or_else(|| illegal(format!("no {instance}")))?;
+                if gone.is_ready() || matches!(how, InstanceEnd::Stopped { .. }) {
+                    self.replacements.remove(&instance.service);
+                }
+                push_bounded(
+                    &mut self.ended,
+                    Arc::new(EndedInstance { id: instance.clone(), at, how: how.clone() }),
+                    ENDED_MAX,
+                );
+                Ok(())
+            }
+            Fact::ReplacementDelayed { service, failures, not_before } => {
+                self.replacements
+                    .insert(service.clone(), Replacement { failures: *failures, not_before: *not_before });
+                Ok(())
+            }
+
+            Fact::RoutesSet { generation, table } => {
+                if *generation <= self.routes.generation {
+                    return Err(illegal(format!("{generation} is not new")));
+                }
+                self.routes.generation = *generation;
+                self.routes.table = (**table).clone();
+                self.routes.refused = None;
+                Ok(())
+            }
+            Fact::RoutesApplied { generation } => {
+                if *generation > self.routes.generation || *generation <= self.routes.applied {
+                    return Err(illegal(format!("{generation} is not awaited")));
+                }
+                self.routes.applied = *generation;
+                Ok(())
+            }
+            Fact::RoutesRefused { generation, why } => {
+                if *generation != self.routes.generation {
+                    return Err(illegal(format!("{generation} is not the current one")));
+                }
+                self.routes.refused = Some(why.clone());
+                Ok(())
+            }
+
+            Fact::JobPlanned { job } => {
+                if job.number <= self.last_job {
+                    return Err(illegal(format!("{} is not new", job.number)));
+                }
+                self.last_job = job.number;
+                self.jobs.insert(job.number, job.clone());
+                self.trim_jobs();
+                Ok(())
+            }
+            Fact::JobEnded { job, end } => {
+                if self.running_job(*job).is_none() {
+                    return Err(illegal(format!("{job} is not running")));
+                }
+                if let Some(job) = self.jobs.get_mut(job) {
+                    job.state = JobState::Ended { at, end: end.clone() };
+                }
+                Ok(())
+            }
+            Fact::ContractScheduled { release, due } => {
+                self.contract_due = Some(ContractDue { release: *release, due: *due });
+                Ok(())
+            }
+            Fact::ContractCancelled { release, .. } => match &self.contract_due {
+                Some(due) if due.release == *release => {
+                    self.contract_due = None;
+                    Ok(())
+                }
+                Some(_) | None => Err(illegal(format!("no contraction of {release} is due"))),
+            },
+            Fact::SchemaContracted { release } => {
+                self.contracted_by = Some(self.contracted_by.map_or(*release, |before| before.max(*release)));
+                self.contract_due = None;
+                Ok(())
+            }
+
+            Fact::Scaled { service, replicas } => {
+                self.scale.insert(service.clone(), *replicas);
+                Ok(())
+            }
+            Fact::RestartRequested { service } => {
+                *self.epochs.entry(service.clone()).or_insert(0) += 1;
+                self.replacements.remove(service);
+                Ok(())
+            }
+            Fact::RestartAbandoned { service, .. } => {
+                let epoch = self.epochs.get(service).copied().unwrap_or(0);
+                for instance in
+                    self.instances.values_mut().filter(|i| i.id.service == *service && i.is_live())
+                {
+                    instance.epoch = epoch;
+                }
+                Ok(())
+            }
+            Fact::MaintenanceOn { message } => {
+                self.maintenance = Some(message.clone());
+                Ok(())
+            }
+            Fact::MaintenanceOff => {
+                self.maintenance.take().map(|_| ()).ok_or_else(|| illegal("it is off".into()))
+            }
+            Fact::TakenDown => {
+                self.power = Power::Down { by: event.actor.clone(), at };
+                self.warm = None;
+                self.resting = self.stable.take().or(self.resting);
+                self.stable_since = None;
+                Ok(())
+            }
+        }
+    }
+
+    fn active(
+        &mut self,
+        illegal: &impl Fn(String) -> IllegalTransition,
+    ) -> Result<&mut Rollout, IllegalTransition> {
+        self.rollout.as_mut().ok_or_else(|| illegal("no rollout is under way".into()))
+    }
+
+    fn turn(
+        &mut self,
+        id: &crate::id::InstanceId,
+        illegal: &impl Fn(String) -> IllegalTransition,
+        next: impl FnOnce(&mut Instance) -> Option<InstanceState>,
+    ) -> Result<(), IllegalTransition> {
+        let instance = self.instances.get_mut(id).ok_or_else(|| illegal(format!("no {id}")))?;
+        let before = instance.state.name();
+        let crashes = instance.crashes;
+        match next(instance) {
+            Some(state) => {
+                instance.state = state;
+                Ok(())
+            }
+            None => {
+                instance.crashes = crashes;
+                Err(illegal(format!("{id} is {before}")))
+            }
+        }
+    }
+
+    fn end_rollout(&mut self, at: Timestamp, outcome: RolloutOutcome, warm_until: Option<Timestamp>) {
+        let Some(rollout) = self.rollout.take() else { return };
+        if outcome == RolloutOutcome::Completed {
+            let before = self.stable.replace(rollout.to);
+            let replaced = before.or(self.resting.take());
+            self.stable_since = Some(at);
+            self.warm = match (before, warm_until) {
+                (Some(release), Some(until)) if release != rollout.to => Some(Warm { release, until }),
+                (Some(_) | None, Some(_) | None) => None,
+            };
+            // Only ever to a lower number: this is what keeps `rollback_target` from going round in circles.
+            if let Some(before) = replaced.filter(|before| *before < rollout.to) {
+                self.predecessors.entry(rollout.to).or_insert(before);
+            }
+        }
+        push_bounded(
+            &mut self.history,
+            Arc::new(RolloutSummary {
+                number: rollout.number,
+                kind: rollout.kind,
+                to: rollout.to,
+                from: rollout.from,
+                strategy: rollout.strategy.name().to_owned(),
+                requested_by: rollout.requested_by,
+                requested_at: rollout.requested_at,
+                reason: rollout.reason,
+                switched_at: rollout.switched_at,
+                ended_at: at,
+                outcome,
+            }),
+            HISTORY_MAX,
+        );
+    }
+
+    fn trim_jobs(&mut self) {
+        while self.jobs.len() > JOBS_MAX {
+            let ended = |job: &&Job| match job.state {
+                JobState::Ended { .. } => true,
+                JobState::Running { .. } => false,
+            };
+            let Some(oldest) = self.jobs.values().find(ended).map(|job| job.number) else { return };
+            self.jobs.remove(&oldest);
+        }
+    }
+}
+
+/// The order of phases. Aborting follows anything and nothing follows aborting: abort outranks promote.
+fn can_follow(before: &Phase, after: &Phase) -> bool {
+    match (before, after) {
+        (Phase::Aborting { .. }, _) => false,
+        (_, Phase::Aborting { .. }) => true,
+        (Phase::Planned, Phase::Migrating { .. } | Phase::Starting)
+        | (Phase::Migrating { .. }, Phase::Starting)
+        | (Phase::Starting, Phase::Verifying { .. } | Phase::Shifting { .. })
+        | (Phase::Verifying { .. }, Phase::Verifying { .. } | Phase::Shifting { .. })
+        | (Phase::Baking { .. }, Phase::Committing) => true,
+        (Phase::Shifting { .. }, Phase::Baking { .. } | Phase::Committing) => true,
+        (Phase::Shifting { step: from, .. }, Phase::Shifting { step: to, .. }) => to >= from,
+        (
+            Phase::Planned
+            | Phase::Migrating { .. }
+            | Phase::Starting
+            | Phase::Verifying { .. }
+            | Phase::Shifting { .. }
+            | Phase::Baking { .. }
+            | Phase::Committing,
+            Phase::Planned
+            | Phase::Migrating { .. }
+            | Phase::Starting
+            | Phase::Verifying { .. }
+            | Phase::Shifting { .. }
+            | Phase::Baking { .. }
+            | Phase::Committing,
+        ) => false,
+    }
+}
+
+fn push_bounded<T>(queue: &mut std::collections::VecDeque<T>, item: T, max: usize) {
+    if queue.len() >= max {
+        queue.pop_front();
+    }
+    queue.push_back(item);
+}
