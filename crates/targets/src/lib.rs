@@ -3,8 +3,13 @@
 //! This crate does the IO at the rim and decides no policy. It never restarts what the spec does not say, never
 //! starts a second copy, and never kills a process that it cannot prove to be its own.
 
+mod child;
+mod command;
 pub mod event;
 pub mod exit;
 pub mod key;
+pub mod logs;
+mod process;
 pub mod spawn_error;
 pub mod spec;
+mod user;
