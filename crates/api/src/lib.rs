@@ -1,1 +1,30 @@
+//! The wire: types that cross the API, and the HTTP client that the command line uses. Nothing here decides.
+//!
+//! The API is HTTP/1.1 on a unix socket (the caller is who the kernel says) and on loopback with a bearer token.
+//! Streams (`events`, `logs`, `exec`) are newline-delimited JSON.
 
+pub mod client;
+mod command;
+mod deploy;
+mod error;
+mod event;
+mod exec;
+mod gc;
+mod job;
+mod log;
+mod secret;
+mod status;
+
+pub use command::{Accepted, Command};
+pub use deploy::{DeployRequest, Plan, PlanStep, Risk, SourceInfo, TreeUpload};
+pub use error::{ApiError, Related, SourceSpan};
+pub use event::Event;
+pub use exec::{ExecFrame, ExecRequest};
+pub use gc::{GcItem, GcReport};
+pub use job::{JobInfo, JobOutcome, JobRequest};
+pub use log::{LogLine, LogQuery};
+pub use secret::{SecretInfo, SecretValue};
+pub use status::{
+    CheckResult, EndedInfo, EnvironmentStatus, Health, InstanceStatus, ProxyStatus, ReleaseInfo, RolloutInfo,
+    RolloutStatus, RoutesStatus, ServerInfo, ServiceStatus, Status, StepInfo, TrafficStatus, WarmInfo,
+};

@@ -1,0 +1,222 @@
+//! Status: what is known, and since when; "unknown" where it is unknown.
+
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    pub server: ServerInfo,
+    pub environments: Vec<EnvironmentStatus>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerInfo {
+    pub version: String,
+    pub pid: u32,
+    pub started_ms: u64,
+    pub now_ms: u64,
+    pub state_dir: String,
+    /// Number of the last event on the record.
+    pub seq: u64,
+    pub proxy: ProxyStatus,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "is")]
+pub enum ProxyStatus {
+    Serving {
+        pid: u32,
+        generation: u64,
+    },
+    /// It may well serve: we cannot tell.
+    Unreachable {
+        why: String,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EnvironmentStatus {
+    pub project: String,
+    pub environment: String,
+    pub health: Health,
+    /// Why it is not healthy, or what it does.
+    pub summary: String,
+    pub listen: Option<String>,
+    pub host: Option<String>,
+    pub stable: Option<ReleaseInfo>,
+    pub stable_since_ms: Option<u64>,
+    pub warm: Option<WarmInfo>,
+    pub rollout: Option<RolloutStatus>,
+    pub services: Vec<ServiceStatus>,
+    pub routes: RoutesStatus,
+    pub maintenance: Option<String>,
+    pub queued: u32,
+    pub traffic: Vec<TrafficStatus>,
+    /// Releases that a rollback can go to, newest first.
+    pub retained: Vec<ReleaseInfo>,
+    /// Where `rollback` without a name goes.
+    pub rollback_target: Option<String>,
+    pub contract_due_ms: Option<u64>,
+    pub contracted_by: Option<String>,
+    /// The last rollout that ended.
+    pub last: Option<RolloutInfo>,
+    pub ended: Vec<EndedInfo>,
+    pub jobs: Vec<crate::JobInfo>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Health {
+    /// All wanted copies ready, the route table in force.
+    Serving,
+    /// Serves, with less than it should have.
+    Degraded,
+    /// A service that should answer has no copy that could.
+    Failing,
+    /// Taken down, or nothing deployed.
+    Down,
+    /// The proxy or an instance does not tell.
+    Unknown,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReleaseInfo {
+    /// `r12`
+    pub name: String,
+    pub created_ms: u64,
+    pub created_by: String,
+    pub title: Option<String>,
+    pub commit: Option<String>,
+    pub dirty: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WarmInfo {
+    pub release: String,
+    pub until_ms: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RolloutStatus {
+    pub number: u32,
+    /// `deploy` or `rollback`
+    pub kind: String,
+    pub to: String,
+    pub from: Option<String>,
+    pub strategy: String,
+    pub requested_by: String,
+    pub requested_ms: u64,
+    pub reason: Option<String>,
+    pub phase: String,
+    pub phase_since_ms: u64,
+    /// The engine's own words.
+    pub waiting: String,
+    /// When the waiting ends by itself.
+    pub waiting_until_ms: Option<u64>,
+    pub paused_by: Option<String>,
+    /// Percent that is set now.
+    pub weight: u32,
+    pub steps: Vec<StepInfo>,
+    pub step: Option<u32>,
+    pub switched_ms: Option<u64>,
+    pub approvals: Vec<String>,
+    pub approvals_needed: u32,
+    /// Why it is being aborted.
+    pub cause: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepInfo {
+    pub weight: u32,
+    pub hold_ms: u64,
+    pub approve: bool,
+}
+
+/// A rollout that is over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RolloutInfo {
+    pub number: u32,
+    pub kind: String,
+    pub to: String,
+    pub from: Option<String>,
+    pub strategy: String,
+    pub requested_by: String,
+    pub requested_ms: u64,
+    pub switched_ms: Option<u64>,
+    pub ended_ms: u64,
+    /// `completed`, `rolled back`, `failed`, `superseded`, `taken down`
+    pub outcome: String,
+    pub cause: Option<String>,
+    pub last_lines: Vec<String>,
+    pub reason: Option<String>,
+    pub title: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceStatus {
+    pub name: String,
+    /// `process`, `static`, `postgres`, `redis`
+    pub kind: String,
+    pub route: Option<String>,
+    /// Copies wanted and ready of the release that serves.
+    pub wanted: u32,
+    pub ready: u32,
+    pub instances: Vec<InstanceStatus>,
+    /// When a copy that keeps failing is tried again.
+    pub retry_ms: Option<u64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstanceStatus {
+    /// `api.r12.3`
+    pub id: String,
+    pub release: String,
+    /// `starting`, `ready`, `suspect`, `down`, `draining`, `stopping`
+    pub state: String,
+    pub since_ms: u64,
+    pub why: Option<String>,
+    pub address: Option<String>,
+    pub pid: Option<u32>,
+    pub crashes: u32,
+    pub weight: u32,
+    /// Limits that the machine could not enforce, with the reason.
+    pub not_enforced: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndedInfo {
+    pub id: String,
+    pub at_ms: u64,
+    pub how: String,
+    pub last_lines: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoutesStatus {
+    pub generation: u64,
+    pub applied: u64,
+    pub refused: Option<String>,
+}
+
+/// Per service and release, since the proxy started.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TrafficStatus {
+    pub service: String,
+    pub release: String,
+    /// Percent set in the route table.
+    pub weight: u32,
+    pub requests: u64,
+    /// Answers with 5xx, and requests that got none.
+    pub errors: u64,
+    pub in_flight: u64,
+    pub p50_ms: Option<f64>,
+    pub p95_ms: Option<f64>,
+    pub p99_ms: Option<f64>,
+}
+
+/// One probe of `fairway check`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckResult {
+    pub what: String,
+    pub ok: bool,
+    pub detail: String,
+}
