@@ -1,1 +1,43 @@
+//! `fairway.toml` → a validated `Project` in which every value knows its place; a `Project` → the content of a release.
+//!
+//! `keys` is the one table of what the file may say. The first pass (`check`) holds every value against it, one at a
+//! time; `overlay` merges the environments; the second pass (`environment` and the nouns below it) reads each merged
+//! file and finds what concerns several values at once. The JSON schema and the reference come from the same table.
 
+mod artifact;
+mod check;
+mod code;
+mod cycle;
+mod deploy;
+mod diagnostic;
+mod environment;
+mod job;
+mod keys;
+mod overlay;
+mod probe;
+mod project;
+mod reader;
+mod render;
+mod resolve;
+mod service;
+mod span;
+mod spec;
+mod suggest;
+mod tree;
+mod value;
+mod variable;
+
+pub use artifact::{ArtifactKey, ArtifactRequest, Build};
+pub use code::CODES;
+pub use deploy::{Deploy, Gate, Measure, NoData, StrategyKind, UnknownStrategy};
+pub use diagnostic::{DIAGNOSTICS_MAX, Diagnostic, Severity};
+pub use environment::{Environment, Protect};
+pub use job::{Job, Jobs};
+pub use project::{FILE_NAME, Project};
+pub use reader::{Origin, Setting};
+pub use render::{Colour, render};
+pub use resolve::Inputs;
+pub use service::{Backup, Capture, Drill, LogSettings, Service, ServiceRuns};
+pub use span::{ByteRange, Source, Span};
+pub use tree::FILE_BYTES_MAX;
+pub use variable::{Variable, VariableValue};

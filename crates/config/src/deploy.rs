@@ -1,0 +1,308 @@
+//! How a release is brought in: the strategy with its options, and what a rollout keeps.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use fairway_engine::strategy::{Match, Step, Strategy};
+
+use crate::code;
+use crate::diagnostic::Diagnostic;
+use crate::keys;
+use crate::reader::Reader;
+use crate::suggest::did_you_mean;
+use crate::value::duration;
+
+/// A step without `hold` and `approve` is watched this long, and so are the steps of a canary that names none.
+const HOLD_DEFAULT: Duration = Duration::from_secs(300);
+
+/// How long a release is watched with all the traffic, outside of a developer's environment.
+const BAKE_DEFAULT: Duration = Duration::from_secs(120);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum StrategyKind {
+    Rolling,
+    BlueGreen,
+    Canary,
+}
+
+impl StrategyKind {
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            StrategyKind::Rolling => "rolling",
+            StrategyKind::BlueGreen => "blue-green",
+            StrategyKind::Canary => "canary",
+        }
+    }
+}
+
+impl fmt::Display for StrategyKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{given:?} is not a strategy: rolling, blue-green or canary{}", suggestion.as_deref().unwrap_or(""))]
+pub struct UnknownStrategy {
+    pub given: String,
+    suggestion: Option<String>,
+}
+
+impl FromStr for StrategyKind {
+    type Err = UnknownStrategy;
+
+    fn from_str(text: &str) -> Result<Self, UnknownStrategy> {
+        match text {
+            "rolling" => Ok(StrategyKind::Rolling),
+            "blue-green" | "blue_green" => Ok(StrategyKind::BlueGreen),
+            "canary" => Ok(StrategyKind::Canary),
+            _ => Err(UnknownStrategy {
+                given: text.chars().take(40).collect(),
+                suggestion: did_you_mean(text, keys::STRATEGIES.iter().copied())
+                    .map(|hint| format!("; {hint}")),
+            }),
+        }
+    }
+}
+
+/// `[deploy]` of one environment. The options of every strategy are kept, so that `deploy --strategy` has them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Deploy {
+    pub strategy: StrategyKind,
+    pub max_surge: u32,
+    pub max_unavailable: u32,
+    /// blue-green: hold before the switch until somebody promotes.
+    pub approve: bool,
+    pub steps: Vec<Step>,
+    pub matches: Vec<Match>,
+    pub sticky: bool,
+    pub gates: Vec<Gate>,
+    pub bake: Duration,
+    pub keep_warm: Duration,
+    pub drain: Duration,
+    pub retain: u32,
+    pub deadline: Duration,
+}
+
+impl Deploy {
+    /// The declared strategy, or another one with the options that the file has for it.
+    #[must_use]
+    pub fn strategy(&self, instead: Option<StrategyKind>) -> Strategy {
+        match instead.unwrap_or(self.strategy) {
+            StrategyKind::Rolling => {
+                Strategy::Rolling { max_surge: self.max_surge, max_unavailable: self.max_unavailable }
+            }
+            StrategyKind::BlueGreen => Strategy::BlueGreen { approve: self.approve },
+            StrategyKind::Canary => Strategy::Canary {
+                steps: self.steps.clone(),
+                matches: self.matches.clone(),
+                sticky: self.sticky,
+            },
+        }
+    }
+}
+
+/// Evidence that a new version must give, as declared.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Gate {
+    pub measure: Measure,
+    pub max: Option<f64>,
+    pub min: Option<f64>,
+    /// Largest ratio to the stable version.
+    pub max_vs_stable: Option<f64>,
+    pub min_requests: u64,
+    pub held_for: Duration,
+    pub no_data: NoData,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Measure {
+    /// `error_rate`, `p50`, `p95`, `p99`, …
+    Metric(String),
+    /// PromQL.
+    Query(String),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoData {
+    Pause,
+    Pass,
+    Fail,
+}
+
+pub(crate) fn show_duration(duration: &Duration) -> String {
+    format!("{:?}", duration::show(*duration))
+}
+
+/// `routed`: a service has a route, so that there is traffic to switch.
+pub(crate) fn read(root: &Reader<'_>, routed: bool) -> Deploy {
+    let reader = root.table("deploy", &keys::DEPLOY);
+    let strategy = reader.get_or(
+        "strategy",
+        || if routed { "blue-green" } else { "rolling" }.to_owned(),
+        |name| format!("{name:?}"),
+    );
+    // A strategy that does not exist was told by the first pass; any will do to find what else is wrong.
+    let strategy = strategy.parse().unwrap_or(StrategyKind::BlueGreen);
+    strategy_options(&reader, strategy);
+    let (max_surge, max_unavailable) = (reader.fixed("max_surge"), reader.fixed("max_unavailable"));
+    if max_surge == 0 && max_unavailable == 0 {
+        let message = "max_surge and max_unavailable are both 0: no copy could ever be replaced";
+        reader.cx.push_at(
+            Diagnostic::error(code::CONFLICT, message).hint("max_surge = 1 starts one before one stops"),
+            reader.value_at("max_surge"),
+        );
+    }
+    Deploy {
+        strategy,
+        max_surge,
+        max_unavailable,
+        approve: reader.fixed("approve"),
+        steps: steps(&reader),
+        matches: matches(&reader),
+        sticky: reader.fixed("sticky"),
+        gates: gates(&reader),
+        bake: reader.get_or(
+            "bake",
+            || if reader.cx.is_dev() { Duration::ZERO } else { BAKE_DEFAULT },
+            show_duration,
+        ),
+        keep_warm: reader.fixed("keep_warm"),
+        drain: reader.fixed("drain"),
+        retain: reader.fixed("retain"),
+        deadline: reader.fixed("deadline"),
+    }
+}
+
+/// Options of a strategy other than the one chosen. One that an overlay inherits is no mistake: the overlay could not
+/// take it away.
+fn strategy_options(reader: &Reader<'_>, strategy: StrategyKind) {
+    const OPTIONS: [(&str, StrategyKind); 6] = [
+        ("steps", StrategyKind::Canary),
+        ("matches", StrategyKind::Canary),
+        ("sticky", StrategyKind::Canary),
+        ("max_surge", StrategyKind::Rolling),
+        ("max_unavailable", StrategyKind::Rolling),
+        ("approve", StrategyKind::BlueGreen),
+    ];
+    for (option, of) in OPTIONS {
+        let inherited = reader.layer(option) < reader.layer("strategy");
+        if of == strategy || !reader.has(option) || inherited {
+            continue;
+        }
+        let message = format!("{} belongs to {of}, and the strategy is {strategy}", reader.path_of(option));
+        let mut diagnostic = Diagnostic::error(code::STRATEGY_OPTION, message)
+            .hint(format!("remove it, or choose strategy = \"{of}\""))
+            .at(reader.cx.source.span(reader.key_at(option)));
+        if reader.has("strategy") {
+            diagnostic = diagnostic
+                .related(reader.cx.source.span(reader.value_at("strategy")), "the strategy is chosen here");
+        }
+        reader.cx.push(diagnostic);
+    }
+}
+
+fn steps(reader: &Reader<'_>) -> Vec<Step> {
+    let Some(list) = reader.list_of_tables("steps", &keys::STEP) else {
+        let step = |weight| Step { weight, hold: HOLD_DEFAULT, approve: false };
+        return [5, 25, 50].map(step).to_vec();
+    };
+    let cx = reader.cx;
+    let refuse = |message: String, hint: &str, at| {
+        cx.push_at(Diagnostic::error(code::WEIGHTS, message).hint(hint), at);
+    };
+    if list.is_empty() {
+        let message = format!("{} is empty", reader.path_of("steps"));
+        refuse(message, "leave it out for the default steps", reader.value_at("steps"));
+    }
+    let mut before: Option<u32> = None;
+    let mut steps = Vec::new();
+    for step in &list {
+        let approve = step.fixed("approve");
+        let hold = step.get_or("hold", || if approve { Duration::ZERO } else { HOLD_DEFAULT }, show_duration);
+        let Some(weight) = step.get::<u32>("weight") else { continue };
+        if before.is_some_and(|before| weight <= before) {
+            let message =
+                format!("the weight {weight} does not rise above the step before ({})", before.unwrap_or(0));
+            refuse(message, "each step sends more requests to the new version", step.value_at("weight"));
+        }
+        before = Some(weight);
+        steps.push(Step { weight, hold, approve });
+    }
+    steps
+}
+
+fn matches(reader: &Reader<'_>) -> Vec<Match> {
+    let list = reader.list_of_tables("matches", &keys::MATCH).unwrap_or_default();
+    let read = |reader: &Reader<'_>| {
+        let value = reader.get("value");
+        match reader.one_of(&["header", "cookie"]) {
+            Some("header") => Some(Match::Header { name: reader.get("header")?, value: value? }),
+            Some(_) => Some(Match::Cookie { name: reader.get("cookie")?, value: value? }),
+            None => {
+                if !reader.has_unknown() {
+                    let message = format!("{} names neither a header nor a cookie", reader.path());
+                    reader.cx.push_at(
+                        Diagnostic::error(code::MISSING_KEY, message).hint("add header = \"X-Canary\""),
+                        reader.at,
+                    );
+                }
+                None
+            }
+        }
+    };
+    list.iter().filter_map(read).collect()
+}
+
+fn gates(reader: &Reader<'_>) -> Vec<Gate> {
+    let list = reader.list_of_tables("gates", &keys::GATE).unwrap_or_default();
+    let read = |reader: &Reader<'_>| {
+        let measure = match reader.one_of(&["metric", "query"]) {
+            Some("metric") => reader.get("metric").map(Measure::Metric),
+            Some(_) => reader.get("query").map(Measure::Query),
+            None => None,
+        };
+        let gate = |measure| Gate {
+            measure,
+            max: reader.get("max"),
+            min: reader.get("min"),
+            max_vs_stable: reader.get("max_vs_stable"),
+            min_requests: reader.fixed("min_requests"),
+            held_for: reader.fixed("for"),
+            no_data: match reader.fixed::<String>("no_data").as_str() {
+                "pass" => NoData::Pass,
+                "fail" => NoData::Fail,
+                _ => NoData::Pause,
+            },
+        };
+        let missing = |what: &str, hint: &str| {
+            if !reader.has_unknown() {
+                let message = format!("{} has no {what}", reader.path());
+                reader.cx.push_at(Diagnostic::error(code::MISSING_KEY, message).hint(hint), reader.at);
+            }
+        };
+        if !reader.has("metric") && !reader.has("query") {
+            missing("metric and no query", "add metric = \"error_rate\"");
+        }
+        if !["max", "min", "max_vs_stable"].iter().any(|key| reader.has(key)) {
+            missing("threshold", "add max, min or max_vs_stable");
+        }
+        measure.map(gate)
+    };
+    list.iter().filter_map(read).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strategies_are_read_in_both_spellings_and_a_slip_is_recognised() {
+        assert_eq!("blue_green".parse(), Ok(StrategyKind::BlueGreen));
+        assert_eq!("blue-green".parse(), Ok(StrategyKind::BlueGreen));
+        let error = "cannary".parse::<StrategyKind>().unwrap_err().to_string();
+        assert!(error.contains("did you mean \"canary\"?"), "{error}");
+    }
+}

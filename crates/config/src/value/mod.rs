@@ -1,0 +1,7 @@
+//! The grammars of single values: what stands between the quotes.
+
+pub(crate) mod command;
+pub(crate) mod duration;
+pub(crate) mod name;
+pub(crate) mod path;
+pub(crate) mod size;
