@@ -1,0 +1,7 @@
+'use strict';
+
+// What the front page says.
+module.exports = {
+  headline: 'Harbour Shop',
+  announcement: 'New: we print your gift note on a card.',
+};
