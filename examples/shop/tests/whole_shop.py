@@ -361,8 +361,9 @@ class Edge:
 
 class UnderLoad(ShopTest):
     def hammer(self, clients, over, place, serve):
-        """Each client alternates between kept and fresh connections. Returns what failed
-        and how many orders were acknowledged."""
+        """Each client alternates between kept and fresh connections. `place` and `serve` tell
+        which API and which front to use next. Returns the threads, and two lists that they
+        fill: what failed, and the ids of acknowledged orders."""
         failures, acknowledged = [], []
 
         def client(number):
@@ -431,6 +432,22 @@ class UnderLoad(ShopTest):
             self.assertEqual(process.terminate(), 0, process.log())
         self.assertEqual(self.rows("SELECT order_id FROM packings GROUP BY order_id HAVING COUNT(*) > 1"), [])
         self.assertEqual(self.rows("SELECT COUNT(*) FROM packings"), [(len(acknowledged),)])
+
+    def test_acknowledged_orders_survive_a_kill(self):
+        self.run_tool("v1", "bin/migrate", "expand")
+        process, api = self.start_api()
+        _, other = self.start_api()
+        over = threading.Event()
+        threads, _, acknowledged = self.hammer(4, over, lambda: api, lambda: other)
+        wait_until(lambda: len(acknowledged) > 50, process.log)
+        process.kill()
+        over.set()
+        for thread in threads:
+            thread.join()
+        _, again = self.start_api()
+        self.assertEqual(call(again, "GET", "/healthz")[0], 200)
+        self.assertLessEqual(set(acknowledged), {row[0] for row in self.rows("SELECT id FROM orders")})
+        self.assertEqual(self.rows("PRAGMA integrity_check"), [("ok",)])
 
     def test_api_that_is_told_to_stop_ends_what_it_has_accepted(self):
         self.run_tool("v1", "bin/migrate", "expand")
