@@ -217,14 +217,14 @@ pub(crate) fn classify<'a>(
     move |source| classify_write(path, action, 0, source)
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "the enums are those of rusqlite and grow with it")]
 pub(crate) fn classify_write(
     path: &Path,
     action: &'static str,
     needed_bytes: u64,
     source: rusqlite::Error,
 ) -> DatabaseError {
-    let damaged =
-        |what: String| DatabaseError::Damaged(Damage { path: path.to_owned(), seq: None, what });
+    let damaged = |what: String| DatabaseError::Damaged(Damage { path: path.to_owned(), seq: None, what });
     match source {
         rusqlite::Error::SqliteFailure(code, ref message) => {
             let detail = message.clone().unwrap_or_else(|| code.to_string());

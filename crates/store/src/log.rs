@@ -97,7 +97,10 @@ impl Log {
     /// soon as there is room.
     pub fn append(&mut self, expected_next_seq: u64, records: &[NewRecord]) -> Result<Vec<u64>, AppendError> {
         if let Some(detail) = &self.unconfirmed {
-            return Err(AppendError::NotDurable { path: self.reader.path().to_owned(), detail: detail.clone() });
+            return Err(AppendError::NotDurable {
+                path: self.reader.path().to_owned(),
+                detail: detail.clone(),
+            });
         }
         if records.len() > BATCH_RECORDS_MAX {
             return Err(AppendError::BatchTooLarge { records: records.len() });
@@ -106,12 +109,11 @@ impl Log {
             record.check().map_err(|source| AppendError::Invalid { index, source })?;
         }
         let path = self.reader.path().to_owned();
-        let head = write(self.reader.connection_mut(), &path, expected_next_seq, records).map_err(|error| {
-            if let AppendError::NotDurable { detail, .. } = &error {
-                self.unconfirmed = Some(detail.clone());
-            }
-            error
-        })?;
+        let written = write(self.reader.connection_mut(), &path, expected_next_seq, records);
+        if let Err(AppendError::NotDurable { detail, .. }) = &written {
+            self.unconfirmed = Some(detail.clone());
+        }
+        let head = written?;
         if !records.is_empty() {
             self.witness.write(head);
         }

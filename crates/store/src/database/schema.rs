@@ -55,7 +55,9 @@ pub(super) fn refuse_unless_current(conn: &Connection, path: &Path, steps: &[Ste
     let latest = latest(steps);
     match inspect(conn, path, steps)? {
         Found::Ours { version } if version == latest => Ok(()),
-        Found::Ours { version } => Err(damaged(path, format!("schema {version} has not been brought up to {latest}"))),
+        Found::Ours { version } => {
+            Err(damaged(path, format!("schema {version} has not been brought up to {latest}")))
+        }
         Found::Empty => Err(damaged(path, "it is empty".to_owned())),
     }
 }
@@ -171,7 +173,8 @@ mod tests {
     use crate::database::{open, open_with};
 
     const EXTRA: Step = Step { name: "extra", sql: "CREATE TABLE extra (a INTEGER) STRICT;" };
-    const BROKEN: Step = Step { name: "broken", sql: "CREATE TABLE half (a INTEGER) STRICT; CREATE nonsense;" };
+    const BROKEN: Step =
+        Step { name: "broken", sql: "CREATE TABLE half (a INTEGER) STRICT; CREATE nonsense;" };
 
     fn with(step: Step) -> Vec<Step> {
         STEPS.iter().copied().chain([step]).collect()

@@ -235,13 +235,16 @@ pub(super) fn head_of(conn: &Connection) -> rusqlite::Result<Head> {
     conn.query_row("SELECT seq, hash FROM head", [], |row| {
         Ok(Head { seq: unsigned(row, 0)?, hash: Digest(row.get(1)?) })
     })
-    .map_err(|error| match error {
+    .map_err(|error| {
         // The one row of the table is made with it and refused to be deleted.
-        rusqlite::Error::QueryReturnedNoRows => rusqlite::Error::SqliteFailure(
-            rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT),
-            Some("the head of the log is missing".to_owned()),
-        ),
-        error => error,
+        if error == rusqlite::Error::QueryReturnedNoRows {
+            let corrupt = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
+            return rusqlite::Error::SqliteFailure(
+                corrupt,
+                Some("the head of the log is missing".to_owned()),
+            );
+        }
+        error
     })
 }
 

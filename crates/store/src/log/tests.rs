@@ -6,7 +6,8 @@ use crate::database::Damage;
 fn record(number: usize) -> NewRecord {
     NewRecord {
         at_ms: 1_000 + number as u64,
-        environment: (!number.is_multiple_of(3)).then(|| format!("shop/{}", ["dev", "production"][number % 2])),
+        environment: (!number.is_multiple_of(3))
+            .then(|| format!("shop/{}", ["dev", "production"][number % 2])),
         actor: "ana".into(),
         kind: "Noted".into(),
         payload: format!("{{\"n\":{number}}}").into_bytes(),
@@ -56,7 +57,10 @@ fn what_was_appended_is_read_back_in_order_after_reopening() {
         assert_eq!(found.seq, index as u64 + 1);
         assert_eq!((&found.payload, &found.environment), (&expected.payload, &expected.environment));
     }
-    assert_eq!(log.read_from(600).map(|record| record.unwrap().seq).collect::<Vec<_>>(), [600, 601, 602, 603]);
+    assert_eq!(
+        log.read_from(600).map(|record| record.unwrap().seq).collect::<Vec<_>>(),
+        [600, 601, 602, 603]
+    );
     assert!(log.read_from(604).next().is_none() && log.read_from(u64::MAX).next().is_none());
     assert_eq!(log.verify().unwrap(), Verified { count: 603, head });
 }
@@ -87,8 +91,7 @@ fn one_bad_record_in_a_batch_keeps_out_the_whole_batch() {
 #[test]
 fn history_of_one_environment_comes_newest_first_in_pages() {
     let (_dir, _path, log) = log_of(40);
-    let all: Vec<u64> =
-        (1..=40u64).rev().filter(|n| !n.is_multiple_of(3) && !n.is_multiple_of(2)).collect();
+    let all: Vec<u64> = (1..=40u64).rev().filter(|n| !n.is_multiple_of(3) && !n.is_multiple_of(2)).collect();
     let mut seen = Vec::new();
     let mut before = None;
     loop {
@@ -221,12 +224,13 @@ fn garbage_and_truncation_are_damage_with_a_hint() {
     let whole = fs::read(&path).unwrap();
     let mut garbage = whole.clone();
     garbage[..100].fill(0x5a);
-    let cases: [&[u8]; 5] = [&garbage, &whole[..50], &whole[..4096], &whole[..whole.len() / 2], b"not a database at all"];
+    let cases: [&[u8]; 5] =
+        [&garbage, &whole[..50], &whole[..4096], &whole[..whole.len() / 2], b"not a database at all"];
     for bytes in cases {
         fs::write(&path, bytes).unwrap();
-        let outcome = Log::open(&path).map_err(|error| error.to_string()).and_then(|log| {
-            log.verify().map_err(|error| error.to_string())
-        });
+        let outcome = Log::open(&path)
+            .map_err(|error| error.to_string())
+            .and_then(|log| log.verify().map_err(|error| error.to_string()));
         let error = outcome.expect_err("a damaged file was accepted");
         assert!(error.contains("damaged") && error.contains("hint"), "{} bytes: {error}", bytes.len());
         assert_eq!(fs::read(&path).unwrap(), bytes, "a damaged file was changed");

@@ -53,7 +53,9 @@ impl LogReader {
             .or_else(|| found.iter().find(|object| !expected.contains(object)));
         match differing {
             None => Ok(()),
-            Some((kind, name, _)) => Err(self.file_damage(format!("the {kind} {name:?} is not as Fairway made it"))),
+            Some((kind, name, _)) => {
+                Err(self.file_damage(format!("the {kind} {name:?} is not as Fairway made it")))
+            }
         }
     }
 
