@@ -14,6 +14,7 @@ codes! {
     TOO_LARGE = "config/too-large", "the file is over 1 MiB";
     TOO_DEEP = "config/too-deep", "values are nested deeper than any key";
     TOO_MANY = "config/too-many", "a list or a table has more entries than are accepted";
+    MORE = "config/more", "there are more problems than are shown";
     VERSION = "config/version", "the file is of a version that this program does not know";
     UNKNOWN_KEY = "config/unknown-key", "a key that does not exist";
     MISSING_KEY = "config/missing-key", "a key that is required is not there";

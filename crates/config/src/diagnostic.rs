@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::code;
 use crate::span::Span;
 
 /// No more than this many problems are told at once: beyond it nobody reads on, and a garbage file would print
@@ -102,6 +103,19 @@ impl Findings {
         self.list.iter().any(|d| d.severity == Severity::Error)
     }
 
+    pub(crate) fn more(&mut self) {
+        self.dropped += 1;
+    }
+
+    /// True when one more would not be told.
+    pub(crate) fn is_full(&self) -> bool {
+        self.list.len() >= DIAGNOSTICS_MAX
+    }
+
+    pub(crate) fn has(&self, code: &str) -> bool {
+        self.list.iter().any(|d| d.code == code)
+    }
+
     /// In the order of the file, those without a place last.
     pub(crate) fn finish(mut self) -> Vec<Diagnostic> {
         self.list.sort_by_key(|d| {
@@ -110,8 +124,8 @@ impl Findings {
         });
         if self.dropped > 0 {
             self.list.push(
-                Diagnostic::error("config/too-many", format!("more than {DIAGNOSTICS_MAX} problems"))
-                    .hint("these are the first of them; fix them and validate again"),
+                Diagnostic::error(code::MORE, format!("more than {DIAGNOSTICS_MAX} problems"))
+                    .hint("fix these and validate again"),
             );
         }
         self.list

@@ -1,14 +1,12 @@
 //! Environments laid over the file and over each other, by `extends`.
 
-use std::collections::BTreeMap;
-
 use fairway_engine::id::EnvironmentName;
 
 use crate::code;
 use crate::diagnostic::{Diagnostic, Findings};
 use crate::span::Source;
 use crate::suggest::{listed, nearest};
-use crate::tree::{Layer, Table};
+use crate::tree::{Entry, Layer, Table};
 
 /// The environment of a project that declares none.
 pub(crate) const IMPLICIT: &str = "dev";
@@ -21,40 +19,46 @@ pub(crate) struct Merged {
     pub(crate) layers: Vec<EnvironmentName>,
 }
 
+/// The environments of a file, not yet merged: a file of a megabyte is merged and read one at a time.
+pub(crate) struct Overlays<'a> {
+    base: Table,
+    chains: Vec<(EnvironmentName, Vec<(&'a str, &'a Table)>)>,
+}
+
 /// Every environment whose name and chain are sound; the others are told.
-pub(crate) fn merge(
-    root: &Table,
-    source: &Source,
-    findings: &mut Findings,
-) -> BTreeMap<EnvironmentName, Merged> {
+pub(crate) fn overlays<'a>(root: &'a Table, source: &Source, findings: &mut Findings) -> Overlays<'a> {
     let mut base = root.clone();
-    let overlays = base.entries.remove("env");
-    let overlays = overlays.as_ref().and_then(|entry| entry.node.value.as_table());
+    base.entries.remove("env");
+    let overlays = root.get("env").and_then(|node| node.value.as_table());
     let Some(overlays) = overlays.filter(|overlays| !overlays.entries.is_empty()) else {
         let name = EnvironmentName::new(IMPLICIT).expect("\"dev\" is a name");
-        return BTreeMap::from([(name, Merged { table: base, layers: Vec::new() })]);
+        return Overlays { base, chains: vec![(name, Vec::new())] };
     };
-    let mut merged = BTreeMap::new();
-    for (name, entry) in overlays.entries.iter().take(crate::keys::ENVIRONMENTS_MAX) {
+    let sound = |(name, entry): (&'a String, &'a Entry)| {
         // A bad name and an environment that is no table were told by the first pass.
-        let Ok(own) = EnvironmentName::new(name) else { continue };
-        if entry.node.value.as_table().is_none() {
-            continue;
-        }
-        let Some(chain) = chain(name, overlays, source, findings) else { continue };
-        let mut table = base.clone();
-        let mut layers = Vec::new();
-        for (link, overlay) in chain.iter().rev() {
-            let Ok(link) = EnvironmentName::new(link) else { continue };
-            layers.push(link);
-            let mut overlay = (*overlay).clone();
-            overlay.entries.remove("extends");
-            // At most ENVIRONMENTS_MAX layers.
-            table.overlay(&overlay, Layer(u16::try_from(layers.len()).unwrap_or(u16::MAX)));
-        }
-        merged.insert(own, Merged { table, layers });
+        let own = EnvironmentName::new(name).ok()?;
+        entry.node.value.as_table()?;
+        Some((own, chain(name, overlays, source, findings)?))
+    };
+    Overlays { base, chains: overlays.entries.iter().filter_map(sound).collect() }
+}
+
+impl Overlays<'_> {
+    pub(crate) fn merged(&self) -> impl Iterator<Item = (&EnvironmentName, Merged)> {
+        self.chains.iter().map(|(name, chain)| {
+            let mut merged = Merged { table: self.base.clone(), layers: Vec::new() };
+            for (link, overlay) in chain.iter().rev() {
+                let Ok(link) = EnvironmentName::new(link) else { continue };
+                merged.layers.push(link);
+                let mut overlay = (*overlay).clone();
+                overlay.entries.remove("extends");
+                // The first pass lets no more than ENVIRONMENTS_MAX through.
+                let layer = Layer(u16::try_from(merged.layers.len()).unwrap_or(u16::MAX));
+                merged.table.overlay(&overlay, layer);
+            }
+            (name, merged)
+        })
     }
-    merged
 }
 
 /// From the environment itself to the one that extends nothing.

@@ -38,11 +38,15 @@ impl Project {
         let mut findings = Findings::default();
         let Some(root) = tree::parse(&source, &mut findings) else { return Err(findings.finish()) };
         check::check(&root, &source, &mut findings);
-        let merged = overlay::merge(&root, &source, &mut findings);
+        // Each environment would be read with as many entries again.
+        if findings.has(code::TOO_MANY) {
+            return Err(findings.finish());
+        }
+        let overlays = overlay::overlays(&root, &source, &mut findings);
         let findings = RefCell::new(findings);
-        let environments: BTreeMap<_, _> = merged
-            .iter()
-            .map(|(name, merged)| (name.clone(), environment::read(name, merged, &source, &findings)))
+        let environments: BTreeMap<_, _> = overlays
+            .merged()
+            .map(|(name, merged)| (name.clone(), environment::read(name, &merged, &source, &findings)))
             .collect();
         let findings = findings.into_inner();
         let name = root.get("project").and_then(|node| ProjectName::new(node.value.as_text()?).ok());

@@ -372,7 +372,7 @@ impl FromValue for Words {
     }
 }
 
-fn default_value(text: &str) -> Value {
+pub(crate) fn default_value(text: &str) -> Value {
     match text.parse::<i64>() {
         Ok(number) => Value::Integer(number),
         Err(_) => match text {

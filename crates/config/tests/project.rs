@@ -1,0 +1,286 @@
+//! What a sound file means: environments, artifacts, releases, and where each value came from.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use fairway_config::{ArtifactKey, Diagnostic, Environment, Inputs, Origin, Project, StrategyKind};
+use fairway_engine::id::{ServiceName, TreeDigest};
+use fairway_engine::release::{ReleaseSpec, Source};
+use fairway_engine::service::{Argument, EnvValue, ReadyProbe, Reference, Runs, ServiceSpec};
+use fairway_engine::strategy::{Match, Step, Strategy};
+
+const SHOP: &str = include_str!("fixtures/shop/fairway.toml");
+const EVERYTHING: &str = include_str!("fixtures/everything.toml");
+
+fn project(text: &str) -> Project {
+    Project::parse("fairway.toml", text).unwrap_or_else(|problems| panic!("{problems:#?}"))
+}
+
+fn digests(project: &Project, environment: &str) -> BTreeMap<ArtifactKey, TreeDigest> {
+    let requests = project.artifacts(environment).unwrap();
+    requests.into_iter().map(|request| (request.key.clone(), TreeDigest(request.dir.into()))).collect()
+}
+
+fn resolve(project: &Project, environment: &str) -> Result<ReleaseSpec, Vec<Diagnostic>> {
+    project.resolve(
+        environment,
+        &Inputs {
+            artifacts: digests(project, environment),
+            secrets: &|_| Some(7),
+            source: Source::default(),
+            strategy: None,
+        },
+    )
+}
+
+fn service(spec: &ReleaseSpec, name: &str) -> ServiceSpec {
+    spec.services[&ServiceName::new(name).unwrap()].clone()
+}
+
+fn environment<'a>(project: &'a Project, name: &str) -> &'a Environment {
+    project.environment(name).unwrap()
+}
+
+#[test]
+fn the_example_of_the_documentation_resolves_in_every_environment() {
+    let project = project(SHOP);
+    assert!(project.warnings().is_empty());
+    let names: Vec<&str> = project.environments().map(|environment| environment.name.as_str()).collect();
+    assert_eq!(names, ["dev", "production", "staging"]);
+    let spec = resolve(&project, "production").unwrap();
+    assert_eq!(spec.listen.address, "0.0.0.0:80");
+    assert_eq!(spec.listen.host.as_deref(), Some("shop.example"));
+    let step = |weight, hold, approve| Step { weight, hold: Duration::from_secs(hold), approve };
+    assert_eq!(
+        spec.deploy.strategy,
+        Strategy::Canary {
+            steps: vec![step(5, 300, false), step(50, 0, true)],
+            matches: vec![],
+            sticky: true
+        }
+    );
+    assert_eq!((spec.deploy.approvers, spec.deploy.retain), (1, 5));
+    assert_eq!(spec.deploy.bake, Duration::from_secs(120));
+    assert_eq!(spec.jobs.expand.as_ref().unwrap().command, ["bin/migrate", "expand"]);
+    assert_eq!(spec.jobs.contract_after, Duration::from_secs(86_400));
+
+    let api = service(&spec, "api");
+    assert_eq!(api.replicas, 4);
+    assert_eq!(api.limits.cpu_millis, Some(1000));
+    assert_eq!(api.limits.memory_bytes, Some(512 << 20));
+    assert_eq!(api.env["STRIPE_KEY"], EnvValue::Secret { name: "stripe_key".into(), version: 7 });
+    let postgres = ServiceName::new("postgres").unwrap();
+    assert_eq!(api.env["DATABASE_URL"], EnvValue::Ref(Reference::BackingUrl { service: postgres.clone() }));
+    assert_eq!(service(&spec, "worker").stop.timeout, Duration::from_secs(300));
+    assert_eq!(service(&spec, "worker").ready.probe, ReadyProbe::Notify);
+    assert!(service(&spec, "worker").after.contains(&postgres), "its DATABASE_URL refers to it");
+    match service(&spec, "web").runs {
+        Runs::Static { artifact, dir, spa } => assert_eq!((&*artifact.0, &*dir, spa), ("dist", "", true)),
+        Runs::Process { .. } | Runs::Backing { .. } => panic!("web is static"),
+    }
+    assert!(service(&spec, "postgres").env.is_empty());
+
+    let dev = environment(&project, "dev");
+    assert_eq!((dev.listen.address.as_str(), dev.url.as_str()), ("127.0.0.1:8080", "http://127.0.0.1:8080"));
+    assert!(!dev.protect.confirm && environment(&project, "production").protect.confirm);
+    assert_eq!(dev.deploy.strategy, StrategyKind::BlueGreen);
+    assert_eq!(dev.deploy.bake, Duration::ZERO);
+    assert_eq!(environment(&project, "production").deploy.gates.len(), 2);
+    assert_eq!(environment(&project, "staging").url, "http://staging.shop.example");
+}
+
+#[test]
+fn one_line_is_a_project() {
+    let project = project("version = 1\nproject = \"p\"\nservice.a.command = \"bin/a --x\"\n");
+    let spec = resolve(&project, "dev").unwrap();
+    let a = service(&spec, "a");
+    assert_eq!(a.ready.probe, ReadyProbe::Alive { for_at_least: Duration::from_secs(1) });
+    assert_eq!(a.ready.within, Duration::from_secs(60));
+    assert_eq!((a.stop.timeout, a.stop.drain), (Duration::from_secs(10), Duration::from_secs(30)));
+    assert_eq!((a.restart.burst, a.restart.burst_window), (5, Duration::from_secs(60)));
+    assert_eq!(a.restart.backoff_min, Duration::from_millis(200));
+    assert_eq!(spec.deploy.strategy, Strategy::Rolling { max_surge: 1, max_unavailable: 0 });
+    assert_eq!(spec.deploy.keep_warm, Duration::from_secs(600));
+    match a.runs {
+        Runs::Process { command, artifact, workdir, port } => {
+            assert_eq!(command, ["bin/a", "--x"].map(|word| Argument::Literal(word.into())));
+            assert_eq!((&*artifact.0, &*workdir, port), (".", "", None));
+        }
+        Runs::Static { .. } | Runs::Backing { .. } => panic!("a is a process"),
+    }
+}
+
+#[test]
+fn every_key_means_something() {
+    let project = project(EVERYTHING);
+    let spec = resolve(&project, "dev").unwrap();
+    let api = service(&spec, "api");
+    let route = api.route.unwrap();
+    assert_eq!((route.path.as_str(), route.host.as_deref()), ("/api", Some("api.everything.example")));
+    assert!(route.strip_prefix);
+    assert_eq!(route.sticky_cookie.as_deref(), Some("visitor"));
+    assert_eq!(service(&spec, "tcp").route.unwrap().sticky_cookie.as_deref(), Some("fairway_tcp"));
+    match &api.runs {
+        Runs::Process { command, artifact, workdir, port } => {
+            assert_eq!(command[2], Argument::Port);
+            assert_eq!((&*artifact.0, workdir.as_str()), ("api", "server"));
+            let port = port.as_ref().unwrap();
+            assert_eq!((port.declared, port.variable.as_str()), (4000, "API_PORT"));
+        }
+        Runs::Static { .. } | Runs::Backing { .. } => panic!("api is a process"),
+    }
+    assert_eq!(api.env["VERSION"], EnvValue::Literal("1.50".into()), "as written, not as a float");
+    assert_eq!(api.env["WORKERS"], EnvValue::Literal("4".into()));
+    assert_eq!(api.env["LOG_LEVEL"], EnvValue::Literal("debug".into()));
+    let web = ServiceName::new("web").unwrap();
+    assert_eq!(api.env["WEB_URL"], EnvValue::Ref(Reference::ServiceUrl { service: web }));
+    assert_eq!(api.limits.cpu_millis, Some(1500));
+    assert_eq!((api.stop.timeout, api.stop.drain), (Duration::from_secs(20), Duration::from_secs(15)));
+    assert_eq!(service(&spec, "tcp").stop.drain, Duration::from_secs(45), "from deploy.drain");
+    match service(&spec, "web").runs {
+        Runs::Static { artifact, dir, .. } => assert_eq!((&*artifact.0, &*dir), ("web/dist", "public")),
+        Runs::Process { .. } | Runs::Backing { .. } => panic!("web is static"),
+    }
+    let expand = spec.jobs.expand.unwrap();
+    assert_eq!((&*expand.artifact.0, expand.workdir.as_str()), ("api", "db"));
+    assert_eq!(expand.env["STEP"], EnvValue::Literal("expand".into()));
+    assert_eq!(expand.env["LOG_LEVEL"], EnvValue::Literal("debug".into()), "the service's env is under it");
+    assert_eq!(expand.timeout, Duration::from_secs(3600));
+    assert_eq!(expand.user.as_deref(), Some("migrator"));
+    let contract = spec.jobs.contract.unwrap();
+    assert_eq!((&*contract.artifact.0, contract.workdir.as_str()), ("db", "tools"));
+    assert_eq!(spec.jobs.contract_after, Duration::from_secs(48 * 3600));
+    match spec.deploy.strategy {
+        Strategy::Canary { matches, sticky, .. } => {
+            assert_eq!(matches[0], Match::Header { name: "X-Canary".into(), value: "1".into() });
+            assert!(!sticky);
+        }
+        Strategy::Rolling { .. } | Strategy::BlueGreen { .. } => panic!("dev is canary"),
+    }
+}
+
+#[test]
+fn environments_are_laid_over_each_other() {
+    let project = project(EVERYTHING);
+    let staging = resolve(&project, "staging").unwrap();
+    let production = resolve(&project, "production").unwrap();
+    assert_eq!(service(&staging, "api").replicas, 3);
+    assert_eq!(service(&production, "api").replicas, 3, "through extends");
+    assert_eq!(service(&resolve(&project, "dev").unwrap(), "api").replicas, 2);
+    assert_eq!(staging.deploy.strategy, Strategy::Rolling { max_surge: 2, max_unavailable: 1 });
+    assert_eq!(
+        production.deploy.strategy,
+        Strategy::BlueGreen { approve: true },
+        "options inherited from others are no error"
+    );
+    assert_eq!(production.deploy.approvers, 1);
+    assert_eq!(production.jobs.smoke.unwrap().command, ["bin/smoke", "--all"]);
+    assert_eq!(service(&staging, "exec").env["TEXT"], EnvValue::Literal("staged".into()));
+    assert_eq!(environment(&project, "production").url, "https://www.everything.example");
+}
+
+#[test]
+fn the_strategy_of_the_command_line_has_the_options_of_the_file() {
+    let project = project(SHOP);
+    let with = |strategy| {
+        let inputs = Inputs {
+            artifacts: digests(&project, "production"),
+            secrets: &|_| Some(1),
+            source: Source::default(),
+            strategy,
+        };
+        project.resolve("production", &inputs).unwrap().deploy.strategy
+    };
+    assert_eq!(with(Some(StrategyKind::BlueGreen)), Strategy::BlueGreen { approve: false });
+    assert_eq!(with(None).name(), "canary");
+}
+
+#[test]
+fn the_same_directory_is_one_artifact_and_every_build_runs() {
+    let project = project(
+        r#"
+version = 1
+project = "p"
+[service.a]
+command = "bin/a"
+build = ["make", "a"]
+[service.b]
+command = "bin/b"
+dir = "./x/.."
+build = ["make", "b"]
+[service.c]
+command = "bin/c"
+build = ["make", "a"]
+[service.d]
+command = "bin/d"
+dir = "d/"
+build = { run = "make", artifact = "out/bin/d" }
+[release]
+expand = { run = "bin/m", service = "d" }
+"#,
+    );
+    let requests = project.artifacts("dev").unwrap();
+    let shown: Vec<(&str, Vec<String>)> = requests
+        .iter()
+        .map(|request| {
+            let builds =
+                request.builds.iter().map(|build| format!("{}: {}", build.dir, build.command.join(" ")));
+            (request.dir.as_str(), builds.collect())
+        })
+        .collect();
+    let builds = |list: &[&str]| list.iter().map(|build| (*build).to_owned()).collect::<Vec<_>>();
+    assert_eq!(shown, [(".", builds(&[".: make a", ".: make b"])), ("d/out/bin/d", builds(&["d: make"]))]);
+}
+
+#[test]
+fn missing_secrets_and_artifacts_are_told_with_their_place() {
+    let project = project(SHOP);
+    let inputs =
+        Inputs { artifacts: BTreeMap::new(), secrets: &|_| None, source: Source::default(), strategy: None };
+    let problems = project.resolve("staging", &inputs).unwrap_err();
+    let secret = problems.iter().find(|problem| problem.code == "config/missing-secret").unwrap();
+    assert_eq!(secret.span.as_ref().unwrap().line, 7);
+    assert_eq!(secret.hint.as_deref(), Some("fairway secret set stripe_key -e staging"));
+    assert_eq!(
+        problems.iter().filter(|problem| problem.code == "config/missing-secret").count(),
+        1,
+        "told once"
+    );
+    assert!(problems.iter().any(|problem| problem.code == "config/missing-artifact"));
+}
+
+#[test]
+fn an_environment_that_does_not_exist_is_refused_with_the_nearest() {
+    let project = project(SHOP);
+    assert!(project.artifacts("prodution").is_err() && project.resolved_with_origin("prodution").is_err());
+    let problems = project.environment("prodution").unwrap_err();
+    assert_eq!(problems[0].code, "config/unknown-environment");
+    assert_eq!(problems[0].hint.as_deref(), Some("did you mean \"production\"?"));
+}
+
+#[test]
+fn each_value_says_where_it_came_from_and_secrets_stay_references() {
+    let project = project(SHOP);
+    let settings = project.resolved_with_origin("production").unwrap();
+    let find =
+        |key: &str| settings.iter().find(|setting| setting.key == key).unwrap_or_else(|| panic!("no {key}"));
+    assert_eq!(find("service.api.replicas").value, "4");
+    match &find("service.api.replicas").origin {
+        Origin::Overlay { environment, span } => {
+            assert_eq!(environment.as_str(), "production");
+            assert!(SHOP.lines().nth(span.line as usize - 1).unwrap().contains("replicas = 4"));
+        }
+        other => panic!("{other:?}"),
+    }
+    assert!(matches!(&find("service.api.port").origin, Origin::File(span) if span.line > 1));
+    assert_eq!(find("service.api.stop.timeout").origin, Origin::Default);
+    assert_eq!(find("service.api.stop.timeout").value, "\"10s\"");
+    assert_eq!(find("deploy.bake").value, "\"2m\"");
+    assert_eq!(find("listen").value, "\"0.0.0.0:80\"");
+    assert_eq!(find("vars.STRIPE_KEY").value, "{ secret = \"stripe_key\" }");
+    assert_eq!(find("service.worker.stop.timeout").value, "\"5m\"");
+    assert_eq!(find("service.web.build.artifact").value, "\"dist\"");
+    let keys: Vec<&str> = settings.iter().map(|setting| setting.key.as_str()).collect();
+    let unique: std::collections::BTreeSet<&str> = keys.iter().copied().collect();
+    assert_eq!(keys.len(), unique.len(), "a key is there twice");
+}
