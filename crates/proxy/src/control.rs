@@ -7,6 +7,7 @@
 mod client;
 mod message;
 mod path;
+mod server;
 
 pub use client::{ApplyError, Client, ClientError, Events};
 pub use message::{
@@ -14,3 +15,4 @@ pub use message::{
     SeriesStats, Stats, StatusClass,
 };
 pub use path::bind as bind_path;
+pub(crate) use server::{Command, serve};

@@ -121,7 +121,7 @@ pub enum Event {
     Drained { instance: String },
     /// The instance began or ceased to be fit for traffic.
     Health { instance: String, healthy: bool, reason: String },
-    /// Made by the client, never sent: so many events were dropped because nobody read them.
+    /// So many events were dropped because they were not read fast enough.
     Missed { count: u64 },
 }
 

@@ -1,0 +1,161 @@
+//! A client connection, from accept to close.
+
+mod answer;
+mod exchange;
+mod io;
+mod relay;
+mod request_buffer;
+mod tunnel;
+
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::task::Poll;
+
+use tokio::net::TcpStream;
+
+use crate::codec::Refusal;
+use crate::deadline::{Passed, Phase, Registered};
+use crate::limits::LINGER_BYTES_MAX;
+use crate::worker::{Accepting, Worker};
+use answer::Answer;
+use request_buffer::RequestBuffer;
+
+/// What happens to the connection after a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum After {
+    /// It waits for the next request.
+    KeepAlive,
+    /// The answer said that the connection ends.
+    Close,
+    /// The answer is incomplete in a way that only a reset shows.
+    Reset,
+    /// The other side is gone.
+    Gone,
+}
+
+/// What the wait for a head led to.
+#[derive(Debug)]
+enum Next {
+    Head,
+    Refused(Refusal),
+    /// The head did not arrive in time.
+    TooSlow,
+    /// No request came, or the client closed.
+    Nothing,
+}
+
+#[derive(Debug)]
+struct Conn {
+    worker: Rc<Worker>,
+    listener: Rc<Accepting>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    /// `peer`'s address as text.
+    peer_text: String,
+    deadline: Registered,
+    /// Held while anything of a request is here.
+    request: Option<RequestBuffer>,
+}
+
+pub(crate) async fn serve(
+    worker: Rc<Worker>,
+    listener: Rc<Accepting>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    deadline: Registered,
+) {
+    let peer_text = peer.ip().to_canonical().to_string();
+    let mut conn = Conn { worker, listener, stream, peer, peer_text, deadline, request: None };
+    loop {
+        let after = match conn.next_head().await {
+            Next::Head => relay::relay(&mut conn).await,
+            Next::Refused(refusal) => {
+                conn.worker.count_refusal(refusal.status());
+                conn.refuse(refusal.status(), &refusal.to_string()).await
+            }
+            Next::TooSlow => {
+                conn.worker.count_refusal(408);
+                conn.refuse(408, "the request head did not arrive in time").await
+            }
+            Next::Nothing => After::Close,
+        };
+        match after {
+            After::KeepAlive => {}
+            After::Close => return conn.linger().await,
+            After::Reset => return io::reset_on_close(&conn.stream),
+            After::Gone => return,
+        }
+    }
+}
+
+impl Conn {
+    /// Waits for a complete head in `request`.
+    async fn next_head(&mut self) -> Next {
+        let limits = &self.worker.shared.limits;
+        if self.request.as_ref().is_some_and(RequestBuffer::is_empty) {
+            self.request = None;
+        }
+        if self.request.is_none() {
+            self.deadline.enter(Phase::Idle);
+            self.deadline.arm(limits.idle);
+            if self.worker.is_draining(&self.listener) {
+                self.deadline.arm(limits.idle_drain.min(limits.idle));
+            }
+            let ready = self.deadline.within(poll_fn(|cx| self.stream.poll_read_ready(cx))).await;
+            if ready.is_err() {
+                return Next::Nothing;
+            }
+        }
+        self.deadline.enter(Phase::Exchange);
+        self.deadline.arm(limits.head);
+        let request = self.request.get_or_insert_with(RequestBuffer::new);
+        loop {
+            match request.find_head() {
+                Err(refusal) => return Next::Refused(refusal),
+                Ok(true) => return Next::Head,
+                Ok(false) => {}
+            }
+            let read = poll_fn(|cx| io::poll_read(&self.stream, cx, request.space()));
+            match self.deadline.within(read).await {
+                Err(Passed) if request.is_empty() => return Next::Nothing,
+                Err(Passed) => return Next::TooSlow,
+                Ok(Err(_)) => return Next::Nothing,
+                // Half a head and then nothing: nobody waits for an answer to that.
+                Ok(Ok(0)) => return Next::Nothing,
+                Ok(Ok(bytes)) => request.add(bytes),
+            }
+        }
+    }
+
+    async fn refuse(&self, status: u16, why: &str) -> After {
+        let body = format!("{status} {}: {why}\n", answer::reason(status));
+        self.deadline.arm(self.worker.shared.limits.head);
+        match Answer::plain(status, &body, b"").send(&self.stream, &self.deadline, false, false).await {
+            true => After::Close,
+            false => After::Gone,
+        }
+    }
+
+    /// Rule 4: closing with unread data makes the kernel send a reset, which destroys the answer on its way.
+    /// So: end our side, then read a bounded rest until the client closes too.
+    async fn linger(&mut self) {
+        io::half_close(&self.stream);
+        self.deadline.arm(self.worker.shared.limits.linger);
+        let mut request = self.request.take().unwrap_or_else(RequestBuffer::new);
+        request.reset();
+        let mut left = LINGER_BYTES_MAX;
+        let stream = &self.stream;
+        let reading = poll_fn(|cx| {
+            loop {
+                match io::poll_read(stream, cx, request.space()) {
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(Ok(bytes)) if bytes > 0 && bytes < left => left -= bytes,
+                    Poll::Ready(Ok(_) | Err(_)) => return Poll::Ready(()),
+                }
+            }
+        });
+        // Whoever has not closed by then gets the reset.
+        let _ = self.deadline.within(reading).await;
+    }
+}

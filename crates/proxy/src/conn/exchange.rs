@@ -1,0 +1,507 @@
+//! One attempt: a request to one instance and its response back, both bodies streaming at the same time.
+
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+use std::ops::Range;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use tokio::net::TcpStream;
+
+use super::io::{poll_read, poll_write};
+use super::request_buffer::{BodyRefusal, RequestBuffer};
+use crate::buffer::{Buffer, HeadBuffer, Kind};
+use crate::codec::{
+    BadResponse, Body, Delimiter, Framing, HeadScan, MinorVersion, Reply, ResponseHead, header_storage,
+};
+use crate::deadline::{Deadline, Phase};
+use crate::snapshot::Timeouts;
+use crate::worker::{Accepting, Upstream, Worker};
+
+/// What the attempt needs to know about the request.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Facts {
+    pub is_head: bool,
+    pub version: MinorVersion,
+    pub wants_keep_alive: bool,
+    pub offers_upgrade: bool,
+}
+
+/// How an attempt ended.
+#[derive(Debug)]
+pub(super) enum End {
+    /// The response reached the client's kernel. `reusable`: the instance takes another request on the
+    /// connection.
+    Complete {
+        reusable: bool,
+    },
+    /// The head of a 101 was passed on; bytes follow in both directions.
+    Upgraded,
+    /// The instance closed without a byte of an answer. `closed`: in good order (FIN), not by a reset.
+    NoResponse {
+        closed: bool,
+    },
+    ResponseTimeout,
+    BadResponse(BadResponse),
+    /// The response began and cannot be completed.
+    Truncated,
+    ClientGone,
+    ClientTimeout,
+    Body(BodyRefusal),
+}
+
+#[derive(Debug)]
+enum Sending {
+    /// Up to here head and buffered body were sent.
+    Active {
+        head: usize,
+        body: usize,
+    },
+    Finished,
+    /// The instance takes no more; it may have answered already.
+    Abandoned,
+}
+
+#[derive(Debug)]
+enum Receiving {
+    Head(HeadScan),
+    Body {
+        body: Body,
+        framing: ClientFraming,
+        status: u16,
+        /// The client's connection stays open.
+        keep_alive: bool,
+        /// The instance's connection stays open.
+        reusable: bool,
+    },
+    Upgraded,
+}
+
+/// How the client learns where the body ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ClientFraming {
+    /// As the instance framed it.
+    Same,
+    /// The instance chunked it, the client is too old for that: data only, then close.
+    Stripped,
+    /// The instance ends it by closing: chunked for the client, so that a truncation shows.
+    Chunked,
+    /// The instance ends it by closing, and so do we.
+    Closing,
+}
+
+/// Bytes for the client that were not yet taken.
+#[derive(Debug)]
+struct Outgoing {
+    head: HeadBuffer,
+    head_sent: usize,
+    /// In the response buffer.
+    body: Range<usize>,
+    tail: &'static [u8],
+    /// To be taken off the response buffer when all is sent.
+    consumed: usize,
+}
+
+impl Outgoing {
+    fn is_empty(&self) -> bool {
+        self.head_sent == self.head.len() && self.body.is_empty() && self.tail.is_empty()
+    }
+
+    fn advance(&mut self, mut bytes: usize) {
+        let head = bytes.min(self.head.len() - self.head_sent);
+        self.head_sent += head;
+        bytes -= head;
+        let body = bytes.min(self.body.len());
+        self.body.start += body;
+        self.tail = &self.tail[bytes - body..];
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Exchange<'a> {
+    pub worker: &'a Worker,
+    pub listener: &'a Accepting,
+    pub deadline: &'a Deadline,
+    pub client: &'a TcpStream,
+    pub upstream: &'a mut Upstream,
+    pub request: &'a mut RequestBuffer,
+    /// The rewritten head.
+    head: &'a [u8],
+    facts: Facts,
+    timeouts: &'a Timeouts,
+    endpoint: u64,
+    body_bytes_max: u64,
+    /// Header lines for the response.
+    added: &'a [u8],
+    sending: Sending,
+    receiving: Receiving,
+    response: Option<Buffer>,
+    out: Outgoing,
+    idle_ms: u64,
+    /// Bytes of the request that the kernel took.
+    pub sent: u64,
+    /// Whether the instance answered anything.
+    pub answered: bool,
+    pub bytes_out: u64,
+}
+
+/// What the request's way is paved with.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Terms<'a> {
+    pub head: &'a [u8],
+    pub added: &'a [u8],
+    pub facts: Facts,
+    pub timeouts: &'a Timeouts,
+    pub endpoint: u64,
+    pub body_bytes_max: u64,
+}
+
+/// Whether a step got anywhere.
+type Step = Result<Progress, End>;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Progress {
+    Made,
+    /// Wakers are in place.
+    Blocked,
+}
+
+impl<'a> Exchange<'a> {
+    pub(super) fn new(
+        worker: &'a Rc<Worker>,
+        listener: &'a Accepting,
+        deadline: &'a Deadline,
+        client: &'a TcpStream,
+        upstream: &'a mut Upstream,
+        request: &'a mut RequestBuffer,
+        terms: Terms<'a>,
+    ) -> Self {
+        Self {
+            worker,
+            listener,
+            deadline,
+            client,
+            upstream,
+            request,
+            head: terms.head,
+            facts: terms.facts,
+            timeouts: terms.timeouts,
+            endpoint: terms.endpoint,
+            body_bytes_max: terms.body_bytes_max,
+            added: terms.added,
+            sending: Sending::Active { head: 0, body: 0 },
+            receiving: Receiving::Head(HeadScan::default()),
+            response: None,
+            out: Outgoing { head: HeadBuffer::take(), head_sent: 0, body: 0..0, tail: b"", consumed: 0 },
+            idle_ms: terms.timeouts.body_idle_ms,
+            sent: 0,
+            answered: false,
+            bytes_out: 0,
+        }
+    }
+
+    pub(super) async fn run(&mut self) -> End {
+        self.deadline.arm_ms(self.timeouts.body_idle_ms);
+        poll_fn(|cx| self.poll(cx)).await
+    }
+
+    /// What the instance sent behind a 101.
+    pub(super) fn take_rest(&mut self) -> Option<Buffer> {
+        self.response.take().filter(|rest| !rest.is_empty())
+    }
+
+    /// Status of the response that the client is getting, and whether its connection stays open.
+    pub(super) fn begun(&self) -> Option<(u16, bool)> {
+        match self.receiving {
+            Receiving::Head(_) => None,
+            Receiving::Body { status, keep_alive, .. } => Some((status, keep_alive)),
+            Receiving::Upgraded => Some((101, false)),
+        }
+    }
+
+    /// Whether only a close tells the client that the body is complete: a truncation must then be a reset.
+    pub(super) fn ends_by_close(&self) -> bool {
+        match self.receiving {
+            Receiving::Body { framing, .. } => {
+                matches!(framing, ClientFraming::Stripped | ClientFraming::Closing)
+            }
+            Receiving::Head(_) | Receiving::Upgraded => false,
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        loop {
+            let step = self.step_request(cx).and_then(|a| Ok((a, self.step_response(cx)?)));
+            match step {
+                Err(end) => return Poll::Ready(end),
+                Ok((Progress::Blocked, Progress::Blocked)) => break,
+                Ok(_) => {}
+            }
+        }
+        self.deadline.poll_passed(cx).map(|_| self.timeout())
+    }
+
+    fn timeout(&self) -> End {
+        match (&self.receiving, &self.sending) {
+            (Receiving::Head(_), Sending::Active { head, body })
+                if *head == self.head.len() && *body == self.request.body().len() =>
+            {
+                End::ClientTimeout
+            }
+            (Receiving::Head(_), _) => End::ResponseTimeout,
+            (Receiving::Body { .. } | Receiving::Upgraded, _) if self.out.is_empty() => End::Truncated,
+            (Receiving::Body { .. } | Receiving::Upgraded, _) => End::ClientTimeout,
+        }
+    }
+
+    fn step_request(&mut self, cx: &mut Context<'_>) -> Step {
+        let mut progress = Progress::Blocked;
+        while let Sending::Active { head, body } = &mut self.sending {
+            let slices = [IoSlice::new(&self.head[*head..]), IoSlice::new(&self.request.body()[*body..])];
+            if slices.iter().any(|slice| !slice.is_empty()) {
+                match poll_write(&self.upstream.stream, cx, &slices) {
+                    Poll::Pending => return Ok(progress),
+                    Poll::Ready(Err(_)) => self.sending = Sending::Abandoned,
+                    Poll::Ready(Ok(bytes)) => {
+                        let of_head = bytes.min(self.head.len() - *head);
+                        *head += of_head;
+                        *body += bytes - of_head;
+                        self.sent += bytes as u64;
+                        self.upstream.written += bytes as u64;
+                        self.deadline.arm_ms(self.idle_ms);
+                    }
+                }
+                progress = Progress::Made;
+                continue;
+            }
+            if self.request.body_is_complete() {
+                self.sending = Sending::Finished;
+                if matches!(self.receiving, Receiving::Head(_)) {
+                    self.deadline.arm_ms(self.timeouts.response_head_ms);
+                }
+                return Ok(Progress::Made);
+            }
+            if self.request.make_room() {
+                *body = 0;
+            }
+            match poll_read(self.client, cx, self.request.space()) {
+                Poll::Pending => return Ok(progress),
+                Poll::Ready(Ok(0) | Err(_)) => return Err(End::ClientGone),
+                Poll::Ready(Ok(bytes)) => {
+                    self.request.add(bytes);
+                    self.request.absorb(self.body_bytes_max).map_err(End::Body)?;
+                    self.deadline.arm_ms(self.idle_ms);
+                    progress = Progress::Made;
+                }
+            }
+        }
+        Ok(progress)
+    }
+
+    fn step_response(&mut self, cx: &mut Context<'_>) -> Step {
+        let mut progress = Progress::Blocked;
+        loop {
+            if !self.out.is_empty() {
+                let body = self.response.as_ref().map_or(&[][..], |b| b.bytes(self.out.body.clone()));
+                let slices = [
+                    IoSlice::new(&self.out.head[self.out.head_sent..]),
+                    IoSlice::new(body),
+                    IoSlice::new(self.out.tail),
+                ];
+                match poll_write(self.client, cx, &slices) {
+                    Poll::Pending => return Ok(progress),
+                    Poll::Ready(Err(_)) => return Err(End::ClientGone),
+                    Poll::Ready(Ok(bytes)) => {
+                        self.out.advance(bytes);
+                        self.deadline.arm_ms(self.idle_ms);
+                        progress = Progress::Made;
+                    }
+                }
+                continue;
+            }
+            self.settle();
+            match self.receiving {
+                Receiving::Upgraded => return Err(End::Upgraded),
+                Receiving::Body { body: Body::Done, .. } => return Err(self.complete()),
+                Receiving::Body { .. } if self.response.is_some() => {
+                    self.feed()?;
+                    continue;
+                }
+                Receiving::Body { .. } | Receiving::Head(_) => {}
+            }
+            if self.head()? {
+                continue;
+            }
+            let buffer = match &mut self.response {
+                Some(buffer) => buffer,
+                none => {
+                    // No buffer while waiting: a thousand quiet connections would hold 128 MiB.
+                    match self.upstream.stream.poll_read_ready(cx) {
+                        Poll::Pending => return Ok(progress),
+                        Poll::Ready(_) => none.insert(Buffer::take(Kind::Response)),
+                    }
+                }
+            };
+            let read = poll_read(&self.upstream.stream, cx, buffer.space());
+            if buffer.is_empty() && !matches!(read, Poll::Ready(Ok(1..))) {
+                self.response = None;
+            }
+            match read {
+                Poll::Pending => return Ok(progress),
+                Poll::Ready(Ok(0)) => self.end_of_stream()?,
+                Poll::Ready(Err(error)) => return Err(self.broken(&error)),
+                Poll::Ready(Ok(bytes)) => {
+                    if let Some(buffer) = &mut self.response {
+                        buffer.add(bytes);
+                    }
+                    self.answered = true;
+                    // An instance that sends its head byte by byte does not get more time for it.
+                    if !matches!(self.receiving, Receiving::Head(_)) {
+                        self.deadline.arm_ms(self.idle_ms);
+                    }
+                }
+            }
+            progress = Progress::Made;
+        }
+    }
+
+    /// Everything for the client was taken: frees what it occupied.
+    fn settle(&mut self) {
+        if self.out.head_sent > 0 {
+            self.out.head.clear();
+            self.out.head_sent = 0;
+        }
+        if self.out.consumed > 0
+            && let Some(buffer) = &mut self.response
+        {
+            buffer.consume(self.out.consumed);
+        }
+        self.out.consumed = 0;
+        if self.response.as_ref().is_some_and(Buffer::is_empty) {
+            self.response = None;
+        }
+    }
+
+    /// Looks for a head; says whether there was one.
+    fn head(&mut self) -> Result<bool, End> {
+        let (Receiving::Head(scan), Some(buffer)) = (&mut self.receiving, &mut self.response) else {
+            return Ok(false);
+        };
+        let end = match scan.response(buffer.filled()) {
+            Err(_) => return Err(End::BadResponse(BadResponse::Head)),
+            Ok(None) => return Ok(false),
+            Ok(Some((_, end))) => end,
+        };
+        let mut storage = header_storage();
+        let method = if self.facts.is_head { "HEAD" } else { "GET" };
+        let head =
+            ResponseHead::parse(&buffer.filled()[..end], &mut storage, method).map_err(End::BadResponse)?;
+        // The rest of an unfinished request body would be taken for the next request.
+        let keep_alive = self.facts.wants_keep_alive
+            && self.request.body_is_complete()
+            && !self.worker.is_draining(self.listener);
+        let framing = match (head.delimiter, self.facts.version) {
+            (Delimiter::None | Delimiter::Length(_), _) => ClientFraming::Same,
+            (Delimiter::Chunked, MinorVersion::One) => ClientFraming::Same,
+            (Delimiter::Chunked, MinorVersion::Zero) => ClientFraming::Stripped,
+            (Delimiter::Close, MinorVersion::One) => ClientFraming::Chunked,
+            (Delimiter::Close, MinorVersion::Zero) => ClientFraming::Closing,
+        };
+        let keep_alive = keep_alive && !matches!(framing, ClientFraming::Stripped | ClientFraming::Closing);
+        let reply =
+            Reply { version: self.facts.version, keep_alive, added: self.added, request_id: self.added };
+        match head.status {
+            101 if !self.facts.offers_upgrade => return Err(End::BadResponse(BadResponse::Upgrade)),
+            101 => {
+                head.write(&mut self.out.head, &reply);
+                self.receiving = Receiving::Upgraded;
+            }
+            // HTTP/1.0 clients do not know informational responses.
+            100..=199 => {
+                if self.facts.version == MinorVersion::One {
+                    head.write(&mut self.out.head, &reply);
+                }
+                *scan = HeadScan::default();
+            }
+            status => {
+                head.write(&mut self.out.head, &reply);
+                let body = head.delimiter.body();
+                let reusable = head.keep_alive;
+                if head.is_event_stream() {
+                    self.idle_ms = self.timeouts.upgrade_idle_ms;
+                    let drain_ms = self.timeouts.stream_drain_ms;
+                    self.deadline.enter(Phase::Stream { endpoint: self.endpoint, drain_ms });
+                    // The instance may have been removed while it thought about its answer.
+                    let worker = self.worker;
+                    worker.deadlines.drain_streams(|endpoint| !worker.has_endpoint(endpoint));
+                }
+                self.receiving = Receiving::Body { body, framing, status, keep_alive, reusable };
+                self.deadline.arm_ms(self.idle_ms);
+            }
+        }
+        buffer.consume(end);
+        if matches!(self.receiving, Receiving::Body { .. }) && !buffer.is_empty() {
+            // Head and the beginning of the body leave in one write.
+            self.feed()?;
+        }
+        Ok(true)
+    }
+
+    /// Makes what is in the response buffer ready for the client.
+    fn feed(&mut self) -> Result<(), End> {
+        let (Receiving::Body { body, framing, .. }, Some(buffer)) = (&mut self.receiving, &mut self.response)
+        else {
+            return Ok(());
+        };
+        let keep = match framing {
+            ClientFraming::Stripped => Framing::Strip,
+            ClientFraming::Same | ClientFraming::Chunked | ClientFraming::Closing => Framing::Keep,
+        };
+        let start = buffer.range().start;
+        let fed = body.feed(buffer.filled_mut(), keep).map_err(|_| End::Truncated)?;
+        self.out.body = start..start + fed.pass;
+        self.out.consumed = fed.read;
+        self.bytes_out += fed.pass as u64;
+        if *framing == ClientFraming::Chunked && fed.pass > 0 {
+            use std::io::Write as _;
+            write!(*self.out.head, "{:x}\r\n", fed.pass).expect("memory can be written to");
+            self.out.tail = b"\r\n";
+        }
+        Ok(())
+    }
+
+    fn end_of_stream(&mut self) -> Result<(), End> {
+        match &mut self.receiving {
+            Receiving::Head(_) if self.answered => Err(End::BadResponse(BadResponse::Head)),
+            Receiving::Head(_) => Err(End::NoResponse { closed: true }),
+            Receiving::Body { body: body @ Body::UntilClose, framing, .. } => {
+                *body = Body::Done;
+                if *framing == ClientFraming::Chunked {
+                    self.out.head.extend_from_slice(b"0\r\n\r\n");
+                }
+                Ok(())
+            }
+            Receiving::Body { .. } | Receiving::Upgraded => Err(End::Truncated),
+        }
+    }
+
+    fn broken(&self, _error: &io::Error) -> End {
+        match self.receiving {
+            Receiving::Head(_) if self.answered => End::BadResponse(BadResponse::Head),
+            Receiving::Head(_) => End::NoResponse { closed: false },
+            Receiving::Body { .. } | Receiving::Upgraded => End::Truncated,
+        }
+    }
+
+    fn complete(&self) -> End {
+        let all_sent = matches!(self.sending, Sending::Finished);
+        // Bytes behind the response were not asked for: whose answer are they?
+        let nothing_left = self.response.is_none();
+        match self.receiving {
+            Receiving::Body { reusable, .. } => {
+                End::Complete { reusable: reusable && all_sent && nothing_left }
+            }
+            Receiving::Head(_) | Receiving::Upgraded => End::Complete { reusable: false },
+        }
+    }
+}

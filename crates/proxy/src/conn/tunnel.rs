@@ -1,0 +1,133 @@
+//! An upgraded connection: bytes in both directions until both sides closed.
+
+use std::future::poll_fn;
+use std::io::IoSlice;
+use std::task::{Context, Poll};
+
+use tokio::net::TcpStream;
+
+use super::io::{half_close, poll_read, poll_write};
+use crate::buffer::{Buffer, Kind};
+use crate::deadline::Deadline;
+
+/// One direction.
+#[derive(Debug)]
+enum Direction {
+    /// Nothing read; no buffer held.
+    Waiting,
+    Holding(Buffer),
+    /// The reading side ended, and the writing side was told.
+    Closed,
+}
+
+/// Why a tunnel ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum TunnelEnd {
+    /// Both sides closed, or one broke.
+    Closed,
+    /// Nothing moved for too long, or the drain's time is over.
+    Deadline,
+}
+
+#[derive(Debug)]
+pub(super) struct Tunnel<'a> {
+    pub client: &'a TcpStream,
+    pub upstream: &'a TcpStream,
+    pub deadline: &'a Deadline,
+    pub idle_ms: u64,
+    up: Direction,
+    down: Direction,
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+}
+
+impl<'a> Tunnel<'a> {
+    /// `from_client` and `from_upstream`: what was read already.
+    pub(super) fn new(
+        client: &'a TcpStream,
+        upstream: &'a TcpStream,
+        deadline: &'a Deadline,
+        idle_ms: u64,
+        from_client: &[u8],
+        from_upstream: Option<Buffer>,
+    ) -> Self {
+        let up = if from_client.is_empty() {
+            Direction::Waiting
+        } else {
+            let mut buffer = Buffer::take(Kind::Request);
+            buffer.space()[..from_client.len()].copy_from_slice(from_client);
+            buffer.add(from_client.len());
+            Direction::Holding(buffer)
+        };
+        let down = from_upstream.map_or(Direction::Waiting, Direction::Holding);
+        Self { client, upstream, deadline, idle_ms, up, down, bytes_in: 0, bytes_out: 0 }
+    }
+
+    pub(super) async fn run(&mut self) -> TunnelEnd {
+        self.deadline.arm_ms(self.idle_ms);
+        poll_fn(|cx| {
+            let before = (self.bytes_in, self.bytes_out);
+            let up = self.up.poll(cx, self.client, self.upstream, &mut self.bytes_in);
+            let down = self.down.poll(cx, self.upstream, self.client, &mut self.bytes_out);
+            if (self.bytes_in, self.bytes_out) != before {
+                self.deadline.arm_ms(self.idle_ms);
+            }
+            match (up, down) {
+                (Poll::Ready(Err(Broken)), _) | (_, Poll::Ready(Err(Broken))) => {
+                    Poll::Ready(TunnelEnd::Closed)
+                }
+                (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => Poll::Ready(TunnelEnd::Closed),
+                (_, _) => self.deadline.poll_passed(cx).map(|_| TunnelEnd::Deadline),
+            }
+        })
+        .await
+    }
+}
+
+struct Broken;
+
+impl Direction {
+    /// Ready when this direction has ended.
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &TcpStream,
+        to: &TcpStream,
+        bytes: &mut u64,
+    ) -> Poll<Result<(), Broken>> {
+        loop {
+            match self {
+                Self::Closed => return Poll::Ready(Ok(())),
+                Self::Holding(buffer) => match poll_write(to, cx, &[IoSlice::new(buffer.filled())]) {
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(Err(_)) => return Poll::Ready(Err(Broken)),
+                    Poll::Ready(Ok(written)) => {
+                        *bytes += written as u64;
+                        buffer.consume(written);
+                        if buffer.is_empty() {
+                            *self = Self::Waiting;
+                        }
+                    }
+                },
+                Self::Waiting => {
+                    if from.poll_read_ready(cx).is_pending() {
+                        return Poll::Pending;
+                    }
+                    let mut buffer = Buffer::take(Kind::Request);
+                    match poll_read(from, cx, buffer.space()) {
+                        Poll::Pending => return Poll::Pending,
+                        Poll::Ready(Err(_)) => return Poll::Ready(Err(Broken)),
+                        Poll::Ready(Ok(0)) => {
+                            half_close(to);
+                            *self = Self::Closed;
+                        }
+                        Poll::Ready(Ok(read)) => {
+                            buffer.add(read);
+                            *self = Self::Holding(buffer);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! One coarse deadline per connection, looked at by one timer per core.
+//!
+//! A timer per request costs a wheel insertion and removal each; setting a number costs nothing.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+/// Milliseconds since the core started, as of its last tick.
+#[derive(Debug)]
+pub(crate) struct Clock {
+    start: Instant,
+    now_ms: Cell<u64>,
+}
+
+impl Clock {
+    fn tick(&self) -> u64 {
+        let now = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.now_ms.set(now);
+        now
+    }
+}
+
+/// What a connection is doing, as far as a drain is concerned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// No request has begun.
+    Idle,
+    Exchange,
+    /// An upgraded connection or an event stream; the number is that of the endpoint.
+    Stream {
+        endpoint: u64,
+        drain_ms: u64,
+    },
+}
+
+#[derive(Debug)]
+pub(crate) struct Deadline {
+    clock: Rc<Clock>,
+    at_ms: Cell<u64>,
+    passed: Cell<bool>,
+    /// Streams have an end that progress does not move: set when their instance is removed.
+    hard_ms: Cell<u64>,
+    phase: Cell<Phase>,
+    /// Which listener the connection came in by.
+    listener: u64,
+    waker: RefCell<Option<Waker>>,
+}
+
+/// The deadline passed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Passed;
+
+const NEVER: u64 = u64::MAX;
+
+impl Deadline {
+    pub(crate) fn arm(&self, after: Duration) {
+        self.arm_ms(u64::try_from(after.as_millis()).unwrap_or(NEVER));
+    }
+
+    pub(crate) fn arm_ms(&self, after_ms: u64) {
+        let at = self.clock.now_ms.get().saturating_add(after_ms);
+        self.at_ms.set(at.min(self.hard_ms.get()));
+        self.passed.set(false);
+    }
+
+    pub(crate) fn enter(&self, phase: Phase) {
+        self.phase.set(phase);
+        self.hard_ms.set(NEVER);
+    }
+
+    /// Brings the deadline forward, for good.
+    pub(crate) fn cap_ms(&self, after_ms: u64) {
+        let at = self.clock.now_ms.get().saturating_add(after_ms);
+        self.hard_ms.set(at.min(self.hard_ms.get()));
+        self.at_ms.set(at.min(self.at_ms.get()));
+    }
+
+    /// Whether it passed; otherwise the task is woken when it does.
+    pub(crate) fn poll_passed(&self, cx: &Context<'_>) -> Poll<Passed> {
+        if self.passed.get() {
+            return Poll::Ready(Passed);
+        }
+        let mut waker = self.waker.borrow_mut();
+        match &*waker {
+            Some(known) if known.will_wake(cx.waker()) => {}
+            Some(_) | None => *waker = Some(cx.waker().clone()),
+        }
+        Poll::Pending
+    }
+
+    /// Runs `future` until it is ready or the deadline passes.
+    pub(crate) async fn within<F: Future>(&self, future: F) -> Result<F::Output, Passed> {
+        let mut future = pin!(future);
+        poll_fn(|cx| match future.as_mut().poll(cx) {
+            Poll::Ready(output) => Poll::Ready(Ok(output)),
+            Poll::Pending => self.poll_passed(cx).map(Err),
+        })
+        .await
+    }
+}
+
+/// All deadlines of one core.
+#[derive(Debug)]
+pub(crate) struct Deadlines {
+    clock: Rc<Clock>,
+    slots: RefCell<Slots>,
+}
+
+#[derive(Debug, Default)]
+struct Slots {
+    used: Vec<Option<Rc<Deadline>>>,
+    free: Vec<usize>,
+}
+
+/// Keeps a deadline in the list.
+#[derive(Debug)]
+pub(crate) struct Registered {
+    list: Rc<Deadlines>,
+    slot: usize,
+    deadline: Rc<Deadline>,
+}
+
+impl std::ops::Deref for Registered {
+    type Target = Deadline;
+    fn deref(&self) -> &Deadline {
+        &self.deadline
+    }
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        let mut slots = self.list.slots.borrow_mut();
+        slots.used[self.slot] = None;
+        slots.free.push(self.slot);
+    }
+}
+
+impl Deadlines {
+    pub(crate) fn new() -> Rc<Self> {
+        let clock = Rc::new(Clock { start: Instant::now(), now_ms: Cell::new(0) });
+        Rc::new(Self { clock, slots: RefCell::default() })
+    }
+
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.clock.now_ms.get()
+    }
+
+    pub(crate) fn register(self: &Rc<Self>, listener: u64) -> Registered {
+        let deadline = Rc::new(Deadline {
+            clock: Rc::clone(&self.clock),
+            at_ms: Cell::new(NEVER),
+            passed: Cell::new(false),
+            hard_ms: Cell::new(NEVER),
+            phase: Cell::new(Phase::Idle),
+            listener,
+            waker: RefCell::new(None),
+        });
+        let mut slots = self.slots.borrow_mut();
+        let slot = slots.free.pop().unwrap_or(slots.used.len());
+        if slot == slots.used.len() {
+            slots.used.push(None);
+        }
+        slots.used[slot] = Some(Rc::clone(&deadline));
+        Registered { list: Rc::clone(self), slot, deadline }
+    }
+
+    /// Registered deadlines, which is open connections.
+    pub(crate) fn len(&self) -> usize {
+        let slots = self.slots.borrow();
+        slots.used.len() - slots.free.len()
+    }
+
+    /// Advances the clock and wakes whoever is late.
+    pub(crate) fn tick(&self) {
+        let now = self.clock.tick();
+        for deadline in self.slots.borrow().used.iter().flatten() {
+            if deadline.at_ms.get() <= now && !deadline.passed.get() {
+                deadline.passed.set(true);
+                if let Some(waker) = deadline.waker.borrow_mut().take() {
+                    waker.wake();
+                }
+            }
+        }
+    }
+
+    /// A drain of one listener or of all began: idle connections get until `idle`, and streams their own drain
+    /// time.
+    pub(crate) fn drain(&self, idle: Duration, listener: Option<u64>) {
+        for deadline in self.slots.borrow().used.iter().flatten() {
+            if listener.is_some_and(|listener| listener != deadline.listener) {
+                continue;
+            }
+            match deadline.phase.get() {
+                Phase::Idle => deadline.cap_ms(u64::try_from(idle.as_millis()).unwrap_or(NEVER)),
+                Phase::Exchange => {}
+                Phase::Stream { drain_ms, .. } => deadline.cap_ms(drain_ms),
+            }
+        }
+    }
+
+    /// Instances were removed: streams on them get their drain time.
+    pub(crate) fn drain_streams(&self, is_removed: impl Fn(u64) -> bool) {
+        for deadline in self.slots.borrow().used.iter().flatten() {
+            if let Phase::Stream { endpoint, drain_ms } = deadline.phase.get()
+                && is_removed(endpoint)
+                && deadline.hard_ms.get() == NEVER
+            {
+                deadline.cap_ms(drain_ms);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cap_outlives_progress() {
+        let list = Deadlines::new();
+        let deadline = list.register(1);
+        deadline.enter(Phase::Stream { endpoint: 7, drain_ms: 0 });
+        deadline.arm(Duration::from_secs(60));
+        list.drain_streams(|endpoint| endpoint == 7);
+        deadline.arm(Duration::from_secs(60));
+        list.tick();
+        assert!(deadline.passed.get(), "bytes on the stream moved the end of its drain");
+        assert_eq!(list.len(), 1);
+        drop(deadline);
+        assert_eq!(list.len(), 0);
+    }
+
+    #[test]
+    fn exchanges_are_not_cut_by_a_drain() {
+        let list = Deadlines::new();
+        let (idle, busy) = (list.register(1), list.register(1));
+        idle.arm(Duration::from_secs(60));
+        busy.enter(Phase::Exchange);
+        busy.arm(Duration::from_secs(60));
+        list.drain(Duration::ZERO, None);
+        list.tick();
+        assert!(idle.passed.get());
+        assert!(!busy.passed.get());
+    }
+}

@@ -1,0 +1,188 @@
+//! An instance as all cores see it: in-flight counts, health, passive signals.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::time::Instant;
+
+use crate::limits::{EJECT_AFTER_FAILURES, EJECTION};
+
+/// A number that one core writes and others read. Alone on its cache line, so that cores do not disturb each
+/// other; written without a locked instruction, because there is one writer.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(crate) struct CoreCounter(AtomicU64);
+
+impl CoreCounter {
+    pub(crate) fn add(&self, n: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Release);
+    }
+
+    pub(crate) fn subtract(&self, n: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_sub(n), Ordering::Release);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// What active checks found out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Health {
+    /// Checks are configured, and the first has not ended: no traffic yet.
+    Unchecked,
+    Healthy,
+    Unhealthy,
+}
+
+impl Health {
+    fn code(self) -> u8 {
+        match self {
+            Self::Unchecked => 0,
+            Self::Healthy => 1,
+            Self::Unhealthy => 2,
+        }
+    }
+
+    fn of(code: u8) -> Self {
+        match code {
+            0 => Self::Unchecked,
+            1 => Self::Healthy,
+            _ => Self::Unhealthy,
+        }
+    }
+}
+
+/// Shared by every table that names the instance, so that counts and health outlive a swap.
+#[derive(Debug)]
+pub(crate) struct Endpoint {
+    /// Unique in the process; a removed instance that comes back is another endpoint.
+    pub uid: u64,
+    pub id: String,
+    pub addr: SocketAddr,
+    in_flight: Box<[CoreCounter]>,
+    health: AtomicU8,
+    /// Connection failures in a row.
+    failures: AtomicU32,
+    /// Milliseconds after `epoch` until which passive signals keep traffic away.
+    ejected_until_ms: AtomicU64,
+    epoch: Instant,
+}
+
+impl Endpoint {
+    pub(crate) fn new(uid: u64, id: String, addr: SocketAddr, cores: usize, health: Health) -> Self {
+        Self {
+            uid,
+            id,
+            addr,
+            in_flight: (0..cores).map(|_| CoreCounter::default()).collect(),
+            health: AtomicU8::new(health.code()),
+            failures: AtomicU32::new(0),
+            ejected_until_ms: AtomicU64::new(0),
+            epoch: Instant::now(),
+        }
+    }
+
+    pub(crate) fn in_flight(&self) -> u64 {
+        self.in_flight.iter().map(CoreCounter::get).fold(0, u64::wrapping_add)
+    }
+
+    pub(crate) fn in_flight_on(&self, core: usize) -> u64 {
+        self.in_flight[core].get()
+    }
+
+    pub(crate) fn health(&self) -> Health {
+        Health::of(self.health.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn set_health(&self, health: Health) {
+        self.health.store(health.code(), Ordering::Release);
+    }
+
+    pub(crate) fn is_ejected(&self) -> bool {
+        let until = self.ejected_until_ms.load(Ordering::Relaxed);
+        until != 0 && until > self.age_ms()
+    }
+
+    /// Healthy, and no recent failures.
+    pub(crate) fn is_fit(&self) -> bool {
+        self.health() == Health::Healthy && !self.is_ejected()
+    }
+
+    pub(crate) fn connected(&self) {
+        if self.failures.load(Ordering::Relaxed) != 0 {
+            self.failures.store(0, Ordering::Relaxed);
+            self.ejected_until_ms.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// A connection failed. `others_fit`: whether another instance of the version can take over; the last one
+    /// is never ejected.
+    pub(crate) fn failed(&self, others_fit: bool) {
+        let failures = self.failures.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+        if failures >= EJECT_AFTER_FAILURES && others_fit {
+            let until = self.age_ms() + u64::try_from(EJECTION.as_millis()).unwrap_or(u64::MAX);
+            self.ejected_until_ms.store(until, Ordering::Relaxed);
+        }
+    }
+
+    fn age_ms(&self) -> u64 {
+        u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+/// One request in flight on an endpoint, counted from the choice to the last byte.
+#[derive(Debug)]
+pub(crate) struct InFlight {
+    endpoint: Arc<Endpoint>,
+    core: usize,
+}
+
+impl InFlight {
+    pub(crate) fn begin(endpoint: &Arc<Endpoint>, core: usize) -> Self {
+        endpoint.in_flight[core].add(1);
+        Self { endpoint: Arc::clone(endpoint), core }
+    }
+
+    pub(crate) fn endpoint(&self) -> &Arc<Endpoint> {
+        &self.endpoint
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.endpoint.in_flight[self.core].subtract(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn endpoint() -> Arc<Endpoint> {
+        Arc::new(Endpoint::new(1, "a".into(), ([127, 0, 0, 1], 1).into(), 2, Health::Healthy))
+    }
+
+    #[test]
+    fn the_last_instance_is_never_ejected() {
+        let last = endpoint();
+        for _ in 0..100 {
+            last.failed(false);
+        }
+        assert!(last.is_fit());
+        last.failed(true);
+        assert!(!last.is_fit());
+        last.connected();
+        assert!(last.is_fit());
+    }
+
+    #[test]
+    fn in_flight_is_summed_over_cores() {
+        let endpoint = endpoint();
+        let (a, b) = (InFlight::begin(&endpoint, 0), InFlight::begin(&endpoint, 1));
+        assert_eq!(endpoint.in_flight(), 2);
+        drop((a, b));
+        assert_eq!(endpoint.in_flight(), 0);
+    }
+}

@@ -1,0 +1,59 @@
+use std::time::Duration;
+
+/// Bounds on what clients may do to one proxy process. The values are defaults; each carries its reason.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// From a request's first byte to the end of its head. A head fits into a few packets: who needs longer
+    /// is on a broken line or holds connections on purpose (slowloris).
+    pub head: Duration,
+    /// A connection without a request. Longer than the pauses of a person reading pages, and the value that
+    /// nginx ships with.
+    pub idle: Duration,
+    /// As `idle`, once the process or the listener drains. Long enough for a client in the middle of a series
+    /// of requests to send the next one and learn from its answer that the connection ends.
+    pub idle_drain: Duration,
+    /// How long a draining process waits for requests in flight before it exits anyway. Below the 90 s after
+    /// which systemd kills.
+    pub drain: Duration,
+    /// How long a closing connection is read from, so that the last answer is not lost to a reset.
+    pub linger: Duration,
+    /// Open client connections per core. Each needs a few KiB while idle; with this many a core is far past
+    /// the load that it can answer.
+    pub connections_per_core: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            head: Duration::from_secs(10),
+            idle: Duration::from_secs(75),
+            idle_drain: Duration::from_secs(5),
+            drain: Duration::from_secs(60),
+            linger: Duration::from_secs(2),
+            connections_per_core: 16_384,
+        }
+    }
+}
+
+/// Bytes that a closing connection is read at most (rule 4: a reset with unread data destroys the answer).
+pub(crate) const LINGER_BYTES_MAX: usize = 1024 * 1024;
+
+/// Unused connections kept per instance and core. More than a core can use at once for answers of a
+/// millisecond.
+pub(crate) const IDLE_UPSTREAMS_MAX: usize = 256;
+
+/// Connection failures in a row after which an instance is left alone for [`EJECTION`].
+pub(crate) const EJECT_AFTER_FAILURES: u32 = 3;
+
+/// Short, because the next request after it is the probe.
+pub(crate) const EJECTION: Duration = Duration::from_secs(5);
+
+/// How often a core looks for deadlines that passed: the accuracy of every timeout, which are all of seconds.
+pub(crate) const TICK: Duration = Duration::from_millis(50);
+
+/// Retries that a service has in reserve before its budget counts, so that a service with little traffic can
+/// repeat at all (Finagle's minimum is 10 per second).
+pub(crate) const RETRY_RESERVE: f64 = 10.0;
+
+/// How often a held request looks again by itself; changes of routes and health wake it at once.
+pub(crate) const HOLD_LOOK: Duration = Duration::from_millis(50);

@@ -1,0 +1,543 @@
+//! The process: cores, control socket, signals, drain.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Notify, broadcast, mpsc, oneshot};
+
+use crate::accesslog::{self, AccessLog};
+use crate::control::{self, Applied, Ask, Command, Event, RejectReason, Rejected, Say, Stats};
+use crate::endpoint::Endpoint;
+use crate::health::{Change, Checks};
+use crate::limits::Limits;
+use crate::listen::Inherited;
+use crate::persist::{self, Loaded};
+use crate::series::SeriesBook;
+use crate::snapshot::{Listener, Snapshot};
+use crate::table::{Table, TableMaker};
+use crate::worker::{NewListener, Shared, Tell, Worker};
+
+/// How to run a proxy.
+#[derive(Debug, Clone)]
+pub struct RunOptions {
+    /// Holds `snapshot.json` and the control socket `proxy.sock`. Must exist; one proxy at a time.
+    pub state_dir: PathBuf,
+    /// Cores. `None`: as many as the machine has.
+    pub workers: Option<NonZeroUsize>,
+    pub access_log: AccessLog,
+    /// Where `GET /metrics` is answered.
+    pub metrics_addr: Option<SocketAddr>,
+    /// Peers whose `x-forwarded-*` headers are believed.
+    pub trusted_proxies: Vec<IpAddr>,
+    pub limits: Limits,
+    /// Drain on SIGTERM and SIGINT.
+    pub handle_signals: bool,
+}
+
+impl RunOptions {
+    /// Defaults for everything else.
+    #[must_use]
+    pub fn new(state_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            state_dir: state_dir.into(),
+            workers: None,
+            access_log: AccessLog::Off,
+            metrics_addr: None,
+            trusted_proxies: Vec::new(),
+            limits: Limits::default(),
+            handle_signals: true,
+        }
+    }
+
+    /// The control socket.
+    #[must_use]
+    pub fn control_socket(&self) -> PathBuf {
+        self.state_dir.join("proxy.sock")
+    }
+}
+
+/// Why a proxy ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExitReason {
+    /// Everything in flight ended.
+    Drained,
+    /// Some connections did not end within [`Limits::drain`] and were cut.
+    DrainCapped { connections: u64 },
+}
+
+/// Why a proxy could not run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    #[error("state directory {path}: {source}")]
+    State { path: PathBuf, source: io::Error },
+    #[error("control socket {path}: {source}")]
+    ControlSocket { path: PathBuf, source: io::Error },
+    #[error("access log: {0}")]
+    AccessLog(io::Error),
+    #[error("metrics address {addr}: {source}")]
+    Metrics { addr: SocketAddr, source: io::Error },
+    #[error("inherited sockets: {0}")]
+    Inherited(io::Error),
+    #[error("the saved snapshot cannot be served: {0}")]
+    Saved(RejectReason),
+    #[error("cannot start: {0}")]
+    Start(io::Error),
+    /// A core ended although it was not told to; the process must not go on half.
+    #[error("core {0} ended unexpectedly")]
+    Core(usize),
+}
+
+/// Questions that wait for the deciding thread; clients wait beyond that.
+const COMMANDS_MAX: usize = 64;
+
+/// Events that a client may be behind before it is told that it missed some.
+const EVENTS_MAX: usize = 4_096;
+
+/// How often removed instances are looked at. A drain is reported that much late.
+const DRAIN_LOOK: Duration = Duration::from_millis(10);
+
+/// Runs a proxy on this thread and its cores until it is told to stop.
+///
+/// # Errors
+/// When it cannot start, or a core dies.
+pub fn run(options: RunOptions) -> Result<ExitReason, RunError> {
+    let inherited = Inherited::from_env().map_err(RunError::Inherited)?;
+    raise_descriptor_limit();
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(RunError::Start)?;
+    let (log, log_thread) = match accesslog::start(&options.access_log).map_err(RunError::AccessLog)? {
+        Some((handle, thread)) => (Some(handle), Some(thread)),
+        None => (None, None),
+    };
+    let cores =
+        options.workers.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
+    let shared = Arc::new(Shared {
+        limits: options.limits.clone(),
+        trusted_proxies: options.trusted_proxies.iter().map(IpAddr::to_canonical).collect(),
+        access_log: log,
+        changed: Notify::new(),
+        accepted: AtomicU64::new(0),
+        open: (0..cores).map(|_| AtomicU64::new(0)).collect(),
+        refused: std::sync::Mutex::default(),
+    });
+    let (tell, threads) = start_cores(cores, &shared).map_err(RunError::Start)?;
+    let result = runtime.block_on(async {
+        let mut proxy = Proxy::start(&options, inherited, Arc::clone(&shared), tell).await?;
+        proxy.serve(options.handle_signals).await
+    });
+    drop(runtime);
+    // The senders are gone with the proxy, so the cores end.
+    for thread in threads {
+        // A core that panicked was reported by the loop that missed it.
+        let _ = thread.join();
+    }
+    drop(shared);
+    if let Some(thread) = log_thread {
+        // Nothing is left to log; what is queued gets written.
+        let _ = thread.join();
+    }
+    result
+}
+
+/// Every connection is a descriptor on each side. The soft limit of 1,024 is a compatibility value for
+/// `select(2)`, which is not used here.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    // Below its hard limit a process may always raise the soft one.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+}
+
+type Cores = (Vec<mpsc::Sender<Tell>>, Vec<JoinHandle<()>>);
+
+fn start_cores(cores: usize, shared: &Arc<Shared>) -> io::Result<Cores> {
+    let mut tell = Vec::new();
+    let mut threads = Vec::new();
+    for core in 0..cores {
+        // One snapshot at a time, and a drain behind it.
+        let (sender, receiver) = mpsc::channel(2);
+        let shared = Arc::clone(shared);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let thread = std::thread::Builder::new().name(format!("core-{core}")).spawn(move || {
+            let local = tokio::task::LocalSet::new();
+            local.block_on(&runtime, Worker::new(core, shared).run(receiver));
+        })?;
+        tell.push(sender);
+        threads.push(thread);
+    }
+    Ok((tell, threads))
+}
+
+#[derive(Debug)]
+struct OpenListener {
+    uid: u64,
+    socket: TcpListener,
+}
+
+/// An instance that a snapshot removed and that is still busy.
+#[derive(Debug)]
+struct Draining {
+    endpoint: Arc<Endpoint>,
+}
+
+/// The deciding thread.
+#[derive(Debug)]
+struct Proxy {
+    state_dir: PathBuf,
+    started: Instant,
+    shared: Arc<Shared>,
+    series: Arc<SeriesBook>,
+    maker: TableMaker,
+    current: Snapshot,
+    table: Arc<Table>,
+    generation: Arc<AtomicU64>,
+    listeners: BTreeMap<SocketAddr, OpenListener>,
+    next_listener: u64,
+    inherited: Inherited,
+    tell: Vec<mpsc::Sender<Tell>>,
+    draining: Vec<Draining>,
+    checks: Checks,
+    changes: mpsc::Receiver<Change>,
+    commands: mpsc::Receiver<Command>,
+    events: broadcast::Sender<Event>,
+    stage: Stage,
+}
+
+/// What the process is doing.
+#[derive(Debug)]
+enum Stage {
+    Serving,
+    Draining { cores: tokio::task::JoinSet<bool>, until: tokio::time::Instant },
+}
+
+/// Why a snapshot is not taken over: a reason to tell, or the end of the process.
+enum NotApplied {
+    Rejected(RejectReason),
+    Fatal(RunError),
+}
+
+impl Proxy {
+    async fn start(
+        options: &RunOptions,
+        inherited: Inherited,
+        shared: Arc<Shared>,
+        tell: Vec<mpsc::Sender<Tell>>,
+    ) -> Result<Self, RunError> {
+        let state = |source| RunError::State { path: options.state_dir.clone(), source };
+        let path = options.control_socket();
+        // Bound first: of two proxies in one directory the second must not touch the state.
+        let socket = control::bind_path(&path)
+            .map_err(|source| RunError::ControlSocket { path: path.clone(), source })?;
+        let loaded = persist::load(&options.state_dir).map_err(state)?;
+        let (command, commands) = mpsc::channel(COMMANDS_MAX);
+        let (events, _) = broadcast::channel(EVENTS_MAX);
+        let (change, changes) = mpsc::channel(COMMANDS_MAX);
+        let cores = tell.len();
+        let series = Arc::new(SeriesBook::new(cores));
+        let generation = Arc::new(AtomicU64::new(0));
+        let mut proxy = Self {
+            state_dir: options.state_dir.clone(),
+            started: Instant::now(),
+            shared,
+            maker: TableMaker::new(cores, Arc::clone(&series)),
+            series,
+            current: Snapshot::default(),
+            table: Arc::default(),
+            generation: Arc::clone(&generation),
+            listeners: BTreeMap::new(),
+            next_listener: 1,
+            inherited,
+            tell,
+            draining: Vec::new(),
+            checks: Checks::new(change),
+            changes,
+            commands,
+            events: events.clone(),
+            stage: Stage::Serving,
+        };
+        match loaded {
+            Loaded::Nothing => {}
+            Loaded::Unusable { problem, kept } => {
+                eprintln!(
+                    "fairway proxy: the saved snapshot is unusable ({problem}); it is kept as {}, and nothing is \
+                     served until the control plane sends another",
+                    kept.display()
+                );
+            }
+            Loaded::Snapshot(snapshot) => match proxy.take_over(*snapshot).await {
+                Ok(()) => {}
+                Err(NotApplied::Rejected(reason)) => return Err(RunError::Saved(reason)),
+                Err(NotApplied::Fatal(error)) => return Err(error),
+            },
+        }
+        if let Some(addr) = options.metrics_addr {
+            let listener = tokio::net::TcpListener::bind(addr).await;
+            let listener = listener.map_err(|source| RunError::Metrics { addr, source })?;
+            tokio::spawn(crate::metrics::serve(listener, command.clone()));
+        }
+        tokio::spawn(control::serve(socket, command, events, generation));
+        Ok(proxy)
+    }
+
+    async fn serve(&mut self, handle_signals: bool) -> Result<ExitReason, RunError> {
+        let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Start)?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Start)?;
+        let mut look = tokio::time::interval(DRAIN_LOOK);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                command = self.commands.recv() => {
+                    let Some(Command { ask, reply }) = command else { return Ok(ExitReason::Drained) };
+                    let said = self.answer(ask).await?;
+                    // The client may have gone; what it asked for is done all the same.
+                    let _ = reply.send(said);
+                }
+                change = self.changes.recv() => {
+                    if let Some(Change { endpoint, healthy, reason }) = change {
+                        self.shared.changed.notify_waiters();
+                        self.say(Event::Health { instance: endpoint.id.clone(), healthy, reason });
+                    }
+                }
+                _ = terminate.recv(), if handle_signals => self.drain(),
+                _ = interrupt.recv(), if handle_signals => self.drain(),
+                _ = look.tick(), if !self.draining.is_empty() => self.report_drained(),
+                exit = exit(&mut self.stage), if !matches!(self.stage, Stage::Serving) => {
+                    return Ok(match exit {
+                        Exit::Drained => ExitReason::Drained,
+                        Exit::Capped => ExitReason::DrainCapped { connections: self.connections() },
+                    });
+                }
+            }
+        }
+    }
+
+    fn say(&self, event: Event) {
+        // No client connected is fine: it will ask.
+        let _ = self.events.send(event);
+    }
+
+    async fn answer(&mut self, ask: Ask) -> Result<Say, RunError> {
+        Ok(match ask {
+            Ask::Apply { snapshot } => {
+                let generation = snapshot.generation;
+                match self.apply(*snapshot).await {
+                    Ok(()) => Say::Applied(Applied { generation }),
+                    Err(NotApplied::Fatal(error)) => return Err(error),
+                    Err(NotApplied::Rejected(reason)) => {
+                        Say::Rejected(Rejected { generation, current: self.current.generation, reason })
+                    }
+                }
+            }
+            Ask::Stats => Say::Stats(Box::new(self.stats())),
+            Ask::Metrics => Say::Metrics { text: crate::metrics::text(&self.stats()) },
+            Ask::InFlight { instance } => {
+                let serving = self.table.endpoints.values().filter(|e| e.id == instance);
+                let draining = self.draining.iter().map(|d| &d.endpoint).filter(|e| e.id == instance);
+                let count = serving.chain(draining).map(|endpoint| endpoint.in_flight()).sum();
+                Say::InFlight { instance, count }
+            }
+            Ask::Ping => Say::Pong,
+            Ask::Shutdown => {
+                self.drain();
+                Say::ShuttingDown
+            }
+        })
+    }
+
+    async fn apply(&mut self, snapshot: Snapshot) -> Result<(), NotApplied> {
+        let reject = |reason| Err(NotApplied::Rejected(reason));
+        if matches!(self.stage, Stage::Draining { .. }) {
+            return reject(RejectReason::Draining);
+        }
+        if snapshot.generation < self.current.generation {
+            return reject(RejectReason::OlderGeneration);
+        }
+        if snapshot.generation == self.current.generation && self.current.generation > 0 {
+            return match snapshot == self.current {
+                true => Ok(()),
+                false => reject(RejectReason::SameGenerationDifferent),
+            };
+        }
+        if let Err(problems) = snapshot.validate() {
+            return reject(RejectReason::Invalid { problems });
+        }
+        self.take_over(snapshot).await
+    }
+
+    /// Bind, make durable, switch; in this order, so that whatever fails leaves the old state whole.
+    async fn take_over(&mut self, snapshot: Snapshot) -> Result<(), NotApplied> {
+        let mut bound = self.bind(&snapshot).map_err(NotApplied::Rejected)?;
+        let opened = self.open(&bound, &snapshot).map_err(NotApplied::Rejected)?;
+        let snapshot = self.persist(snapshot).await.map_err(NotApplied::Rejected)?;
+        let table = Arc::new(self.maker.make(&snapshot));
+        let stays = |addr: &SocketAddr| snapshot.listeners.iter().any(|listener| listener.addr == *addr);
+        let gone = self.listeners.iter().filter(|(addr, _)| !stays(addr));
+        let close: Vec<u64> = gone.map(|(_, listener)| listener.uid).collect();
+        self.install(&table, opened, &close).await.map_err(NotApplied::Fatal)?;
+        self.listeners.retain(|_, listener| !close.contains(&listener.uid));
+        self.listeners.append(&mut bound);
+        let before = std::mem::replace(&mut self.table, table);
+        for endpoint in before.endpoints.values() {
+            if !self.table.endpoints.contains_key(&endpoint.uid) {
+                self.draining.push(Draining { endpoint: Arc::clone(endpoint) });
+            }
+        }
+        self.checks.follow(&snapshot, &self.table);
+        self.generation.store(snapshot.generation, Ordering::Release);
+        self.current = snapshot;
+        self.shared.changed.notify_waiters();
+        Ok(())
+    }
+
+    /// Sockets for the addresses that are new.
+    fn bind(&mut self, snapshot: &Snapshot) -> Result<BTreeMap<SocketAddr, OpenListener>, RejectReason> {
+        let mut bound = BTreeMap::new();
+        for wanted in &snapshot.listeners {
+            if self.listeners.contains_key(&wanted.addr) {
+                continue;
+            }
+            let socket = self.inherited.listen(wanted.addr).map_err(|error| cannot_listen(wanted, &error))?;
+            bound.insert(wanted.addr, OpenListener { uid: self.next_listener, socket });
+            self.next_listener += 1;
+        }
+        Ok(bound)
+    }
+
+    /// One descriptor of each new socket for every core.
+    fn open(
+        &self,
+        bound: &BTreeMap<SocketAddr, OpenListener>,
+        snapshot: &Snapshot,
+    ) -> Result<Vec<Vec<NewListener>>, RejectReason> {
+        let mut opened: Vec<Vec<NewListener>> = self.tell.iter().map(|_| Vec::new()).collect();
+        for wanted in &snapshot.listeners {
+            let Some(listener) = bound.get(&wanted.addr) else { continue };
+            for of_core in &mut opened {
+                let socket = listener.socket.try_clone().map_err(|error| cannot_listen(wanted, &error))?;
+                of_core.push(NewListener { uid: listener.uid, addr: wanted.addr, socket });
+            }
+        }
+        Ok(opened)
+    }
+
+    async fn persist(&self, snapshot: Snapshot) -> Result<Snapshot, RejectReason> {
+        let state_dir = self.state_dir.clone();
+        let saving =
+            tokio::task::spawn_blocking(move || persist::save(&state_dir, &snapshot).map(|()| snapshot));
+        let failed = |errno, message| RejectReason::Persist { errno, message };
+        match saving.await {
+            Ok(Ok(snapshot)) => Ok(snapshot),
+            Ok(Err(error)) => Err(failed(error.raw_os_error(), error.to_string())),
+            Err(error) => Err(failed(None, error.to_string())),
+        }
+    }
+
+    /// Returns when every core routes by the table.
+    async fn install(
+        &self,
+        table: &Arc<Table>,
+        opened: Vec<Vec<NewListener>>,
+        close: &[u64],
+    ) -> Result<(), RunError> {
+        let mut waiting = Vec::new();
+        for (core, (tell, open)) in self.tell.iter().zip(opened).enumerate() {
+            let (done, acknowledged) = oneshot::channel();
+            let told = Tell::Install { table: Arc::clone(table), open, close: close.to_vec(), done };
+            tell.send(told).await.map_err(|_| RunError::Core(core))?;
+            waiting.push(acknowledged);
+        }
+        for (core, acknowledged) in waiting.into_iter().enumerate() {
+            acknowledged.await.map_err(|_| RunError::Core(core))?;
+        }
+        Ok(())
+    }
+
+    fn report_drained(&mut self) {
+        let (idle, busy) = std::mem::take(&mut self.draining)
+            .into_iter()
+            .partition(|draining: &Draining| draining.endpoint.in_flight() == 0);
+        self.draining = busy;
+        for Draining { endpoint } in idle {
+            // An instance that moved to another address is not drained: it serves.
+            let serves = self.table.endpoints.values().any(|serving| serving.id == endpoint.id);
+            if !serves {
+                self.say(Event::Drained { instance: endpoint.id.clone() });
+            }
+        }
+    }
+
+    fn drain(&mut self) {
+        if matches!(self.stage, Stage::Draining { .. }) {
+            return;
+        }
+        let mut cores = tokio::task::JoinSet::new();
+        for tell in &self.tell {
+            let tell = tell.clone();
+            cores.spawn(async move {
+                let (done, drained) = oneshot::channel();
+                tell.send(Tell::Drain { done }).await.is_ok() && drained.await.is_ok()
+            });
+        }
+        self.listeners.clear();
+        let until = tokio::time::Instant::now() + self.shared.limits.drain;
+        self.stage = Stage::Draining { cores, until };
+    }
+
+    fn connections(&self) -> u64 {
+        self.shared.open.iter().map(|core| core.load(Ordering::Relaxed)).sum()
+    }
+
+    fn stats(&self) -> Stats {
+        let refused = self.shared.refused.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Stats {
+            pid: std::process::id(),
+            generation: self.current.generation,
+            uptime_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            series: self.series.read(),
+            refused,
+            connections_open: self.connections(),
+            connections_accepted: self.shared.accepted.load(Ordering::Relaxed),
+            access_log_dropped: self
+                .shared
+                .access_log
+                .as_ref()
+                .map_or(0, accesslog::AccessLogHandle::dropped),
+        }
+    }
+}
+
+fn cannot_listen(listener: &Listener, error: &io::Error) -> RejectReason {
+    RejectReason::Bind {
+        listener: listener.name.clone(),
+        addr: listener.addr,
+        errno: error.raw_os_error(),
+        message: error.to_string(),
+    }
+}
+
+enum Exit {
+    Drained,
+    Capped,
+}
+
+/// Waits for the end of a drain; never ends while serving.
+async fn exit(stage: &mut Stage) -> Exit {
+    match stage {
+        Stage::Serving => std::future::pending().await,
+        Stage::Draining { cores, until } => {
+            let all = async { while cores.join_next().await.is_some() {} };
+            match tokio::time::timeout_at(*until, all).await {
+                Ok(()) => Exit::Drained,
+                Err(_) => Exit::Capped,
+            }
+        }
+    }
+}

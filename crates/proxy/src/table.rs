@@ -1,0 +1,313 @@
+//! A snapshot made ready for looking things up. Immutable; shared by all cores.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+
+use crate::endpoint::{Endpoint, Health};
+use crate::series::{Series, SeriesBook};
+use crate::snapshot::{Instance, Maintenance, Match, Route, Service, Snapshot, Sticky, Timeouts};
+
+#[derive(Debug, Default)]
+pub(crate) struct Table {
+    pub routes: Vec<RouteTable>,
+    /// By the listener's address: a listener that is given another name stays the same.
+    sites: BTreeMap<SocketAddr, Site>,
+    pub services: Vec<ServiceTable>,
+    /// Every instance, by uid.
+    pub endpoints: HashMap<u64, Arc<Endpoint>>,
+}
+
+/// The routes of one listener, as indices in [`Table::routes`]. Within each list the longest path comes first.
+#[derive(Debug, Default)]
+struct Site {
+    exact: HashMap<String, Vec<usize>>,
+    /// Suffix with its dot; the longest comes first.
+    wildcards: Vec<(String, Vec<usize>)>,
+    any: Vec<usize>,
+}
+
+#[derive(Debug)]
+pub(crate) struct RouteTable {
+    path: String,
+    pub strip_prefix: bool,
+    /// Index in [`Table::services`].
+    pub service: usize,
+    /// Index in [`ServiceTable::versions`].
+    pub pin: Option<usize>,
+    pub maintenance: Option<Maintenance>,
+    /// One per version, in the same order.
+    pub series: Vec<Arc<Series>>,
+    /// For requests that never got as far as a version.
+    pub unserved: Arc<Series>,
+}
+
+#[derive(Debug)]
+pub(crate) struct ServiceTable {
+    pub key: String,
+    /// In the order of names.
+    pub versions: Vec<VersionTable>,
+    pub sticky: Option<Sticky>,
+    pub hold: crate::snapshot::Hold,
+    /// Requests being held now, over all cores and snapshots.
+    pub held: Arc<AtomicU32>,
+    pub timeouts: Timeouts,
+    pub retry: crate::snapshot::Retry,
+    pub request_body_bytes_max: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct VersionTable {
+    pub name: String,
+    pub weight: u32,
+    pub matches: Vec<Match>,
+    pub endpoints: Vec<Arc<Endpoint>>,
+}
+
+/// What survives from one table to the next.
+#[derive(Debug)]
+pub(crate) struct TableMaker {
+    cores: usize,
+    next_uid: u64,
+    series: Arc<SeriesBook>,
+    /// By instance id.
+    endpoints: BTreeMap<String, Arc<Endpoint>>,
+    held: BTreeMap<String, Arc<AtomicU32>>,
+}
+
+impl TableMaker {
+    pub(crate) fn new(cores: usize, series: Arc<SeriesBook>) -> Self {
+        Self { cores, next_uid: 1, series, endpoints: BTreeMap::new(), held: BTreeMap::new() }
+    }
+
+    /// `snapshot` must be valid.
+    pub(crate) fn make(&mut self, snapshot: &Snapshot) -> Table {
+        let mut table = Table::default();
+        let known = std::mem::take(&mut self.endpoints);
+        let mut held = std::mem::take(&mut self.held);
+        for (key, service) in &snapshot.services {
+            let versions = service
+                .versions
+                .iter()
+                .map(|(name, version)| VersionTable {
+                    name: name.clone(),
+                    weight: version.weight,
+                    matches: version.matches.clone(),
+                    endpoints: version
+                        .instances
+                        .iter()
+                        .map(|instance| self.endpoint(instance, service, &known))
+                        .collect(),
+                })
+                .collect();
+            let held = held.remove(key).unwrap_or_default();
+            self.held.insert(key.clone(), Arc::clone(&held));
+            table.services.push(ServiceTable {
+                key: key.clone(),
+                versions,
+                sticky: service.sticky.clone(),
+                hold: service.hold.clone(),
+                held,
+                timeouts: service.timeouts.clone(),
+                retry: service.retry.clone(),
+                request_body_bytes_max: service.request_body_bytes_max.unwrap_or(u64::MAX),
+            });
+        }
+        table.endpoints = self.endpoints.values().map(|e| (e.uid, Arc::clone(e))).collect();
+        for route in &snapshot.routes {
+            let Some(index) = table.services.iter().position(|service| service.key == route.service) else {
+                continue;
+            };
+            let compiled = self.route(route, index, &table.services[index], snapshot.generation);
+            let Some(listener) = snapshot.listeners.iter().find(|l| l.name == route.listener) else {
+                continue;
+            };
+            table.sites.entry(listener.addr).or_default().add(route, table.routes.len());
+            table.routes.push(compiled);
+        }
+        for site in table.sites.values_mut() {
+            site.sort(&table.routes);
+        }
+        self.series.trim(snapshot.generation);
+        table
+    }
+
+    fn endpoint(
+        &mut self,
+        instance: &Instance,
+        service: &Service,
+        known: &BTreeMap<String, Arc<Endpoint>>,
+    ) -> Arc<Endpoint> {
+        let endpoint = match known.get(&instance.id) {
+            Some(endpoint) if endpoint.addr == instance.addr => Arc::clone(endpoint),
+            Some(_) | None => {
+                let health = if service.health.is_some() { Health::Unchecked } else { Health::Healthy };
+                let uid = self.next_uid;
+                self.next_uid += 1;
+                Arc::new(Endpoint::new(uid, instance.id.clone(), instance.addr, self.cores, health))
+            }
+        };
+        if service.health.is_none() {
+            // Checks that were switched off can no longer bring it back.
+            endpoint.set_health(Health::Healthy);
+        }
+        self.endpoints.insert(instance.id.clone(), Arc::clone(&endpoint));
+        endpoint
+    }
+
+    fn route(&self, route: &Route, service: usize, target: &ServiceTable, generation: u64) -> RouteTable {
+        let label = route.label();
+        let series = |version: &str| self.series.series(&target.key, version, &label, generation);
+        RouteTable {
+            path: route.path.clone(),
+            strip_prefix: route.strip_prefix && route.path != "/",
+            service,
+            pin: route.pin.as_ref().and_then(|pin| target.versions.iter().position(|v| v.name == *pin)),
+            maintenance: route.maintenance.clone(),
+            series: target.versions.iter().map(|version| series(&version.name)).collect(),
+            unserved: series(""),
+        }
+    }
+}
+
+impl Site {
+    fn add(&mut self, route: &Route, compiled: usize) {
+        match route.host.as_deref().map(str::to_ascii_lowercase) {
+            None => self.any.push(compiled),
+            Some(host) => match host.strip_prefix('*') {
+                None => self.exact.entry(host).or_default().push(compiled),
+                Some(suffix) => match self.wildcards.iter_mut().find(|(known, _)| known == suffix) {
+                    Some((_, routes)) => routes.push(compiled),
+                    None => self.wildcards.push((suffix.to_owned(), vec![compiled])),
+                },
+            },
+        }
+    }
+
+    fn sort(&mut self, routes: &[RouteTable]) {
+        let longest_first = |indices: &mut Vec<usize>| {
+            indices.sort_by_key(|index| std::cmp::Reverse(routes[*index].path.len()));
+        };
+        longest_first(&mut self.any);
+        self.exact.values_mut().for_each(longest_first);
+        self.wildcards.iter_mut().for_each(|(_, routes)| longest_first(routes));
+        self.wildcards.sort_by_key(|(suffix, _)| std::cmp::Reverse(suffix.len()));
+    }
+}
+
+impl Table {
+    /// The route for a host (without port) and a path (without query): the most specific host that has a
+    /// matching path, and of its paths the longest.
+    /// An index in [`Table::routes`].
+    pub(crate) fn route(&self, listener: SocketAddr, host: &str, path: &str) -> Option<usize> {
+        let site = self.sites.get(&listener)?;
+        let find =
+            |indices: &[usize]| indices.iter().copied().find(|index| self.routes[*index].matches(path));
+        if !site.exact.is_empty() || !site.wildcards.is_empty() {
+            let lower;
+            let host = if host.bytes().any(|b| b.is_ascii_uppercase()) {
+                lower = host.to_ascii_lowercase();
+                lower.as_str()
+            } else {
+                host
+            };
+            if let Some(found) = site.exact.get(host).and_then(|indices| find(indices)) {
+                return Some(found);
+            }
+            let below = |suffix: &String| host.len() > suffix.len() && host.ends_with(suffix.as_str());
+            let mut wildcards = site.wildcards.iter().filter(|(suffix, _)| below(suffix));
+            if let Some(found) = wildcards.find_map(|(_, indices)| find(indices)) {
+                return Some(found);
+            }
+        }
+        find(&site.any)
+    }
+}
+
+impl RouteTable {
+    fn matches(&self, path: &str) -> bool {
+        if self.path == "/" {
+            return true;
+        }
+        path.strip_prefix(self.path.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+
+    /// The prefix that is taken off, if any.
+    pub(crate) fn stripped(&self) -> Option<&str> {
+        self.strip_prefix.then_some(self.path.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(routes: &[(&str, &str)]) -> Table {
+        let mut snapshot: Snapshot = serde_json::from_str(
+            r#"{"generation":1,"listeners":[{"name":"web","addr":"127.0.0.1:1"}],
+                "services":{"s":{"versions":{"r1":{"weight":1}}}}}"#,
+        )
+        .unwrap();
+        for (host, path) in routes {
+            snapshot.routes.push(Route {
+                listener: "web".into(),
+                host: (*host != "*").then(|| (*host).to_owned()),
+                path: (*path).into(),
+                strip_prefix: false,
+                service: "s".into(),
+                pin: None,
+                maintenance: None,
+            });
+        }
+        snapshot.validate().unwrap();
+        TableMaker::new(1, Arc::new(SeriesBook::new(1))).make(&snapshot)
+    }
+
+    #[test]
+    fn the_most_specific_route_wins() {
+        let table = table(&[
+            ("*", "/"),
+            ("*", "/api"),
+            ("*", "/api/v2"),
+            ("a.example", "/x"),
+            ("*.example", "/"),
+            ("*.b.example", "/"),
+        ]);
+        let check = |host: &str, path: &str, expect: &str| {
+            let found = table
+                .route(([127, 0, 0, 1], 1).into(), host, path)
+                .map_or("none", |at| table.routes[at].unserved.labels().0);
+            assert_eq!(found, expect, "{host} {path}");
+        };
+        check("h", "/", "*/");
+        check("h", "/api", "*/api");
+        check("h", "/api/", "*/api");
+        check("h", "/apix", "*/");
+        check("h", "/api/v2/x", "*/api/v2");
+        check("h", "/api/v20", "*/api");
+        check("a.example", "/x/y", "a.example/x");
+        check("A.Example", "/x", "a.example/x");
+        check("a.example", "/y", "*.example/");
+        check("c.b.example", "/y", "*.b.example/");
+        check("example", "/y", "*/");
+        check("", "*", "*/");
+        assert!(table.route(([127, 0, 0, 1], 2).into(), "h", "/").is_none());
+    }
+
+    #[test]
+    fn an_instance_that_stays_keeps_its_counts_and_one_that_moved_does_not() {
+        let snapshot = |addr: &str| -> Snapshot {
+            serde_json::from_str(&format!(
+                r#"{{"generation":1,"services":{{"s":{{"versions":{{"r1":{{"weight":1,
+                    "instances":[{{"id":"i","addr":"{addr}"}}]}}}}}}}}}}"#
+            ))
+            .unwrap()
+        };
+        let mut maker = TableMaker::new(1, Arc::new(SeriesBook::new(1)));
+        let uid = |table: &Table| *table.endpoints.keys().next().unwrap();
+        let first = uid(&maker.make(&snapshot("127.0.0.1:1")));
+        assert_eq!(uid(&maker.make(&snapshot("127.0.0.1:1"))), first);
+        assert_ne!(uid(&maker.make(&snapshot("127.0.0.1:2"))), first);
+    }
+}

@@ -1,0 +1,304 @@
+//! One core: its listeners, its routing state, its idle upstream connections, its deadlines.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, mpsc, oneshot};
+
+use crate::accesslog::AccessLogHandle;
+use crate::balance::Routing;
+use crate::conn;
+use crate::deadline::Deadlines;
+use crate::limits::{IDLE_UPSTREAMS_MAX, Limits, TICK};
+use crate::table::Table;
+use crate::trace::Random;
+
+/// What all cores share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub limits: Limits,
+    pub trusted_proxies: Vec<std::net::IpAddr>,
+    pub access_log: Option<AccessLogHandle>,
+    /// Routes or health changed: held requests look again.
+    pub changed: Notify,
+    pub accepted: AtomicU64,
+    /// Open client connections per core.
+    pub open: Box<[AtomicU64]>,
+    /// Requests refused before a route was found, by status. One counter for all cores: refusals are rare.
+    pub refused: std::sync::Mutex<std::collections::BTreeMap<u16, u64>>,
+}
+
+/// A listening socket on its way to a core.
+#[derive(Debug)]
+pub(crate) struct NewListener {
+    pub uid: u64,
+    pub addr: SocketAddr,
+    pub socket: std::net::TcpListener,
+}
+
+/// What a core is told.
+#[derive(Debug)]
+pub(crate) enum Tell {
+    /// Route by this table; open and close listeners. `done` when no request is routed by the old one any more.
+    Install { table: Arc<Table>, open: Vec<NewListener>, close: Vec<u64>, done: oneshot::Sender<()> },
+    /// Stop accepting and drain; `done` when no connection is left.
+    Drain { done: oneshot::Sender<()> },
+}
+
+/// An unused connection to an instance.
+#[derive(Debug)]
+struct Idle {
+    stream: TcpStream,
+    /// Bytes written over its life; needed to prove that a later request was not received.
+    written: u64,
+    expires_ms: u64,
+}
+
+/// A connection to an instance, in use.
+#[derive(Debug)]
+pub(crate) struct Upstream {
+    pub stream: TcpStream,
+    pub written: u64,
+    pub reused: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct Worker {
+    pub core: usize,
+    pub shared: Arc<Shared>,
+    pub deadlines: Rc<Deadlines>,
+    pub random: Random,
+    routing: RefCell<Rc<Routing>>,
+    /// Unused connections by endpoint; exactly the endpoints of the current table have an entry.
+    pools: RefCell<HashMap<u64, Vec<Idle>>>,
+    listeners: RefCell<HashMap<u64, Rc<Accepting>>>,
+    state: Cell<State>,
+    /// A connection closed.
+    closed: Notify,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Serving,
+    Draining,
+}
+
+/// A listener on this core.
+#[derive(Debug)]
+pub(crate) struct Accepting {
+    pub uid: u64,
+    pub addr: SocketAddr,
+    state: Cell<State>,
+    stop: Notify,
+}
+
+impl Worker {
+    pub(crate) fn new(core: usize, shared: Arc<Shared>) -> Rc<Self> {
+        Rc::new(Self {
+            core,
+            shared,
+            deadlines: Deadlines::new(),
+            random: Random::new(),
+            routing: RefCell::new(Rc::new(Routing::new(Arc::new(Table::default()), None))),
+            pools: RefCell::default(),
+            listeners: RefCell::default(),
+            state: Cell::new(State::Serving),
+            closed: Notify::new(),
+        })
+    }
+
+    /// Runs until the sender of `tell` is gone.
+    pub(crate) async fn run(self: Rc<Self>, mut tell: mpsc::Receiver<Tell>) {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                told = tell.recv() => match told {
+                    Some(Tell::Install { table, open, close, done }) => {
+                        self.install(table, open, &close);
+                        // The control side may have gone; then nobody waits.
+                        let _ = done.send(());
+                    }
+                    Some(Tell::Drain { done }) => {
+                        self.drain();
+                        let worker = Rc::clone(&self);
+                        tokio::task::spawn_local(async move {
+                            worker.drained().await;
+                            let _ = done.send(());
+                        });
+                    }
+                    None => return,
+                },
+                _ = tick.tick() => {
+                    self.deadlines.tick();
+                    self.expire_idle();
+                    self.shared.open[self.core].store(self.deadlines.len() as u64, Ordering::Relaxed);
+                }
+            }
+        }
+    }
+
+    pub(crate) fn routing(&self) -> Rc<Routing> {
+        Rc::clone(&self.routing.borrow())
+    }
+
+    pub(crate) fn is_current(&self, routing: &Rc<Routing>) -> bool {
+        Rc::ptr_eq(&self.routing.borrow(), routing)
+    }
+
+    fn install(self: &Rc<Self>, table: Arc<Table>, open: Vec<NewListener>, close: &[u64]) {
+        let routing = Routing::new(table, Some(&self.routing.borrow()));
+        {
+            let mut pools = self.pools.borrow_mut();
+            // Rule 5: connections to a removed instance are closed before its drain is reported.
+            pools.retain(|uid, _| routing.table.endpoints.contains_key(uid));
+            for uid in routing.table.endpoints.keys() {
+                pools.entry(*uid).or_default();
+            }
+        }
+        *self.routing.borrow_mut() = Rc::new(routing);
+        self.deadlines.drain_streams(|endpoint| !self.has_endpoint(endpoint));
+        for uid in close {
+            if let Some(listener) = self.listeners.borrow_mut().remove(uid) {
+                listener.state.set(State::Draining);
+                listener.stop.notify_one();
+                self.deadlines.drain(self.shared.limits.idle_drain, Some(*uid));
+            }
+        }
+        for new in open {
+            self.listen(new);
+        }
+    }
+
+    fn listen(self: &Rc<Self>, new: NewListener) {
+        // Binding succeeded and the socket is non-blocking: registering it can only fail for want of memory.
+        let socket = match TcpListener::from_std(new.socket) {
+            Ok(socket) => socket,
+            Err(error) => {
+                eprintln!("fairway proxy: core {} cannot accept on {}: {error}", self.core, new.addr);
+                return;
+            }
+        };
+        let state = Cell::new(State::Serving);
+        let listener = Rc::new(Accepting { uid: new.uid, addr: new.addr, state, stop: Notify::new() });
+        self.listeners.borrow_mut().insert(new.uid, Rc::clone(&listener));
+        tokio::task::spawn_local(accept(Rc::clone(self), listener, socket));
+    }
+
+    fn drain(&self) {
+        self.state.set(State::Draining);
+        for (_, listener) in self.listeners.borrow_mut().drain() {
+            listener.state.set(State::Draining);
+            listener.stop.notify_one();
+        }
+        self.deadlines.drain(self.shared.limits.idle_drain, None);
+    }
+
+    async fn drained(&self) {
+        while self.deadlines.len() > 0 {
+            self.closed.notified().await;
+        }
+    }
+
+    /// Whether responses on connections of this listener must announce the end of the connection.
+    pub(crate) fn is_draining(&self, listener: &Accepting) -> bool {
+        self.state.get() == State::Draining || listener.state.get() == State::Draining
+    }
+
+    /// Whether the current table still has the endpoint.
+    pub(crate) fn has_endpoint(&self, uid: u64) -> bool {
+        self.pools.borrow().contains_key(&uid)
+    }
+
+    /// The most recently used idle connection that nothing arrived on.
+    pub(crate) fn take_idle(&self, uid: u64) -> Option<Upstream> {
+        let mut pools = self.pools.borrow_mut();
+        let pool = pools.get_mut(&uid)?;
+        let now = self.deadlines.now_ms();
+        let mut nobody = std::task::Context::from_waker(std::task::Waker::noop());
+        while let Some(idle) = pool.pop() {
+            // Readable means closed, or answered unasked. The readiness was cached: this asks no system call.
+            if idle.expires_ms > now && idle.stream.poll_read_ready(&mut nobody).is_pending() {
+                return Some(Upstream { stream: idle.stream, written: idle.written, reused: true });
+            }
+        }
+        None
+    }
+
+    pub(crate) fn put_idle(&self, uid: u64, upstream: Upstream, idle_ms: u64) {
+        if let Some(pool) = self.pools.borrow_mut().get_mut(&uid)
+            && pool.len() < IDLE_UPSTREAMS_MAX
+        {
+            let expires_ms = self.deadlines.now_ms() + idle_ms;
+            pool.push(Idle { stream: upstream.stream, written: upstream.written, expires_ms });
+        }
+    }
+
+    fn expire_idle(&self) {
+        let now = self.deadlines.now_ms();
+        let mut nobody = std::task::Context::from_waker(std::task::Waker::noop());
+        for pool in self.pools.borrow_mut().values_mut() {
+            pool.retain(|idle| {
+                idle.expires_ms > now && idle.stream.poll_read_ready(&mut nobody).is_pending()
+            });
+        }
+    }
+
+    pub(crate) fn count_refusal(&self, status: u16) {
+        let mut refused = self.shared.refused.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        *refused.entry(status).or_default() += 1;
+    }
+}
+
+/// Pause after an accept that failed for want of descriptors or memory; without it the core would spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
+
+async fn accept(worker: Rc<Worker>, listener: Rc<Accepting>, socket: TcpListener) {
+    loop {
+        while worker.deadlines.len() >= worker.shared.limits.connections_per_core
+            && listener.state.get() == State::Serving
+        {
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+        }
+        tokio::select! {
+            biased;
+            accepted = socket.accept() => match accepted {
+                Ok((stream, peer)) => serve(&worker, &listener, stream, peer),
+                Err(error) if is_about_one_connection(&error) => {}
+                Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+            },
+            () = listener.stop.notified() => break,
+        }
+    }
+    // Rule 1: what the kernel accepted before the socket closes is served.
+    let mut nobody = std::task::Context::from_waker(std::task::Waker::noop());
+    while let std::task::Poll::Ready(Ok((stream, peer))) = socket.poll_accept(&mut nobody) {
+        serve(&worker, &listener, stream, peer);
+    }
+}
+
+fn is_about_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
+    )
+}
+
+fn serve(worker: &Rc<Worker>, listener: &Rc<Accepting>, stream: TcpStream, peer: SocketAddr) {
+    worker.shared.accepted.fetch_add(1, Ordering::Relaxed);
+    // Fails only on a connection that is gone already; reading from it will tell.
+    let _ = stream.set_nodelay(true);
+    let deadline = worker.deadlines.register(listener.uid);
+    let (worker, listener) = (Rc::clone(worker), Rc::clone(listener));
+    tokio::task::spawn_local(async move {
+        conn::serve(Rc::clone(&worker), listener, stream, peer, deadline).await;
+        worker.closed.notify_one();
+    });
+}
