@@ -60,6 +60,10 @@ impl Layout {
         Self { root: root.to_path_buf() }
     }
 
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
     pub(crate) fn instance(&self, key: &InstanceKey) -> PathBuf {
         self.instances(&key.environment).join(key.instance.to_string())
     }

@@ -3,13 +3,25 @@
 //! This crate does the IO at the rim and decides no policy. It never restarts what the spec does not say, never
 //! starts a second copy, and never kills a process that it cannot prove to be its own.
 
+mod attach;
+mod cgroup;
 mod child;
+mod client;
 mod command;
 pub mod event;
 pub mod exit;
 pub mod key;
+mod lock;
 pub mod logs;
+pub mod ports;
 mod process;
+mod record;
+pub mod shim;
+mod sockets;
 pub mod spawn_error;
 pub mod spec;
+pub mod supervisor;
 mod user;
+mod wire;
+
+pub use wire::Enforcement;
