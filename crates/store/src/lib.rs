@@ -11,6 +11,7 @@ mod durable;
 pub mod gc;
 pub mod lock;
 pub mod log;
+pub mod redact;
 pub mod secrets;
 pub mod snapshot;
 pub mod tree;
@@ -21,6 +22,7 @@ pub use digest::Digest;
 pub use gc::{Applied, GcError, Plan, Removal, Roots, What};
 pub use lock::{Holder, LockError, ServerLock};
 pub use log::{AppendError, Head, Log, LogReader, NewRecord, Record, Records, Verified};
+pub use redact::{Masks, Redactor};
 pub use secrets::{SecretEntry, SecretError, SecretState, SecretValue, SecretVersion, Secrets};
 pub use snapshot::{Ignored, Latest, Snapshot, SnapshotError, Snapshots};
 pub use tree::{
