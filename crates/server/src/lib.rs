@@ -1,18 +1,43 @@
 //! The control plane: pumps the engine, carries its effects out through the drivers, serves the API.
+//!
+//! [`run`] is the server. The other entry points are the roles that the same binary plays in other processes: the
+//! proxy, the shim of an instance, the server of static files.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+mod api;
+mod artifacts;
+mod backing;
+mod clock;
+mod describe;
+mod drivers;
+mod error;
+mod file_server;
+mod identity;
+mod launch;
+mod ports;
+mod proxy_process;
+mod pump;
+mod record;
+mod routes;
+mod secrets;
+mod serve;
+mod status;
 pub mod upload;
+mod values;
 
-/// Where a server keeps everything: the log, artifacts, instances, sockets.
+/// Name of the API's socket in the state directory.
 pub const SOCKET_NAME: &str = "fairway.sock";
+
+/// The server waits for the disk and for people; the proxy has the cores.
+const WORKER_THREADS: usize = 2;
 
 #[derive(Clone, Debug)]
 pub struct ServerOptions {
     pub state_dir: PathBuf,
-    /// The API on loopback with a bearer token, besides the unix socket.
+    /// Where `GET /metrics` is answered besides the unix socket; loopback in most cases.
     pub listen: Option<SocketAddr>,
 }
 
@@ -25,24 +50,46 @@ pub struct ServeError(pub fairway_api::ApiError);
 /// # Errors
 /// When it cannot start, with code, cause and hint.
 pub fn run(options: &ServerOptions) -> Result<(), ServeError> {
-    let _ = options;
-    Err(ServeError(fairway_api::ApiError::new("server/unfinished", "not there yet")))
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKER_THREADS)
+        .enable_all()
+        .build()
+        .map_err(|source| ServeError(error::StartError::Runtime { source }.to_api()))?;
+    let result = runtime.block_on(serve::serve(options)).map_err(|error| ServeError(error.to_api()));
+    runtime.shutdown_background();
+    result
 }
 
 /// The data plane role: `fairway proxy`.
+#[must_use]
 pub fn run_proxy(state_dir: &Path) -> ExitCode {
-    let _ = state_dir;
-    ExitCode::FAILURE
+    match fairway_proxy::run(fairway_proxy::RunOptions::new(state_dir)) {
+        Ok(_) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("fairway proxy: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// The instance supervisor role: `fairway shim`.
+#[must_use]
 pub fn run_shim(dir: &Path) -> ExitCode {
-    let _ = dir;
-    ExitCode::FAILURE
+    fairway_targets::shim::run(dir)
 }
 
 /// The static file role: `fairway file-server`.
+#[must_use]
 pub fn run_file_server(dir: &Path, port: u16, spa: bool) -> ExitCode {
-    let _ = (dir, port, spa);
-    ExitCode::FAILURE
+    let served = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .and_then(|runtime| runtime.block_on(file_server::serve(dir.to_owned(), port, spa)));
+    match served {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("fairway file-server: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }

@@ -1,0 +1,143 @@
+//! `POST …/deploy`: the file and its captured artifacts become a release.
+
+use std::collections::BTreeMap;
+
+use axum::extract::{Path, State};
+use axum::{Extension, Json};
+use fairway_api::{Accepted, ApiError, DeployRequest, Related, SourceSpan};
+use fairway_config::{Diagnostic, Inputs, Project, Severity, Span};
+use fairway_engine::id::{EnvironmentKey, TreeDigest};
+use fairway_engine::release::{ReleaseSpec, Source};
+use fairway_engine::{Command, Input};
+
+use super::command::{accepted, parse_release};
+use super::{Answer, App, Caller, Failure, blocking, key};
+
+pub async fn deploy(
+    State(app): State<App>,
+    Extension(Caller(by)): Extension<Caller>,
+    Path((project, environment)): Path<(String, String)>,
+    Json(request): Json<DeployRequest>,
+) -> Answer<Accepted> {
+    let environment = key(&project, &environment)?;
+    let spec = release_spec(&app, &environment, &request).await?;
+    check_trees(&app, &spec).await?;
+    let if_release = request.if_release.as_deref().map(parse_release).transpose()?;
+    let command =
+        Command::Deploy { spec: Box::new(spec), reason: request.reason, if_release, wait: request.wait };
+    let recorded = app.pump.command(Input::Command { environment: environment.clone(), by, command }).await?;
+    Ok(Json(accepted(&app, &environment, &recorded)))
+}
+
+/// The content of the release that a request asks for.
+///
+/// # Errors
+/// What is wrong with the file, with spans.
+pub async fn release_spec(
+    app: &App,
+    environment: &EnvironmentKey,
+    request: &DeployRequest,
+) -> Result<ReleaseSpec, Failure> {
+    let fail = |found: Vec<Diagnostic>| Failure(to_api(&found, &request.config));
+    let project = Project::parse(&request.config_path, &request.config).map_err(fail)?;
+    if project.name() != &environment.project {
+        let message =
+            format!("the file is of project {}, the request of {}", project.name(), environment.project);
+        return Err(Failure(ApiError::new("deploy/other-project", message).exit(2)));
+    }
+    let strategy = request.strategy.as_deref().map(str::parse).transpose().map_err(
+        |error: fairway_config::UnknownStrategy| {
+            Failure(ApiError::new("deploy/unknown-strategy", error.to_string()).exit(2))
+        },
+    )?;
+    let wanted = project.artifacts(environment.environment.as_str()).map_err(fail)?;
+    let mut artifacts = BTreeMap::new();
+    for one in wanted {
+        let Some(digest) = request.artifacts.get(one.key.as_str()) else {
+            let message = format!("the artifact {} was not uploaded", one.key);
+            return Err(Failure(ApiError::new("deploy/no-artifact", message)));
+        };
+        artifacts.insert(one.key, TreeDigest(digest.as_str().into()));
+    }
+    let versions = {
+        let vault = std::sync::Arc::clone(&app.vault);
+        let environment = environment.clone();
+        blocking(move || vault.versions(&environment)).await?
+    };
+    let source = &request.source;
+    let mut spec = project
+        .resolve(
+            environment.environment.as_str(),
+            &Inputs {
+                artifacts,
+                secrets: &|name| versions.get(name).copied(),
+                source: Source {
+                    commit: source.commit.clone(),
+                    branch: source.branch.clone(),
+                    title: source.title.clone(),
+                    dirty: source.dirty,
+                    authors: source.authors.clone(),
+                },
+                strategy,
+            },
+        )
+        .map_err(fail)?;
+    if request.development {
+        spec.deploy.bake = std::time::Duration::ZERO;
+        spec.deploy.keep_warm = std::time::Duration::ZERO;
+        spec.deploy.approvers = 0;
+    }
+    Ok(spec)
+}
+
+/// A release whose bytes are not all there must not begin.
+async fn check_trees(app: &App, spec: &ReleaseSpec) -> Result<(), Failure> {
+    let trees = app.trees.clone();
+    let digests = crate::artifacts::of_spec(spec);
+    blocking(move || {
+        for digest in digests {
+            let manifest = trees.manifest(&digest).map_err(|error| {
+                ApiError::new("deploy/no-artifact", "an artifact is not there").cause(error.to_string())
+            })?;
+            let blobs: Vec<_> = manifest.blobs().collect();
+            let missing = trees.blobs().missing(&blobs).len();
+            if missing > 0 {
+                let message = format!("{missing} files of an artifact are not there");
+                return Err(ApiError::new("deploy/no-artifact", message)
+                    .hint("deploy again: what is missing is uploaded"));
+            }
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// Findings as one error: the first with its place, the others as related places.
+#[must_use]
+pub fn to_api(found: &[Diagnostic], text: &str) -> ApiError {
+    let errors: Vec<&Diagnostic> = found.iter().filter(|one| one.severity == Severity::Error).collect();
+    let Some(first) = errors.first() else {
+        return ApiError::new("config/invalid", "the configuration is not valid").exit(2);
+    };
+    let mut error = ApiError::new(first.code, first.message.clone()).exit(2);
+    error.span = first.span.as_ref().map(|span| source_span(span, text));
+    error.hint.clone_from(&first.hint);
+    let own = first.related.iter().map(|(span, what)| (span, what.clone()));
+    let others = errors.iter().skip(1).filter_map(|one| Some((one.span.as_ref()?, one.message.clone())));
+    error.related =
+        own.chain(others).map(|(span, message)| Related { message, span: source_span(span, text) }).collect();
+    error
+}
+
+fn source_span(span: &Span, text: &str) -> SourceSpan {
+    let line = text.lines().nth(span.line.saturating_sub(1) as usize).unwrap_or_default();
+    let meant = text.get(span.bytes.start..span.bytes.end).unwrap_or_default();
+    let length = meant.lines().next().unwrap_or_default().chars().count().max(1);
+    SourceSpan {
+        file: span.file.to_string(),
+        line: span.line,
+        column: span.column,
+        text: line.to_owned(),
+        length: u32::try_from(length).unwrap_or(1),
+    }
+}

@@ -1,0 +1,117 @@
+//! `GET …/events?after=N&follow=true`: the record from a number on, then as it grows.
+
+use std::path::PathBuf;
+
+use axum::extract::{Path, Query, State};
+use axum::response::Response;
+use fairway_api::ApiError;
+use fairway_engine::id::EnvironmentKey;
+use fairway_store::LogReader;
+use serde::Deserialize;
+use tokio::sync::{broadcast, mpsc};
+
+use super::{App, Failure, key, line, lines};
+use crate::describe::to_api;
+use crate::pump::Pump;
+use crate::record::from_record;
+
+/// Events on their way to one reader; a slow one makes the reading wait, not the pump.
+const READ_AHEAD: usize = 64;
+
+/// A line without content each so often tells both sides that the other is there.
+const SIGN_OF_LIFE: std::time::Duration = std::time::Duration::from_secs(15);
+
+#[derive(Debug, Deserialize)]
+pub struct Wanted {
+    #[serde(default)]
+    after: u64,
+    #[serde(default)]
+    follow: bool,
+}
+
+type Line = Result<bytes::Bytes, std::io::Error>;
+
+pub async fn events(
+    State(app): State<App>,
+    Path((project, environment)): Path<(String, String)>,
+    Query(wanted): Query<Wanted>,
+) -> Result<Response, Failure> {
+    let key = key(&project, &environment)?;
+    let (lines_in, lines_out) = mpsc::channel::<Line>(READ_AHEAD);
+    // Subscribed before the log is read, so that nothing falls between the two.
+    let follow = wanted.follow.then(|| app.pump.follow());
+    tokio::spawn(pour(app.pump.clone(), app.log_path.clone(), key, wanted.after, follow, lines_in));
+    Ok(lines(tokio_stream::wrappers::ReceiverStream::new(lines_out)))
+}
+
+async fn pour(
+    pump: Pump,
+    log: PathBuf,
+    key: EnvironmentKey,
+    mut after: u64,
+    mut follow: Option<broadcast::Receiver<std::sync::Arc<crate::pump::Recorded>>>,
+    out: mpsc::Sender<Line>,
+) {
+    loop {
+        match read(&log, &key, after, &out).await {
+            Ok(Some(last)) => after = last,
+            // The reader went away, or the log cannot be read: the stream ends.
+            Ok(None) | Err(_) => return,
+        }
+        let Some(live) = &mut follow else { return };
+        loop {
+            match tokio::time::timeout(SIGN_OF_LIFE, live.recv()).await {
+                Err(_) => {
+                    if out.send(Ok(bytes::Bytes::from_static(b"\n"))).await.is_err() {
+                        return;
+                    }
+                }
+                Ok(Ok(recorded)) if recorded.seq <= after => {}
+                Ok(Ok(recorded)) => {
+                    after = recorded.seq;
+                    if recorded.event.environment == key
+                        && out.send(line(&to_api(recorded.seq, &recorded.event))).await.is_err()
+                    {
+                        return;
+                    }
+                }
+                // Too slow: the log has it all.
+                Ok(Err(broadcast::error::RecvError::Lagged(_))) => {
+                    *live = pump.follow();
+                    break;
+                }
+                Ok(Err(broadcast::error::RecvError::Closed)) => return,
+            }
+        }
+    }
+}
+
+/// Sends what is on the record; the answer is the last number read.
+async fn read(
+    log: &std::path::Path,
+    key: &EnvironmentKey,
+    after: u64,
+    out: &mpsc::Sender<Line>,
+) -> Result<Option<u64>, ApiError> {
+    let (log, key, out) = (log.to_owned(), key.clone(), out.clone());
+    tokio::task::spawn_blocking(move || {
+        let fail = |error: String| ApiError::new("log/unreadable", "the log cannot be read").cause(error);
+        let log = LogReader::open(&log).map_err(|e| fail(e.to_string()))?;
+        let mut last = after;
+        let environment = key.to_string();
+        for record in log.read_from(after + 1) {
+            let record = record.map_err(|e| fail(e.to_string()))?;
+            last = record.seq;
+            if record.environment.as_deref() != Some(environment.as_str()) {
+                continue;
+            }
+            let event = from_record(&record).map_err(|e| fail(e.to_string()))?;
+            if out.blocking_send(line(&to_api(record.seq, &event))).is_err() {
+                return Ok(None);
+            }
+        }
+        Ok(Some(last))
+    })
+    .await
+    .unwrap_or_else(|error| Err(ApiError::new("server/panic", error.to_string())))
+}

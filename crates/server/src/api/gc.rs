@@ -1,0 +1,62 @@
+//! `POST /v1/gc?dry_run=true|false`: what no retained release needs.
+
+use std::time::{Duration, SystemTime};
+
+use axum::Json;
+use axum::extract::{Query, State};
+use fairway_api::{ApiError, GcItem, GcReport};
+use fairway_store::{Removal, Roots};
+use serde::Deserialize;
+
+use super::{Answer, App, blocking};
+
+/// What was touched within this time may belong to a deploy that has not been asked for yet.
+const GRACE: Duration = Duration::from_secs(3600);
+
+#[derive(Debug, Deserialize)]
+pub struct Wanted {
+    #[serde(default)]
+    dry_run: bool,
+}
+
+pub async fn gc(State(app): State<App>, Query(wanted): Query<Wanted>) -> Answer<GcReport> {
+    blocking(move || {
+        let fail = |error: String| ApiError::new("gc/failed", "cleaning up failed").cause(error);
+        let roots = roots(&app);
+        let now = SystemTime::now();
+        let plan = app.trees.gc(&roots, GRACE, now).map_err(|e| fail(e.to_string()))?;
+        let removed = if wanted.dry_run {
+            plan.remove.clone()
+        } else {
+            // Releases that came while the plan was made are among the roots of now.
+            app.trees.apply(&plan, &self::roots(&app), GRACE, now).map_err(|e| fail(e.to_string()))?.removed
+        };
+        Ok(report(&removed, !wanted.dry_run))
+    })
+    .await
+    .map(Json)
+}
+
+/// Every tree that a release on the record could still be started from.
+fn roots(app: &App) -> Roots {
+    let trees = app.pump.shared.read(|state| {
+        state
+            .environments
+            .values()
+            .flat_map(|env| {
+                let queued = env.queue.iter().map(|queued| &*queued.spec);
+                env.releases.values().map(|release| &release.spec).chain(queued)
+            })
+            .flat_map(crate::artifacts::of_spec)
+            .collect()
+    });
+    Roots { trees, ..Roots::default() }
+}
+
+fn report(removed: &[Removal], done: bool) -> GcReport {
+    let items: Vec<GcItem> = removed
+        .iter()
+        .map(|one| GcItem { what: one.path.display().to_string(), why: one.why.to_owned(), bytes: one.bytes })
+        .collect();
+    GcReport { bytes: items.iter().map(|item| item.bytes).sum(), items, done }
+}

@@ -1,0 +1,126 @@
+//! Facts in one sentence each, for `history`, `watch` and the log's readers.
+
+use fairway_engine::id::EnvironmentKey;
+use fairway_engine::{Event, Fact, InstanceEnd, JobEnd, Phase, RolloutKind, RolloutOutcome, StepState};
+
+/// The event as it crosses the API.
+#[must_use]
+pub fn to_api(seq: u64, event: &Event) -> fairway_api::Event {
+    fairway_api::Event {
+        seq,
+        at_ms: event.at.0,
+        actor: event.actor.clone(),
+        project: event.environment.project.to_string(),
+        environment: event.environment.environment.to_string(),
+        kind: event.fact.name().to_owned(),
+        summary: summary(&event.environment, &event.actor, &event.fact),
+        detail: serde_json::to_value(&event.fact).unwrap_or_default(),
+    }
+}
+
+fn because(reason: Option<&String>) -> String {
+    reason.map(|reason| format!(": {reason}")).unwrap_or_default()
+}
+
+#[must_use]
+pub fn summary(environment: &EnvironmentKey, actor: &str, fact: &Fact) -> String {
+    match fact {
+        Fact::EnvironmentCreated => format!("environment {environment} created"),
+        Fact::ReleaseCreated { release } => match &release.spec.source.title {
+            Some(title) => format!("release {} made: {title}", release.number),
+            None => format!("release {} made", release.number),
+        },
+        Fact::ReleaseDropped { release, why } => format!("release {release} dropped: {why}"),
+        Fact::RolloutPlanned { rollout } => {
+            let what = match rollout.kind {
+                RolloutKind::Deploy => format!("deploy of {} ({})", rollout.to, rollout.strategy.name()),
+                RolloutKind::Rollback => format!("rollback to {}", rollout.to),
+            };
+            let from = rollout.from.map(|from| format!(", from {from}")).unwrap_or_default();
+            format!("rollout {}: {what}{from}{}", rollout.number, because(rollout.reason.as_ref()))
+        }
+        Fact::Approved => format!("approved by {actor}"),
+        Fact::PhaseEntered { phase, .. } => phase_summary(phase),
+        Fact::Switched => "all public traffic is on the new version".to_owned(),
+        Fact::Paused => format!("paused by {actor}"),
+        Fact::Resumed { paused_for } => format!("resumed by {actor} after {} s", paused_for.as_secs()),
+        Fact::RolloutEnded { rollout, outcome, warm_until } => {
+            let warm = warm_until.map(|_| "; the old version stays warm").unwrap_or_default();
+            match outcome {
+                RolloutOutcome::Completed => format!("rollout {rollout} completed{warm}"),
+                RolloutOutcome::RolledBack { cause } => format!("rollout {rollout} rolled back: {cause}"),
+                RolloutOutcome::Failed { cause } => format!("rollout {rollout} failed: {cause}"),
+                RolloutOutcome::Superseded { by } => {
+                    format!("rollout {rollout} superseded by {by} ({actor})")
+                }
+                RolloutOutcome::TakenDown { by } => {
+                    format!("rollout {rollout} ended: {by} took the environment down")
+                }
+            }
+        }
+        Fact::Cooled { release } => format!("{release} is no longer kept warm"),
+        Fact::DeployQueued { reason, .. } => format!("deploy queued by {actor}{}", because(reason.as_ref())),
+        Fact::DeployDequeued => "the next queued deploy begins".to_owned(),
+        Fact::InstancePlanned { instance, .. } => format!("{instance} starts"),
+        Fact::InstanceStarted { instance, address } => match address {
+            Some(address) => format!("{instance} runs at {address}"),
+            None => format!("{instance} runs"),
+        },
+        Fact::InstanceReady { instance } => format!("{instance} is ready"),
+        Fact::InstanceSuspect { instance, why } => format!("{instance} is suspect: {why}"),
+        Fact::InstanceDown { instance, why } => format!("{instance} went down: {why}"),
+        Fact::InstanceDraining { instance, .. } => format!("{instance} drains"),
+        Fact::InstanceStopping { instance, .. } => format!("{instance} stops"),
+        Fact::InstanceEnded { instance, how } => match how {
+            InstanceEnd::Stopped { exit } => format!("{instance} stopped ({exit})"),
+            InstanceEnd::Failed { failure } => format!("{instance} failed: {}", failure.cause),
+            InstanceEnd::Unverifiable { why } => format!("{instance} is beyond control: {why}"),
+        },
+        Fact::ReplacementDelayed { service, failures, .. } => {
+            format!("{service} failed {failures} times; the next copy starts later")
+        }
+        Fact::RoutesSet { generation, .. } => format!("route table {generation} decided"),
+        Fact::RoutesApplied { generation } => format!("route table {generation} in force"),
+        Fact::RoutesRefused { generation, why } => {
+            format!("the proxy refused route table {generation}: {why}")
+        }
+        Fact::JobPlanned { job } => format!("{} {} of {} started", job.kind.name(), job.number, job.release),
+        Fact::JobEnded { job, end } => match end {
+            JobEnd::Succeeded => format!("{job} succeeded"),
+            JobEnd::Failed { failure } => format!("{job} failed: {}", failure.cause),
+            JobEnd::Lost { why } => format!("{job} is lost: {why}"),
+        },
+        Fact::ContractScheduled { release, .. } => format!("contract migration of {release} is scheduled"),
+        Fact::ContractCancelled { release, why } => {
+            format!("contract migration of {release} cancelled: {why}")
+        }
+        Fact::SchemaContracted { release } => {
+            format!("schema contracted for {release}: older releases cannot come back")
+        }
+        Fact::Scaled { service, replicas } => format!("{service} scaled to {replicas} by {actor}"),
+        Fact::RestartRequested { service } => format!("restart of {service} by {actor}"),
+        Fact::RestartAbandoned { service, failure } => {
+            format!("restart of {service} given up, the old copies stay: {}", failure.cause)
+        }
+        Fact::MaintenanceOn { message } => format!("maintenance on by {actor}: {message}"),
+        Fact::MaintenanceOff => format!("maintenance off by {actor}"),
+        Fact::TakenDown => format!("taken down by {actor}"),
+    }
+}
+
+fn phase_summary(phase: &Phase) -> String {
+    match phase {
+        Phase::Planned => "planned".to_owned(),
+        Phase::Migrating { job } => format!("migrating ({job})"),
+        Phase::Starting => "starting the new version beside the old one".to_owned(),
+        Phase::Verifying { job, .. } => format!("verifying over the preview route ({job})"),
+        Phase::Shifting { step, state } => match state {
+            StepState::Raising => format!("step {}: shifting traffic", step + 1),
+            StepState::Holding { .. } => format!("step {}: holding", step + 1),
+            StepState::AwaitingPromotion => format!("step {}: waiting for somebody to promote", step + 1),
+        },
+        Phase::Baking { .. } => "baking: all traffic on the new version, the old one still warm".to_owned(),
+        Phase::Committing => "committing".to_owned(),
+        Phase::Aborting { cause, .. } => format!("aborting: {cause}"),
+    }
+}

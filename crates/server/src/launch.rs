@@ -1,0 +1,181 @@
+//! From a service of a release to what the supervisor starts: files in place, values filled in.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fairway_engine::id::{EnvironmentKey, InstanceId};
+use fairway_engine::release::{JobSpec as ReleaseJob, Release};
+use fairway_engine::service::{Argument, Limits, Runs, ServiceSpec};
+use fairway_engine::{Job, JobKind};
+use fairway_store::Trees;
+use fairway_targets::spec::{InstanceSpec, JobSpec, LogPolicy, PortRequest, Variables};
+
+use crate::drivers::materialise;
+use crate::ports::Ports;
+use crate::proxy_process::own_program;
+use crate::secrets::Vault;
+use crate::values::{Values, own_variables, preview_listener, public_url};
+
+/// A one-off command runs as long as its operator wants, but not for ever on a machine nobody looks at.
+const ONE_OFF_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
+
+pub struct Launcher<'a> {
+    pub trees: &'a Trees,
+    pub vault: &'a Arc<Vault>,
+    pub ports: &'a Arc<Ports>,
+    pub state_dir: &'a Path,
+}
+
+impl Launcher<'_> {
+    /// What to start for one copy of a service.
+    ///
+    /// # Errors
+    /// Why it cannot be started, for people.
+    pub fn instance(
+        &self,
+        environment: &EnvironmentKey,
+        release: &Release,
+        instance: &InstanceId,
+        spec: &ServiceSpec,
+    ) -> Result<InstanceSpec, String> {
+        let mut env = self.variables(environment, release, &spec.env)?;
+        env.0.insert("FAIRWAY_SERVICE".to_owned(), instance.service.to_string());
+        let (argv, workdir, port) = match &spec.runs {
+            Runs::Process { command, artifact, workdir, port } => {
+                let port = match port {
+                    None => PortRequest::None,
+                    Some(port) => PortRequest::Assign { variable: port.variable.clone() },
+                };
+                (command.clone(), materialise(self.trees, artifact)?.join(workdir), port)
+            }
+            Runs::Static { artifact, dir, spa } => {
+                let root = materialise(self.trees, artifact)?.join(dir);
+                let mut argv = vec![
+                    literal(&own_program().to_string_lossy()),
+                    literal("file-server"),
+                    literal("--dir"),
+                    literal(&root.to_string_lossy()),
+                    literal("--port"),
+                    Argument::Port,
+                ];
+                if *spa {
+                    argv.push(literal("--spa"));
+                }
+                (argv, root, PortRequest::Assign { variable: "PORT".to_owned() })
+            }
+            Runs::Backing { engine, port } => {
+                return crate::backing::instance(self.state_dir, environment, instance, spec, *engine, *port);
+            }
+        };
+        Ok(InstanceSpec {
+            argv,
+            env,
+            workdir,
+            port,
+            ready: spec.ready.clone(),
+            live: spec.live.clone(),
+            stop: spec.stop.clone(),
+            restart: spec.restart.clone(),
+            limits: spec.limits.clone(),
+            user: spec.user.clone(),
+            log: LogPolicy::default(),
+        })
+    }
+
+    /// What to run for a job.
+    ///
+    /// # Errors
+    /// Why it cannot be run, for people.
+    pub fn job(&self, environment: &EnvironmentKey, release: &Release, job: &Job) -> Result<JobSpec, String> {
+        let jobs = &release.spec.jobs;
+        let missing = || format!("{} has no {}", release.number, job.kind.name());
+        let (command, artifact, workdir, declared, timeout, user) = match &job.kind {
+            JobKind::Expand => of_release(jobs.expand.as_ref().ok_or_else(missing)?),
+            JobKind::Contract => of_release(jobs.contract.as_ref().ok_or_else(missing)?),
+            JobKind::Smoke => of_release(jobs.smoke.as_ref().ok_or_else(missing)?),
+            JobKind::Verify => of_release(jobs.verify.as_ref().ok_or_else(missing)?),
+            JobKind::Seed => of_release(jobs.seed.as_ref().ok_or_else(missing)?),
+            JobKind::OneOff { service, command } => {
+                let spec = match service {
+                    Some(name) => release.spec.services.get(name),
+                    None => {
+                        release.spec.services.values().find(|spec| matches!(spec.runs, Runs::Process { .. }))
+                    }
+                };
+                let Some(spec) = spec else {
+                    return Err("the release has no service that runs a process".into());
+                };
+                let Runs::Process { artifact, workdir, .. } = &spec.runs else {
+                    return Err(
+                        "only a service that runs a process has files and variables to run with".into()
+                    );
+                };
+                (command.clone(), artifact, workdir, &spec.env, ONE_OFF_TIMEOUT, spec.user.clone())
+            }
+        };
+        let mut env = self.variables(environment, release, declared)?;
+        let preview = match job.kind {
+            JobKind::Smoke | JobKind::Verify => true,
+            JobKind::Expand | JobKind::Contract | JobKind::Seed | JobKind::OneOff { .. } => false,
+        };
+        let base_url = if preview {
+            let address = self
+                .ports
+                .address(&preview_listener(environment))
+                .map_err(|error| format!("no port for the preview: {error}"))?;
+            format!("http://{address}")
+        } else {
+            public_url(release)
+        };
+        env.0.entry("BASE_URL".to_owned()).or_insert(base_url);
+        Ok(JobSpec {
+            argv: command,
+            env,
+            workdir: materialise(self.trees, artifact)?.join(workdir),
+            timeout,
+            stop: JobSpec::default_stop(),
+            limits: Limits::default(),
+            user,
+            log: LogPolicy::default(),
+        })
+    }
+
+    fn variables(
+        &self,
+        environment: &EnvironmentKey,
+        release: &Release,
+        declared: &std::collections::BTreeMap<String, fairway_engine::service::EnvValue>,
+    ) -> Result<Variables, String> {
+        let values = Values {
+            state_dir: self.state_dir,
+            ports: self.ports,
+            secret: &|environment, name, version| self.vault.value(environment, name, version),
+            backing_url: &|environment, service, runs| {
+                crate::backing::url(self.state_dir, environment, service, runs)
+            },
+        };
+        let mut env = values.resolve(environment, release, declared).map_err(|error| error.to_string())?;
+        for (name, value) in own_variables(environment, release.number) {
+            env.0.entry(name).or_insert(value);
+        }
+        Ok(env)
+    }
+}
+
+type Parts<'a> = (
+    Vec<String>,
+    &'a fairway_engine::id::TreeDigest,
+    &'a String,
+    &'a std::collections::BTreeMap<String, fairway_engine::service::EnvValue>,
+    Duration,
+    Option<String>,
+);
+
+fn of_release(job: &ReleaseJob) -> Parts<'_> {
+    (job.command.clone(), &job.artifact, &job.workdir, &job.env, job.timeout, job.user.clone())
+}
+
+fn literal(word: &str) -> Argument {
+    Argument::Literal(word.to_owned())
+}

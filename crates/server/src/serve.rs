@@ -1,0 +1,192 @@
+//! The composition root of the control plane.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::{Extension, Router};
+use fairway_engine::Power;
+use fairway_engine::time::Timestamp;
+use fairway_store::database::DATABASE_FILE;
+use fairway_store::{Log, ServerLock, Snapshots, Trees};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use crate::api::{self, App, Caller};
+use crate::clock::Clock;
+use crate::drivers::{self, Drivers, Hands};
+use crate::error::StartError;
+use crate::identity::user_name;
+use crate::ports::Ports;
+use crate::pump::{self, Pump};
+use crate::record::replay;
+use crate::routes::{self, ProxyState};
+use crate::secrets::Vault;
+use crate::{SOCKET_NAME, ServerOptions};
+
+/// Commands that are being answered may finish; streams are cut.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// Accept fails when descriptors run out; trying again at once would only burn CPU.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+pub async fn serve(options: &ServerOptions) -> Result<(), StartError> {
+    let state_dir = std::path::absolute(&options.state_dir)
+        .map_err(|source| StartError::StateDir { path: options.state_dir.clone(), source })?;
+    make_private(&state_dir)?;
+    let socket_path = state_dir.join(SOCKET_NAME);
+    let wall = Clock::start(Timestamp(0)).now();
+    let _lock = ServerLock::acquire(&state_dir, &socket_path.display().to_string(), wall.0)?;
+
+    let log_path = state_dir.join(DATABASE_FILE);
+    let log = Log::open(&log_path)?;
+    let snapshots = Snapshots::open(&state_dir.join("snapshots"))?;
+    let (state, seq) = replay(&log.reader()?, &snapshots)?;
+    let last_at = log.record(seq)?.map_or(Timestamp(0), |record| Timestamp(record.at_ms));
+    let vault =
+        Arc::new(Vault::open(&log_path, &state_dir).map_err(|error| StartError::Secrets(error.to_string()))?);
+    let trees = Trees::open(&state_dir)?;
+    let ports = Arc::new(Ports::open(state_dir.join("ports.json")));
+
+    // Bound before anything is started: an address that is taken must change nothing.
+    let figures = match options.listen {
+        Some(address) => Some(
+            TcpListener::bind(address)
+                .await
+                .map_err(|source| StartError::Listen { address: address.to_string(), source })?,
+        ),
+        None => None,
+    };
+    let commands = bind(&socket_path)?;
+
+    let (effects_in, effects) = mpsc::unbounded_channel();
+    let (pump, pump_thread) = pump::start(log, snapshots, state, seq, Clock::start(last_at), effects_in)
+        .map_err(|source| StartError::Runtime { source })?;
+    let (routes, routes_task) = routes::start(pump.clone(), Arc::clone(&ports), state_dir.join("proxy"));
+    let (drivers, receivers) = Drivers::open(&state_dir)?;
+    let hands = Hands {
+        pump: pump.clone(),
+        drivers: drivers.clone(),
+        routes: routes.clone(),
+        trees: trees.clone(),
+        vault: Arc::clone(&vault),
+        ports,
+        state_dir: state_dir.clone(),
+    };
+    drivers::start(hands, receivers, effects).await?;
+
+    let app = App { pump: pump.clone(), routes: routes.clone(), drivers, trees, vault, state_dir, log_path };
+    let mut tasks = JoinSet::new();
+    if let Some(listener) = figures {
+        tasks.spawn(serve_figures(listener, api::public_router(app.clone())));
+    }
+    tasks.spawn(serve_commands(commands, api::router(app)));
+    println!("fairway server ready at {}", socket_path.display());
+
+    wait_for_stop().await;
+    // No new commands; what runs keeps running, the next server carries on.
+    drop(std::fs::remove_file(&socket_path));
+    tasks.abort_all();
+    if nothing_runs(&pump)
+        && let ProxyState::Serving { client, .. } = routes.proxy()
+    {
+        // Nothing left to serve: the proxy would hold listeners for nobody.
+        drop(tokio::time::timeout(LINGER, client.shutdown()).await);
+    }
+    routes_task.abort();
+    pump.stop().await;
+    // The pump ends after what it has before it, which is an fsync.
+    drop(tokio::task::spawn_blocking(move || pump_thread.join()).await);
+    Ok(())
+}
+
+fn nothing_runs(pump: &Pump) -> bool {
+    pump.shared.read(|state| {
+        state.environments.values().all(|env| {
+            let is_down = match env.power {
+                Power::Down { .. } => true,
+                Power::Up => env.stable.is_none() && env.rollout.is_none(),
+            };
+            is_down && env.instances.is_empty()
+        })
+    })
+}
+
+fn make_private(path: &Path) -> Result<(), StartError> {
+    let fail = |source| StartError::StateDir { path: path.to_owned(), source };
+    let existed = path.exists();
+    std::fs::create_dir_all(path).map_err(fail)?;
+    if !existed {
+        // Walkable for services that run as users of their own; readable for the owner alone. What is secret in it
+        // has modes of its own.
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o711)).map_err(fail)?;
+    }
+    Ok(())
+}
+
+/// The socket of an earlier server may still lie there; the lock says that nobody uses it.
+fn bind(path: &PathBuf) -> Result<UnixListener, StartError> {
+    let fail = |source| StartError::Listen { address: path.display().to_string(), source };
+    match std::fs::remove_file(path) {
+        Ok(()) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(fail(error)),
+    }
+    let listener = fairway_proxy::control::bind_path(path).map_err(fail)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(fail)?;
+    listener.set_nonblocking(true).map_err(fail)?;
+    UnixListener::from_std(listener).map_err(fail)
+}
+
+async fn serve_commands(listener: UnixListener, router: Router) {
+    loop {
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(_) => {
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let caller = match stream.peer_cred() {
+            Ok(credentials) => Caller(user_name(credentials.uid())),
+            Err(_) => continue,
+        };
+        let router = router.clone().layer(Extension(caller));
+        tokio::spawn(serve_connection(stream, router));
+    }
+}
+
+async fn serve_figures(listener: TcpListener, router: Router) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => drop(tokio::spawn(serve_connection(stream, router.clone()))),
+            Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+        }
+    }
+}
+
+async fn serve_connection<S>(stream: S, router: Router)
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+{
+    let service = hyper_util::service::TowerToHyperService::new(router);
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(hyper_util::rt::TokioTimer::new())
+        .serve_connection(hyper_util::rt::TokioIo::new(stream), service);
+    // A client that goes away in the middle is its own business.
+    drop(connection.await);
+}
+
+async fn wait_for_stop() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+    }
+}

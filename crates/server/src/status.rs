@@ -1,0 +1,401 @@
+//! The state of an environment as the API tells it.
+
+use std::collections::BTreeMap;
+
+use fairway_api as api;
+use fairway_engine::id::{InstanceId, ReleaseNumber, ServiceName};
+use fairway_engine::release::Release;
+use fairway_engine::service::{BackingEngine, Runs};
+use fairway_engine::{
+    Environment, Instance, InstanceEnd, InstanceState, Job, JobEnd, JobState, Pace, Phase, Power,
+    RolloutKind, RolloutOutcome, RolloutSummary,
+};
+use fairway_proxy::control::{Cause, LATENCY_BOUNDS_US, SeriesStats, Stats, StatusClass};
+
+use crate::routes::service_key;
+
+/// What the drivers know beyond the record.
+#[derive(Debug, Default)]
+pub struct Live {
+    /// Figures of the proxy; none when it does not answer.
+    pub stats: Option<Stats>,
+    pub pids: BTreeMap<InstanceId, u32>,
+    pub not_enforced: BTreeMap<InstanceId, Vec<String>>,
+}
+
+#[must_use]
+pub fn environment(env: &Environment, live: &Live) -> api::EnvironmentStatus {
+    let services = services(env, live);
+    let (health, summary) = health(env, &services, live);
+    let rollback_target = env.rollback_target();
+    let retained = env
+        .releases
+        .values()
+        .rev()
+        .filter(|release| Some(release.number) != env.stable)
+        .map(|release| release_info(release))
+        .collect();
+    let listen = env.routes.table.listen.as_ref();
+    api::EnvironmentStatus {
+        project: env.key.project.to_string(),
+        environment: env.key.environment.to_string(),
+        health,
+        summary,
+        listen: listen.map(|listen| listen.address.clone()),
+        host: listen.and_then(|listen| listen.host.clone()),
+        stable: env.stable.and_then(|stable| env.release(stable)).map(release_info),
+        stable_since_ms: env.stable_since.map(|since| since.0),
+        warm: env
+            .warm
+            .as_ref()
+            .map(|warm| api::WarmInfo { release: warm.release.to_string(), until_ms: warm.until.0 }),
+        rollout: rollout(env),
+        services,
+        routes: api::RoutesStatus {
+            generation: env.routes.generation.0,
+            applied: env.routes.applied.0,
+            refused: env.routes.refused.clone(),
+        },
+        maintenance: env.maintenance.clone(),
+        queued: u32::try_from(env.queue.len()).unwrap_or(u32::MAX),
+        traffic: traffic(env, live),
+        retained,
+        rollback_target: rollback_target.map(|release| release.to_string()),
+        contract_due_ms: env.contract_due.as_ref().map(|due| due.due.0),
+        contracted_by: env.contracted_by.map(|release| release.to_string()),
+        last: env.history.back().map(|last| rollout_info(env, last)),
+        ended: env.ended.iter().rev().map(|ended| ended_info(ended)).collect(),
+        jobs: env.jobs.values().rev().map(job).collect(),
+    }
+}
+
+#[must_use]
+pub fn release_info(release: &Release) -> api::ReleaseInfo {
+    let source = &release.spec.source;
+    api::ReleaseInfo {
+        name: release.number.to_string(),
+        created_ms: release.created_at.0,
+        created_by: release.created_by.clone(),
+        title: source.title.clone(),
+        commit: source.commit.clone(),
+        dirty: source.dirty,
+    }
+}
+
+/// Says "unknown" where it is unknown, and never better than it is.
+fn health(env: &Environment, services: &[api::ServiceStatus], live: &Live) -> (api::Health, String) {
+    if let Power::Down { by, .. } = &env.power {
+        return (api::Health::Down, format!("taken down by {by}"));
+    }
+    let Some(stable) = env.stable else {
+        return match (&env.rollout, env.history.back()) {
+            (Some(rollout), _) => {
+                (api::Health::Down, format!("the first deploy is under way ({})", rollout.phase.name()))
+            }
+            (None, Some(last)) => (
+                api::Health::Down,
+                format!("nothing serves: rollout {} {}", last.number, last.outcome.name()),
+            ),
+            (None, None) => (api::Health::Down, "nothing has been deployed".to_owned()),
+        };
+    };
+    if live.stats.is_none() {
+        return (api::Health::Unknown, format!("{stable} is set to serve, but the proxy does not answer"));
+    }
+    if let Some(why) = &env.routes.refused {
+        return (
+            api::Health::Degraded,
+            format!("the proxy refused the last route table and serves the one before: {why}"),
+        );
+    }
+    if let Some(service) = services.iter().find(|service| service.wanted > 0 && service.ready == 0) {
+        return (api::Health::Failing, format!("no copy of {} is ready", service.name));
+    }
+    if let Some(service) = services.iter().find(|service| service.ready < service.wanted) {
+        let text = format!("{}: {} of {} copies ready", service.name, service.ready, service.wanted);
+        return (api::Health::Degraded, text);
+    }
+    if !env.routes.is_applied() {
+        return (api::Health::Unknown, "the proxy has not confirmed the last route table".to_owned());
+    }
+    (api::Health::Serving, format!("{stable} serves"))
+}
+
+fn services(env: &Environment, live: &Live) -> Vec<api::ServiceStatus> {
+    let facing = env.stable.or(env.rollout.as_ref().map(|rollout| rollout.to));
+    env.services()
+        .into_iter()
+        .map(|name| {
+            let releases = facing.into_iter().chain(env.active_releases());
+            let spec = releases.filter_map(|release| env.service(release, &name)).next();
+            let is_backing = spec.is_some_and(fairway_engine::service::ServiceSpec::is_backing);
+            let wanted = match facing {
+                _ if matches!(env.power, Power::Down { .. }) => 0,
+                Some(_) if is_backing => 1,
+                Some(release) => env.replicas(release, &name),
+                None => 0,
+            };
+            let ready = match facing {
+                Some(_) if is_backing => env.backing_ready(&name),
+                // While a rolling rollout is under way, the copies of both releases carry the service.
+                Some(release) => env
+                    .rollout
+                    .iter()
+                    .filter(|rollout| rollout.phase.has_shifted() && rollout.to != release)
+                    .map(|rollout| env.ready_count(rollout.to, &name))
+                    .sum::<u32>()
+                    .saturating_add(env.ready_count(release, &name)),
+                None => 0,
+            };
+            api::ServiceStatus {
+                kind: spec.map_or("gone", |spec| kind(&spec.runs)).to_owned(),
+                route: spec.and_then(|spec| spec.route.as_ref()).map(|route| route.path.clone()),
+                wanted,
+                ready,
+                instances: instances(env, &name, live),
+                retry_ms: env
+                    .replacements
+                    .get(&name)
+                    .filter(|_| ready < wanted)
+                    .map(|replacement| replacement.not_before.0),
+                name: name.to_string(),
+            }
+        })
+        .collect()
+}
+
+fn kind(runs: &Runs) -> &'static str {
+    match runs {
+        Runs::Process { .. } => "process",
+        Runs::Static { .. } => "static",
+        Runs::Backing { engine: BackingEngine::Postgres, .. } => "postgres",
+        Runs::Backing { engine: BackingEngine::Redis, .. } => "redis",
+    }
+}
+
+fn instances(env: &Environment, service: &ServiceName, live: &Live) -> Vec<api::InstanceStatus> {
+    let own = env.instances.values().filter(|instance| instance.id.service == *service);
+    own.map(|instance| {
+        let (since, why) = since_and_why(instance);
+        api::InstanceStatus {
+            id: instance.id.to_string(),
+            release: instance.id.release.to_string(),
+            state: instance.state.name().to_owned(),
+            since_ms: since,
+            why,
+            address: instance.address.as_deref().map(str::to_owned),
+            pid: live.pids.get(&instance.id).copied(),
+            crashes: instance.crashes,
+            weight: env.routes.table.weight(service, instance.id.release),
+            not_enforced: live.not_enforced.get(&instance.id).cloned().unwrap_or_default(),
+        }
+    })
+    .collect()
+}
+
+fn since_and_why(instance: &Instance) -> (u64, Option<String>) {
+    match &instance.state {
+        InstanceState::Starting { .. } => (instance.planned_at.0, None),
+        InstanceState::Ready { since }
+        | InstanceState::Draining { since, .. }
+        | InstanceState::Stopping { since, .. } => (since.0, None),
+        InstanceState::Suspect { since, why } | InstanceState::Down { since, why } => {
+            (since.0, Some(why.clone()))
+        }
+    }
+}
+
+fn rollout(env: &Environment) -> Option<api::RolloutStatus> {
+    let rollout = env.rollout.as_ref()?;
+    let waiting = env.waiting();
+    let steps = rollout
+        .ladder()
+        .into_iter()
+        .map(|rung| api::StepInfo {
+            weight: rung.weight,
+            hold_ms: u64::try_from(rung.hold.as_millis()).unwrap_or(u64::MAX),
+            approve: rung.approve,
+        })
+        .collect();
+    let (step, cause) = match &rollout.phase {
+        Phase::Shifting { step, .. } => (Some(*step), None),
+        Phase::Aborting { cause, .. } => (None, Some(cause.to_string())),
+        Phase::Planned
+        | Phase::Migrating { .. }
+        | Phase::Starting
+        | Phase::Verifying { .. }
+        | Phase::Baking { .. }
+        | Phase::Committing => (None, None),
+    };
+    let weight = env
+        .routes
+        .table
+        .services
+        .values()
+        .filter(|service| service.route.is_some())
+        .filter_map(|service| service.versions.get(&rollout.to))
+        .map(|version| version.weight)
+        .max()
+        .unwrap_or(0);
+    Some(api::RolloutStatus {
+        number: rollout.number.0,
+        kind: kind_name(rollout.kind).to_owned(),
+        to: rollout.to.to_string(),
+        from: rollout.from.map(|from| from.to_string()),
+        strategy: rollout.strategy.name().to_owned(),
+        requested_by: rollout.requested_by.clone(),
+        requested_ms: rollout.requested_at.0,
+        reason: rollout.reason.clone(),
+        phase: rollout.phase.name().to_owned(),
+        phase_since_ms: rollout.phase_since.0,
+        waiting: waiting.as_ref().map_or_else(String::new, ToString::to_string),
+        waiting_until_ms: waiting.and_then(|waiting| waiting.until()).map(|until| until.0),
+        paused_by: match &rollout.pace {
+            Pace::Running => None,
+            Pace::Paused { by, .. } => Some(by.clone()),
+        },
+        weight,
+        steps,
+        step,
+        switched_ms: rollout.switched_at.map(|at| at.0),
+        approvals: rollout.approvals.keys().cloned().collect(),
+        approvals_needed: rollout.approvals_needed,
+        cause,
+    })
+}
+
+fn kind_name(kind: RolloutKind) -> &'static str {
+    match kind {
+        RolloutKind::Deploy => "deploy",
+        RolloutKind::Rollback => "rollback",
+    }
+}
+
+#[must_use]
+pub fn rollout_info(env: &Environment, summary: &RolloutSummary) -> api::RolloutInfo {
+    let (cause, last_lines) = match &summary.outcome {
+        RolloutOutcome::RolledBack { cause } | RolloutOutcome::Failed { cause } => {
+            (Some(cause.to_string()), cause.last_lines().to_vec())
+        }
+        RolloutOutcome::Superseded { by } => (Some(format!("rollout {by} took over")), Vec::new()),
+        RolloutOutcome::TakenDown { by } => (Some(format!("{by} took the environment down")), Vec::new()),
+        RolloutOutcome::Completed => (None, Vec::new()),
+    };
+    api::RolloutInfo {
+        number: summary.number.0,
+        kind: kind_name(summary.kind).to_owned(),
+        to: summary.to.to_string(),
+        from: summary.from.map(|from| from.to_string()),
+        strategy: summary.strategy.clone(),
+        requested_by: summary.requested_by.clone(),
+        requested_ms: summary.requested_at.0,
+        switched_ms: summary.switched_at.map(|at| at.0),
+        ended_ms: summary.ended_at.0,
+        outcome: summary.outcome.name().to_owned(),
+        cause,
+        last_lines,
+        reason: summary.reason.clone(),
+        title: env.release(summary.to).and_then(|release| release.spec.source.title.clone()),
+    }
+}
+
+fn ended_info(ended: &fairway_engine::EndedInstance) -> api::EndedInfo {
+    let (how, last_lines) = match &ended.how {
+        InstanceEnd::Stopped { exit } => (format!("stopped ({exit})"), Vec::new()),
+        InstanceEnd::Failed { failure } => (format!("failed: {}", failure.cause), failure.last_lines.clone()),
+        InstanceEnd::Unverifiable { why } => (format!("beyond control: {why}"), Vec::new()),
+    };
+    api::EndedInfo { id: ended.id.to_string(), at_ms: ended.at.0, how, last_lines }
+}
+
+#[must_use]
+pub fn job(job: &Job) -> api::JobInfo {
+    let (since, ended, outcome) = match &job.state {
+        JobState::Running { since } => (since.0, None, api::JobOutcome::Running),
+        JobState::Ended { at, end } => {
+            let outcome = match end {
+                JobEnd::Succeeded => api::JobOutcome::Succeeded,
+                JobEnd::Failed { failure } => api::JobOutcome::Failed {
+                    cause: failure.cause.clone(),
+                    last_lines: failure.last_lines.clone(),
+                },
+                JobEnd::Lost { why } => api::JobOutcome::Lost { why: why.clone() },
+            };
+            (at.0, Some(at.0), outcome)
+        }
+    };
+    api::JobInfo {
+        number: job.number.0,
+        kind: job.kind.name().to_owned(),
+        release: job.release.to_string(),
+        requested_by: job.requested_by.clone(),
+        started_ms: since,
+        ended_ms: ended,
+        outcome,
+    }
+}
+
+fn traffic(env: &Environment, live: &Live) -> Vec<api::TrafficStatus> {
+    let Some(stats) = &live.stats else { return Vec::new() };
+    let mut traffic = Vec::new();
+    for (service, route) in &env.routes.table.services {
+        for (release, version) in &route.versions {
+            let sum = stats.version(&service_key(&env.key, service), &release.to_string());
+            traffic.push(api::TrafficStatus {
+                service: service.to_string(),
+                release: ReleaseNumber::to_string(release),
+                weight: version.weight,
+                requests: sum.requests_total(),
+                errors: errors(&sum),
+                in_flight: sum.in_flight,
+                p50_ms: quantile_ms(&sum.latency, 0.50),
+                p95_ms: quantile_ms(&sum.latency, 0.95),
+                p99_ms: quantile_ms(&sum.latency, 0.99),
+            });
+        }
+    }
+    traffic
+}
+
+/// What visitors got that they should not have: 5xx, and answers that ended early.
+fn errors(series: &SeriesStats) -> u64 {
+    series.requests.get(&StatusClass::ServerError).copied().unwrap_or(0)
+        + series.errors.get(&Cause::Truncated).copied().unwrap_or(0)
+}
+
+/// Quantile of a histogram, linear within the bucket as Prometheus does; none without requests. What lies in the last,
+/// open bucket is given as its lower bound.
+fn quantile_ms(buckets: &[u64], q: f64) -> Option<f64> {
+    let total: u64 = buckets.iter().sum();
+    if total == 0 {
+        return None;
+    }
+    let rank = q * total as f64;
+    let mut below = 0u64;
+    let mut lower = 0u64;
+    for (index, count) in buckets.iter().enumerate() {
+        let Some(&upper) = LATENCY_BOUNDS_US.get(index) else { break };
+        if (below + count) as f64 >= rank && *count > 0 {
+            let within = (rank - below as f64) / *count as f64;
+            return Some((lower as f64 + (upper - lower) as f64 * within) / 1_000.0);
+        }
+        below += count;
+        lower = upper;
+    }
+    Some(lower as f64 / 1_000.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_linear_within_a_bucket() {
+        let mut buckets = vec![0; LATENCY_BOUNDS_US.len() + 1];
+        assert_eq!(quantile_ms(&buckets, 0.5), None);
+        buckets[1] = 100;
+        assert_eq!(quantile_ms(&buckets, 0.5), Some(7.5));
+        buckets[LATENCY_BOUNDS_US.len()] = 1_000_000;
+        assert_eq!(quantile_ms(&buckets, 0.99), Some(10_000.0));
+    }
+}
