@@ -1,13 +1,12 @@
 //! Files by what is in them: `blobs/ab/abcd…`, named by their BLAKE3, never changed, verified when read.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use rustix::fs::FlockOperation;
 use thiserror::Error;
 
 use crate::digest::Digest;
@@ -94,35 +93,22 @@ impl Blobs {
     /// When the disk is full or refuses, or the reader fails.
     pub fn put_reader(&self, reader: &mut dyn Read) -> Result<Stored, BlobError> {
         let mut batch = self.batch()?;
-        let stored = batch.put_reader(reader)?;
+        let stored = batch.put_reader(reader, &self.root)?;
         batch.commit()?;
         Ok(stored)
     }
 
     /// Many blobs that become durable together.
     pub(crate) fn batch(&self) -> Result<Batch<'_>, BlobError> {
-        let lock = self.lock(FlockOperation::LockShared)?;
+        let lock = self.lock(false)?;
         Ok(Batch { blobs: self, pending: Vec::new(), seen: BTreeSet::new(), _lock: lock })
     }
 
     /// Shared by writers, exclusive for removal: between a writer's "it is there already" and its commit nothing
     /// may be removed.
-    pub(crate) fn lock(&self, operation: FlockOperation) -> Result<File, BlobError> {
+    pub(crate) fn lock(&self, exclusive: bool) -> Result<File, BlobError> {
         let path = self.root.join(".lock");
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&path)
-            .map_err(failed("open", &path))?;
-        loop {
-            match rustix::fs::flock(&file, operation) {
-                Ok(()) => return Ok(file),
-                Err(rustix::io::Errno::INTR) => {}
-                Err(errno) => return Err(failed("lock", &path)(errno.into())),
-            }
-        }
+        durable::lock(&path, exclusive).map_err(failed("lock", &path))
     }
 
     /// Whether the blob is there; its bytes are verified when they are read.
@@ -159,7 +145,7 @@ impl Blobs {
     /// When it is missing or damaged, or `to` refuses.
     pub fn copy_to(&self, digest: Digest, to: &mut dyn Write) -> Result<u64, BlobError> {
         let (path, mut file) = self.open_file(digest)?;
-        let (found, bytes) = hash_through(&mut file, to, &path)?;
+        let (found, bytes) = hash_through(&mut file, to, &path, &path)?;
         if found == digest { Ok(bytes) } else { Err(BlobError::Damaged { path, found }) }
     }
 
@@ -179,7 +165,8 @@ impl Blobs {
 pub(crate) fn hash_through(
     from: &mut dyn Read,
     to: &mut dyn Write,
-    path: &Path,
+    from_path: &Path,
+    to_path: &Path,
 ) -> Result<(Digest, u64), BlobError> {
     let mut hasher = blake3::Hasher::new();
     let mut chunk = vec![0; CHUNK_BYTES];
@@ -189,11 +176,11 @@ pub(crate) fn hash_through(
             Ok(0) => return Ok((Digest(*hasher.finalize().as_bytes()), bytes)),
             Ok(length) => {
                 hasher.update(&chunk[..length]);
-                to.write_all(&chunk[..length]).map_err(failed("write", path))?;
+                to.write_all(&chunk[..length]).map_err(failed("write", to_path))?;
                 bytes += length as u64;
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(failed("read", path)(error)),
+            Err(error) => return Err(failed("read", from_path)(error)),
         }
     }
 }
@@ -216,10 +203,12 @@ pub(crate) struct Batch<'a> {
 }
 
 impl Batch<'_> {
-    pub(crate) fn put_reader(&mut self, reader: &mut dyn Read) -> Result<Stored, BlobError> {
+    /// `from` is where the reader reads, for the words of an error.
+    pub(crate) fn put_reader(&mut self, reader: &mut dyn Read, from: &Path) -> Result<Stored, BlobError> {
         let root = &self.blobs.root;
-        let (temporary, mut file) = durable::create_temporary(root, 0o400).map_err(failed("create", root))?;
-        let copied = hash_through(reader, &mut file, &temporary);
+        let (temporary, mut file) =
+            durable::create_temporary(root, "blob", 0o400).map_err(failed("create", root))?;
+        let copied = hash_through(reader, &mut file, from, &temporary);
         let (digest, bytes) = match copied {
             Ok(copied) => copied,
             Err(error) => {
@@ -407,7 +396,7 @@ mod tests {
         let (_dir, blobs) = blobs();
         let mut batch = blobs.batch().unwrap();
         for number in 0..100u8 {
-            batch.put_reader(&mut io::Cursor::new([number])).unwrap();
+            batch.put_reader(&mut io::Cursor::new([number]), Path::new("test")).unwrap();
         }
         assert!(!blobs.contains(Digest::of(&[5])), "a blob has its name before it is durable");
         batch.commit().unwrap();

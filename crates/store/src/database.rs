@@ -116,6 +116,11 @@ pub(crate) fn open(path: &Path) -> Result<Connection, OpenError> {
 }
 
 pub(crate) fn open_with(path: &Path, steps: &[Step]) -> Result<Connection, OpenError> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let lock = path.with_file_name(format!("{name}.lock"));
+    // One at a time: SQLite's own locks do not cover the change to WAL, nor the copy before a schema change together
+    // with the change.
+    let _lock = durable::lock(&lock, true).map_err(|error| io_error(&lock, &error))?;
     refuse_vanished(path)?;
     create_private(path).map_err(|error| io_error(path, &error))?;
     let mut conn = connect(path)?;

@@ -5,22 +5,69 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::fs::FlockOperation;
+use rustix::io::Errno;
 
 /// Start of the names of unfinished files; whoever finds an old one may delete it.
 pub(crate) const TEMPORARY_PREFIX: &str = ".tmp-";
 
 static NEXT_TEMPORARY: AtomicU64 = AtomicU64::new(0);
 
-/// A name in `dir` that no other writer uses: the process id keeps processes apart, the counter threads, and the
+/// How long to wait for a lock that others hold for milliseconds, or a capture for as long as it reads. Beyond that
+/// the holder hangs, and the caller should be told instead of hanging too.
+const LOCK_WAIT: Duration = Duration::from_secs(60);
+
+/// Longer than a short holder takes, shorter than anybody notices.
+const LOCK_POLL: Duration = Duration::from_millis(5);
+
+/// A name in `dir` that no other writer uses: `label` says what it will become; the process id keeps processes apart, the counter threads, and the
 /// random part two processes of the same id in different pid namespaces.
-pub(crate) fn temporary_name(dir: &Path) -> PathBuf {
-    let count = NEXT_TEMPORARY.fetch_add(1, Ordering::Relaxed);
-    let random = getrandom::u32().unwrap_or(0);
-    dir.join(format!("{TEMPORARY_PREFIX}{}-{count}-{random:08x}", std::process::id()))
+pub(crate) fn temporary_name(dir: &Path, label: &str) -> PathBuf {
+    unique_name(dir, TEMPORARY_PREFIX, label)
 }
 
-pub(crate) fn create_temporary(dir: &Path, mode: u32) -> io::Result<(PathBuf, File)> {
-    let path = temporary_name(dir);
+pub(crate) fn unique_name(dir: &Path, prefix: &str, label: &str) -> PathBuf {
+    let count = NEXT_TEMPORARY.fetch_add(1, Ordering::Relaxed);
+    let random = getrandom::u32().unwrap_or(0);
+    dir.join(format!("{prefix}{label}-{}-{count}-{random:08x}", std::process::id()))
+}
+
+/// Removes what a crash left of earlier attempts at `label`. Only for the one who alone writes it.
+pub(crate) fn sweep(dir: &Path, label: &str) {
+    let start = format!("{TEMPORARY_PREFIX}{label}-");
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        if entry.file_name().to_str().is_some_and(|name| name.starts_with(&start)) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// Opens (or makes) the file at `path` and locks it until it is dropped.
+pub(crate) fn lock(path: &Path, exclusive: bool) -> io::Result<File> {
+    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    let operation = match exclusive {
+        true => FlockOperation::NonBlockingLockExclusive,
+        false => FlockOperation::NonBlockingLockShared,
+    };
+    let started = Instant::now();
+    loop {
+        match rustix::fs::flock(&file, operation) {
+            Ok(()) => return Ok(file),
+            Err(Errno::INTR) => {}
+            Err(Errno::WOULDBLOCK) if started.elapsed() < LOCK_WAIT => std::thread::sleep(LOCK_POLL),
+            Err(Errno::WOULDBLOCK) => {
+                let words = format!("another process holds the lock for more than {} s", LOCK_WAIT.as_secs());
+                return Err(io::Error::new(io::ErrorKind::TimedOut, words));
+            }
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+}
+
+pub(crate) fn create_temporary(dir: &Path, label: &str, mode: u32) -> io::Result<(PathBuf, File)> {
+    let path = temporary_name(dir, label);
     let file = OpenOptions::new().write(true).read(true).create_new(true).mode(mode).open(&path)?;
     Ok((path, file))
 }
@@ -34,7 +81,8 @@ pub(crate) fn sync_directory(dir: &Path) -> io::Result<()> {
 /// the new one is durable.
 pub(crate) fn replace_file(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let dir = path.parent().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
-    let (temporary, mut file) = create_temporary(dir, mode)?;
+    let label = path.file_name().unwrap_or_default().to_string_lossy();
+    let (temporary, mut file) = create_temporary(dir, &label, mode)?;
     let written = file
         .write_all(bytes)
         .and_then(|()| file.sync_all())

@@ -9,12 +9,11 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use fairway_engine::id::TreeDigest;
-use rustix::fs::FlockOperation;
 use thiserror::Error;
 
 use crate::blobs::{BlobError, failed};
 use crate::digest::Digest;
-use crate::durable::TEMPORARY_PREFIX;
+use crate::durable::{self, TEMPORARY_PREFIX};
 use crate::tree::{ASIDE_PREFIX, ManifestError, Trees, remove_tree};
 
 /// Between the capture of a tree and the record that names it lies a deploy with its approvals and queue. A day is
@@ -114,7 +113,7 @@ impl Trees {
         now: SystemTime,
     ) -> Result<Applied, GcError> {
         // No capture is between "that blob is there already" and its commit while this is held.
-        let _lock = self.blobs().lock(FlockOperation::LockExclusive)?;
+        let _lock = self.blobs().lock(true)?;
         let still: BTreeSet<What> =
             self.gc(roots, grace, now)?.remove.into_iter().map(|removal| removal.what).collect();
         let mut applied = Applied::default();
@@ -128,7 +127,7 @@ impl Trees {
                 What::Blob(_) => fs::remove_file(path),
                 What::BuiltTree(_) => {
                     // Renamed first: a crash in the middle must not leave half a tree under its name.
-                    let doomed = crate::durable::temporary_name(&self.trees_dir());
+                    let doomed = durable::temporary_name(&self.trees_dir(), "tree");
                     fs::rename(path, &doomed).and_then(|()| remove_tree(&doomed))
                 }
                 What::ReplacedTree(_) | What::Unfinished(_) => remove_any(path),
@@ -190,7 +189,8 @@ impl Trees {
         now: SystemTime,
         plan: &mut Plan,
     ) -> Result<(), GcError> {
-        for (name, path, metadata) in list(self.blobs().root())? {
+        let cached = list(&self.cache_dir())?;
+        for (name, path, metadata) in cached.into_iter().chain(list(self.blobs().root())?) {
             if name.starts_with(TEMPORARY_PREFIX) && is_old(&metadata, grace, now) {
                 let bytes = metadata.len();
                 plan.remove.push(Removal {

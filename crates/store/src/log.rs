@@ -179,15 +179,7 @@ fn write(
 ) -> Result<Head, AppendError> {
     let needed_bytes =
         records.iter().map(|record| record.payload.len() as u64 + RECORD_OVERHEAD_BYTES).sum::<u64>();
-    let fail = |source: rusqlite::Error| {
-        if let rusqlite::Error::SqliteFailure(code, message) = &source
-            && matches!(code.extended_code, ffi::SQLITE_IOERR_FSYNC | ffi::SQLITE_IOERR_DIR_FSYNC)
-        {
-            let detail = message.clone().unwrap_or_else(|| code.to_string());
-            return AppendError::NotDurable { path: path.to_owned(), detail };
-        }
-        AppendError::Database(classify_write(path, "appending", needed_bytes, source))
-    };
+    let fail = |source| append_error(path, needed_bytes, source);
     // Immediate: the head that is compared below cannot move before the commit.
     let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate).map_err(fail)?;
     let mut head = read::head_of(&tx).map_err(classify(path, "reading the head"))?;
@@ -221,6 +213,16 @@ fn write(
         .map_err(fail)?;
     tx.commit().map_err(fail)?;
     Ok(head)
+}
+
+fn append_error(path: &Path, needed_bytes: u64, source: rusqlite::Error) -> AppendError {
+    if let rusqlite::Error::SqliteFailure(code, message) = &source
+        && matches!(code.extended_code, ffi::SQLITE_IOERR_FSYNC | ffi::SQLITE_IOERR_DIR_FSYNC)
+    {
+        let detail = message.clone().unwrap_or_else(|| code.to_string());
+        return AppendError::NotDurable { path: path.to_owned(), detail };
+    }
+    AppendError::Database(classify_write(path, "appending", needed_bytes, source))
 }
 
 #[cfg(test)]

@@ -96,6 +96,8 @@ impl Snapshots {
         bytes.extend_from_slice(&checksum(&bytes, state).0);
         bytes.extend_from_slice(state);
         let path = self.dir.join(file_name(format, head.seq));
+        // Only the one server puts snapshots; what a crash left of an earlier one would stay for good.
+        durable::sweep(&self.dir, "state");
         durable::replace_file(&path, &bytes, 0o600).map_err(|error| io_error(&path, &error))?;
         for (_, old) in self.list(format)?.into_iter().skip(SNAPSHOTS_KEPT) {
             // An old snapshot that stays does no harm; the next `put` tries again.

@@ -264,8 +264,10 @@ impl Trees {
     /// # Errors
     /// When they cannot be made.
     pub fn open(state_dir: &Path) -> Result<Self, BlobError> {
+        // An app is started in its tree from another working directory than ours.
+        let state_dir = std::path::absolute(state_dir).map_err(failed("find", state_dir))?;
         let blobs = Blobs::open(&state_dir.join("blobs"))?;
-        let trees = Self { state_dir: state_dir.to_owned(), blobs };
+        let trees = Self { state_dir, blobs };
         // An app that runs as its own user must be able to walk to its tree; whether others may is decided by the
         // state directory above.
         for (dir, mode) in [(trees.trees_dir(), 0o755), (trees.cache_dir(), 0o700)] {

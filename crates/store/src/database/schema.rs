@@ -73,11 +73,14 @@ fn latest(steps: &[Step]) -> u32 {
 pub(super) fn inspect(conn: &Connection, path: &Path, steps: &[Step]) -> Result<Found, OpenError> {
     let latest = latest(steps);
     let fail = classify(path, "reading the header");
-    let pragma = |name| conn.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).map_err(&fail);
+    // One transaction, or the answers may come from before and after somebody else's change.
+    let tx = conn.unchecked_transaction().map_err(&fail)?;
+    let pragma = |name| tx.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).map_err(&fail);
     let application_id = pragma("application_id")?;
     let version = pragma("user_version")?;
     let objects: i64 =
-        conn.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(&fail)?;
+        tx.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(&fail)?;
+    tx.finish().map_err(&fail)?;
     if application_id == 0 && version == 0 && objects == 0 {
         return Ok(Found::Empty);
     }
@@ -125,8 +128,9 @@ fn migrate(conn: &mut Connection, path: &Path, steps: &[Step]) -> Result<(), Dat
 /// gets its name only after we did.
 fn keep_copy(conn: &Connection, path: &Path, version: u32) -> Result<PathBuf, OpenError> {
     let dir = path.parent().unwrap_or(Path::new("."));
-    let temporary = durable::temporary_name(dir);
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    durable::sweep(dir, &name);
+    let temporary = durable::temporary_name(dir, &name);
     // An earlier attempt may have left a copy; the newest state is the one worth keeping under this name.
     let copy = dir.join(format!("{name}.before-schema-{}", version + 1));
     let copied = conn

@@ -236,3 +236,49 @@ fn garbage_and_truncation_are_damage_with_a_hint() {
         assert_eq!(fs::read(&path).unwrap(), bytes, "a damaged file was changed");
     }
 }
+
+#[test]
+fn history_does_not_read_the_whole_log() {
+    let (_dir, path, _log) = log_of(5);
+    let conn = Connection::open(path).unwrap();
+    let plan: Vec<String> = conn
+        .prepare(
+            "EXPLAIN QUERY PLAN SELECT e.seq, p.hash FROM events e LEFT JOIN events p ON p.seq = e.seq - 1
+             WHERE e.environment = ?1 AND e.seq < ?2 ORDER BY e.seq DESC LIMIT ?3",
+        )
+        .unwrap()
+        .query_map(params!["shop/dev", 9, 3], |row| row.get("detail"))
+        .unwrap()
+        .collect::<Result<_, _>>()
+        .unwrap();
+    let plan = plan.join("; ");
+    assert!(
+        plan.contains("events_by_environment") && !plan.contains("SCAN") && !plan.contains("B-TREE"),
+        "{plan}"
+    );
+}
+
+#[test]
+fn after_a_failed_fsync_nothing_is_appended_until_the_log_is_read_again() {
+    let (_dir, path, mut log) = log_of(2);
+    let failed = rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_IOERR_FSYNC), None);
+    let error = append_error(&path, 0, failed);
+    let AppendError::NotDurable { detail, .. } = &error else { panic!("{error}") };
+    log.unconfirmed = Some(detail.clone());
+    assert!(matches!(log.append(3, &records(3..4)), Err(AppendError::NotDurable { .. })));
+    assert_eq!(log.verify().unwrap().count, 2);
+    drop(log);
+    assert_eq!(Log::open(&path).unwrap().append(3, &records(3..4)).unwrap(), [3]);
+}
+
+#[test]
+fn many_that_open_a_new_log_at_once_find_one_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("fairway.db");
+    std::thread::scope(|scope| {
+        for _ in 0..6 {
+            scope.spawn(|| assert_eq!(Log::open(&path).unwrap().head().unwrap(), Head::EMPTY));
+        }
+    });
+    assert_eq!(Log::open(&path).unwrap().append(1, &records(1..2)).unwrap(), [1]);
+}

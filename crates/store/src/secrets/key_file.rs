@@ -3,13 +3,13 @@
 //! A line a key, the one in use first: `fairway-key 1 <id> <64 hex digits>`. There are two only while a rotation is
 //! under way. The id is a hash of the key, so a damaged line is told from a wrong key.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::FlockOperation;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
@@ -127,27 +127,24 @@ impl KeyFile {
         KeyFileError::Io { action, path, source }
     }
 
+    /// For as long as a row that the first key wraps is being written. On a file beside it, because the key file
+    /// itself is replaced by a rename.
     pub(super) fn lock_shared(&self) -> Result<File, KeyFileError> {
-        self.lock(FlockOperation::LockShared)
+        self.lock(false)
     }
 
+    /// For making a key, and for a rotation from beginning to end.
     pub(super) fn lock_exclusive(&self) -> Result<File, KeyFileError> {
-        self.lock(FlockOperation::LockExclusive)
+        self.lock(true)
     }
 
-    /// On a file beside it, because the key file itself is replaced by a rename. Held for milliseconds.
-    fn lock(&self, operation: FlockOperation) -> Result<File, KeyFileError> {
-        let name = self.path.file_name().unwrap_or_default().to_string_lossy();
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(self.path.with_file_name(format!("{name}.lock")))
-            .map_err(|error| self.failed("lock", error))?;
-        rustix::io::retry_on_intr(|| rustix::fs::flock(&file, operation))
-            .map_err(|errno| self.failed("lock", errno.into()))?;
-        Ok(file)
+    fn name(&self) -> Cow<'_, str> {
+        self.path.file_name().unwrap_or_default().to_string_lossy()
+    }
+
+    fn lock(&self, exclusive: bool) -> Result<File, KeyFileError> {
+        let path = self.path.with_file_name(format!("{}.lock", self.name()));
+        durable::lock(&path, exclusive).map_err(|error| self.failed("lock", error))
     }
 
     /// None when there is no file.
@@ -186,7 +183,12 @@ impl KeyFile {
         Ok(Some(Keys(keys)))
     }
 
+    /// Under the exclusive lock.
     pub(super) fn store(&self, keys: &Keys) -> Result<(), KeyFileError> {
+        // What a crash left holds keys.
+        if let Some(dir) = self.path.parent() {
+            durable::sweep(dir, &self.name());
+        }
         let mut text = Zeroizing::new(String::with_capacity(KEY_FILE_BYTES_MAX as usize));
         for key in &keys.0 {
             text.push_str(LINE_START);

@@ -276,3 +276,13 @@ fn names_and_values_out_of_bounds_are_refused() {
     world.secrets.set(ENVIRONMENT, "BYTES", &SecretValue::new(any.clone()), 0, None).unwrap();
     assert_eq!(world.secrets.get(ENVIRONMENT, "BYTES", 1).unwrap().expose(), any);
 }
+
+#[test]
+fn keys_that_a_crash_left_in_unfinished_files_are_removed() {
+    let mut world = world();
+    world.set("DB", "one");
+    let left = world.dir.path().join(".tmp-secrets.key-1-2-3");
+    fs::copy(world.key_file(), &left).unwrap();
+    world.secrets.rotate_kek().unwrap();
+    assert!(!left.exists());
+}

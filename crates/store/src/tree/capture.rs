@@ -97,14 +97,16 @@ impl Trees {
     /// # Errors
     /// See [`CaptureError`]. Nothing is kept of a capture that failed.
     pub fn capture(&self, dir: &Path, exclude: &Exclude) -> Result<Captured, CaptureError> {
-        self.capture_at(dir, exclude, SystemTime::now())
+        self.capture_at(dir, exclude, SystemTime::now(), &|_| {})
     }
 
+    /// `after_read` is called between the reading of a file and the second look at it, where a test changes it.
     pub(super) fn capture_at(
         &self,
         dir: &Path,
         exclude: &Exclude,
         now: SystemTime,
+        after_read: &dyn Fn(&Path),
     ) -> Result<Captured, CaptureError> {
         let dir =
             fs::canonicalize(dir).map_err(|source| CaptureError::Read { path: dir.to_owned(), source })?;
@@ -122,6 +124,7 @@ impl Trees {
             ignore: patterns(&dir, exclude)?,
             batch: self.blobs.batch()?,
             state,
+            after_read,
             root: dir,
             entries: BTreeMap::new(),
             learned: Cached::new(),
@@ -133,7 +136,7 @@ impl Trees {
         walk.run()?;
         let Walk { known, mut batch, entries, learned, leading_out, files, bytes, files_read, .. } = walk;
         let manifest = Manifest::new(entries)?;
-        let stored = batch.put_reader(&mut io::Cursor::new(manifest.encode()))?;
+        let stored = batch.put_reader(&mut io::Cursor::new(manifest.encode()), &self.state_dir)?;
         batch.commit()?;
         if learned != known {
             // Without it the next capture is slower, no more.
@@ -169,6 +172,7 @@ struct Walk<'a> {
     /// Device and inode of the state directory, which must not capture itself when it lies in the project.
     state: Option<(u64, u64)>,
     batch: Batch<'a>,
+    after_read: &'a dyn Fn(&Path),
     known: Cached,
     learned: Cached,
     trusted_before_ns: i64,
@@ -299,7 +303,8 @@ impl Walk<'_> {
             }
             // One byte more than it should have: enough to notice growth, never an endless log file.
             let mut bounded = io::Read::take(&mut file, before.len() + 1);
-            let stored = self.batch.put_reader(&mut bounded)?;
+            let stored = self.batch.put_reader(&mut bounded, path)?;
+            (self.after_read)(path);
             let after = file.metadata().map_err(fail)?;
             let stamp = Stamp::of(&after);
             if stamp != Stamp::of(&before) || stored.bytes != after.len() {

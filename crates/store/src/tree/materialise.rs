@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fairway_engine::id::TreeDigest;
-use rustix::fs::{FlockOperation, RenameFlags};
+use rustix::fs::RenameFlags;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -86,7 +86,7 @@ impl Trees {
             Ok(()) => return Ok(Materialised { path, how: How::Reused }),
             Err(Unusable::Absent | Unusable::Differs(_)) => {}
         }
-        let built = Unfinished { path: durable::temporary_name(&self.trees_dir()) };
+        let built = Unfinished { path: durable::temporary_name(&self.trees_dir(), "tree") };
         self.build(&built.path, digest, &manifest)?;
         let how = self.install(built, &home, &manifest)?;
         Ok(Materialised { path, how })
@@ -96,15 +96,7 @@ impl Trees {
     fn install(&self, built: Unfinished, home: &Path, manifest: &Manifest) -> Result<How, MaterialiseError> {
         let trees_dir = self.trees_dir();
         let lock_path = trees_dir.join(".lock");
-        let lock = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&lock_path)
-            .map_err(failed("open", &lock_path))?;
-        rustix::io::retry_on_intr(|| rustix::fs::flock(&lock, FlockOperation::LockExclusive))
-            .map_err(|errno| failed("lock", &lock_path)(errno.into()))?;
+        let _lock = durable::lock(&lock_path, true).map_err(failed("lock", &lock_path))?;
         let why = match self.check(home, manifest) {
             Ok(()) => return Ok(How::Reused),
             Err(Unusable::Absent) => {
@@ -115,8 +107,7 @@ impl Trees {
             Err(Unusable::Differs(why)) => why,
         };
         let name = home.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let unique = durable::temporary_name(Path::new("")).to_string_lossy().into_owned();
-        let aside = trees_dir.join(format!("{ASIDE_PREFIX}{name}{unique}"));
+        let aside = durable::unique_name(&trees_dir, ASIDE_PREFIX, &name);
         let cwd = rustix::fs::CWD;
         match rustix::fs::renameat_with(cwd, &built.path, cwd, home, RenameFlags::EXCHANGE) {
             Ok(()) => fs::rename(&built.path, &aside).map_err(failed("rename", &built.path))?,
@@ -177,7 +168,7 @@ impl Trees {
         if reflink.share(self, digest, &file)? {
             // A clone carries over whatever the blob holds by now.
             file.rewind().map_err(failed("read", full))?;
-            let (found, _) = hash_through(&mut file, &mut io::sink(), full)?;
+            let (found, _) = hash_through(&mut file, &mut io::sink(), full, full)?;
             if found != digest {
                 return Err(BlobError::Damaged { path: self.blobs.path(digest), found });
             }
@@ -317,7 +308,8 @@ fn content_is(full: &Path, kind: &Kind) -> bool {
                 && metadata.len() == *bytes
                 && metadata.permissions().mode() & 0o777 == mode
                 && File::open(full).is_ok_and(|mut file| {
-                    hash_through(&mut file, &mut io::sink(), full).is_ok_and(|(found, _)| found == *digest)
+                    hash_through(&mut file, &mut io::sink(), full, full)
+                        .is_ok_and(|(found, _)| found == *digest)
                 })
         }
     }

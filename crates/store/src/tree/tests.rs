@@ -45,7 +45,7 @@ impl World {
     /// As a capture in an hour would find it.
     fn capture_later(&self) -> Captured {
         let later = SystemTime::now() + Duration::from_secs(3600);
-        self.trees.capture_at(&self.project, &Exclude::default(), later).unwrap()
+        self.trees.capture_at(&self.project, &Exclude::default(), later, &|_| {}).unwrap()
     }
 }
 
@@ -303,31 +303,25 @@ fn an_unchanged_tree_is_not_read_again_and_a_young_one_is() {
 }
 
 #[test]
-fn a_file_that_keeps_growing_is_refused() {
+fn a_file_that_changes_while_it_is_read_is_read_again_and_then_refused() {
     let world = World::shop();
-    let path = world.project.join("app.log");
-    fs::write(&path, "x").unwrap();
-    let stop = std::sync::atomic::AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        let (started, wait) = std::sync::mpsc::channel();
-        let (stop, path) = (&stop, &path);
-        scope.spawn(move || {
-            let mut file = fs::OpenOptions::new().append(true).open(path).unwrap();
-            // Large from the start, so that reading takes longer than the time between two writes.
-            file.set_len(8 << 20).unwrap();
-            started.send(()).unwrap();
-            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+    let changes = std::cell::Cell::new(0);
+    let capture = |until: u32| {
+        changes.set(0);
+        let change = |path: &Path| {
+            if path.ends_with("server.js") && changes.get() < until {
+                changes.set(changes.get() + 1);
+                let mut file = fs::OpenOptions::new().append(true).open(path).unwrap();
                 file.write_all(b"more").unwrap();
-                file.set_len(8 << 20).unwrap();
             }
-        });
-        wait.recv().unwrap();
-        let outcome = world.trees.capture(&world.project, &Exclude::default());
-        stop.store(true, std::sync::atomic::Ordering::Relaxed);
-        assert!(matches!(outcome, Err(CaptureError::Changing { .. })), "{:?}", outcome.map(|c| c.digest));
-    });
-    fs::write(&path, "still").unwrap();
-    assert!(world.trees.capture(&world.project, &Exclude::default()).is_ok());
+        };
+        world.trees.capture_at(&world.project, &Exclude::default(), SystemTime::now(), &change)
+    };
+    let captured = capture(2).unwrap();
+    assert!(captured.manifest.blobs().any(|digest| digest == Digest::of(b"serve()moremore")));
+    assert!(!captured.manifest.blobs().any(|digest| digest == Digest::of(b"serve()")));
+    let error = capture(3).unwrap_err();
+    assert!(matches!(&error, CaptureError::Changing { path } if path.ends_with("server.js")), "{error}");
 }
 
 #[test]

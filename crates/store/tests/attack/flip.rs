@@ -98,14 +98,14 @@ fn flip(checkpointed: bool, file: &str, count: usize) -> (usize, usize) {
 
 #[test]
 fn in_the_database() {
-    let (told, flipped) = flip(true, "fairway.db", 400);
+    let (told, flipped) = flip(true, "fairway.db", 250);
     // Free space within pages and a few header fields carry nothing.
     assert!(told * 3 > flipped, "{told} of {flipped} told");
 }
 
 #[test]
 fn in_the_write_ahead_log() {
-    let (told, flipped) = flip(false, "fairway.db-wal", 200);
+    let (told, flipped) = flip(false, "fairway.db-wal", 120);
     assert!(told * 3 > flipped, "{told} of {flipped} told");
 }
 
