@@ -159,7 +159,13 @@ impl Trees {
         now: SystemTime,
         plan: &mut Plan,
     ) -> Result<(), GcError> {
-        for (name, path, metadata) in list(&self.trees_dir())? {
+        let in_use = working_directories();
+        let trees_dir = fs::canonicalize(self.trees_dir()).map_err(failed("find", &self.trees_dir()))?;
+        for (name, path, metadata) in list(&trees_dir)? {
+            // Whatever the log says: an instance that runs or drains there would lose its files.
+            if in_use.iter().any(|dir| dir.starts_with(&path)) {
+                continue;
+            }
             let (what, why) = if let Ok(digest) = name.parse::<Digest>() {
                 if roots.trees.contains(&TreeDigest::from(digest)) {
                     continue;
@@ -215,6 +221,13 @@ impl Trees {
         }
         Ok(())
     }
+}
+
+/// Where the processes of this machine work, as far as this user may see: all of them for root, one's own otherwise,
+/// and without root nobody else's is started.
+fn working_directories() -> Vec<PathBuf> {
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    processes.filter_map(|process| fs::read_link(process.path().join("cwd")).ok()).collect()
 }
 
 /// Of the record and of the directory it lies in, the one that was touched last.

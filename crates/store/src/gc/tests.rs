@@ -119,3 +119,34 @@ fn what_a_crash_left_and_what_was_set_aside_goes() {
     assert_eq!(fs::read_dir(trees.trees_dir()).unwrap().count(), 3, "two trees and the lock");
     assert_eq!(trees.materialise(&old).unwrap().how, How::Reused);
 }
+
+#[test]
+fn a_tree_in_which_a_process_runs_stays() {
+    let World { dir: _dir, trees, old, .. } = world();
+    let built = trees.materialise(&old).unwrap().path;
+    let mut running = std::process::Command::new("sleep").arg("60").current_dir(&built).spawn().unwrap();
+    let digest = What::BuiltTree(Digest::try_from(&old).unwrap());
+    let planned = || {
+        let plan = trees.gc(&Roots::default(), GRACE, tomorrow()).unwrap();
+        plan.remove.into_iter().any(|removal| removal.what == digest)
+    };
+    let while_running = planned();
+    running.kill().unwrap();
+    running.wait().unwrap();
+    assert!(!while_running && planned());
+}
+
+#[test]
+fn a_replaced_tree_has_its_grace_from_the_moment_it_was_set_aside() {
+    let World { dir: _dir, trees, old, new } = world();
+    let built = trees.materialise(&old).unwrap().path;
+    let home = built.parent().unwrap();
+    fs::write(home.join("record"), "garbage").unwrap();
+    let set_back = SystemTime::now() - GRACE * 3;
+    for path in [home.join("record"), home.to_owned()] {
+        fs::File::open(path).unwrap().set_modified(set_back).unwrap();
+    }
+    assert!(matches!(trees.materialise(&old).unwrap().how, How::Rebuilt { .. }));
+    let plan = trees.gc(&roots(&[&old, &new]), GRACE, SystemTime::now()).unwrap();
+    assert_eq!(plan, Plan::default());
+}

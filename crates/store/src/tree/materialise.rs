@@ -118,6 +118,8 @@ impl Trees {
             }
         }
         built.finished();
+        // Its time until `gc` may take it starts now.
+        let _ = File::open(&aside).and_then(|dir| dir.set_modified(SystemTime::now()));
         Ok(How::Rebuilt { why, aside: aside.join("files") })
     }
 
