@@ -303,4 +303,4 @@ impl Trees {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -1,10 +1,11 @@
 use std::time::{Duration, SystemTime};
 
 use super::*;
+use crate::tree::tests::Scratch;
 use crate::tree::{Exclude, How};
 
 struct World {
-    dir: tempfile::TempDir,
+    dir: Scratch,
     trees: Trees,
     old: TreeDigest,
     new: TreeDigest,
@@ -12,7 +13,7 @@ struct World {
 
 /// Two releases that share one file, both built.
 fn world() -> World {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = Scratch::new();
     let project = dir.path().join("project");
     fs::create_dir(&project).unwrap();
     let trees = Trees::open(&dir.path().join("state")).unwrap();

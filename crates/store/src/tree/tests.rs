@@ -6,15 +6,34 @@ use proptest::prelude::*;
 
 use super::*;
 
+/// A temporary directory that goes also when there are read-only trees in it.
+pub(crate) struct Scratch(tempfile::TempDir);
+
+impl Scratch {
+    pub(crate) fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = remove_tree(self.0.path());
+    }
+}
+
 struct World {
-    _dir: tempfile::TempDir,
+    _dir: Scratch,
     project: PathBuf,
     trees: Trees,
 }
 
 impl World {
     fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = Scratch::new();
         let project = dir.path().join("project");
         fs::create_dir(&project).unwrap();
         let trees = Trees::open(&dir.path().join("state")).unwrap();

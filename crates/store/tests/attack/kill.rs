@@ -149,4 +149,7 @@ fn what_was_captured_survives_kill_nine_and_builds() {
             assert_eq!(Digest::of(&std::fs::read(built.path.join(path.as_str())).unwrap()), *digest);
         }
     }
+    // The trees are read-only, and without root the temporary directory could not be removed.
+    let status = Command::new("chmod").args(["-R", "u+w"]).arg(dir.path()).status();
+    assert!(status.unwrap().success());
 }
