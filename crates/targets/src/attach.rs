@@ -128,23 +128,35 @@ pub(crate) async fn clear_up(dir: &Path, state: Option<Box<State>>, why: &str) -
     Ok(state)
 }
 
+/// Kills until nothing of it is left. A process on its way out has no environment and may have left its cgroup while
+/// its files are still open, so each one that was ever seen counts until the kernel says that it is gone.
 async fn end_stragglers(state: &State) -> Result<(), String> {
     let cgroup = state.cgroup.as_deref().and_then(|dir| Cgroup::existing(dir, &state.token));
-    let mut left: Vec<ProcessId> = Vec::new();
+    let mut seen: Vec<ProcessId> = state.phase.process().into_iter().collect();
     for _ in 0..LOOKS_MAX {
+        let in_cgroup = cgroup.as_ref().map(Cgroup::processes).unwrap_or_default();
+        for process in in_cgroup.into_iter().chain(marked(&state.token).map_err(|error| error.to_string())?) {
+            if !seen.contains(&process) {
+                seen.push(process);
+            }
+        }
         if let Some(cgroup) = &cgroup {
             let _ = cgroup.kill();
         }
-        left = marked(&state.token).map_err(|error| error.to_string())?;
-        for process in &left {
-            let _ = process.signal(rustix::process::Signal::KILL);
+        let mut left = Vec::new();
+        for process in seen {
+            if process.open().map_err(|error| error.to_string())?.is_some() {
+                let _ = process.signal(rustix::process::Signal::KILL);
+                left.push(process);
+            }
         }
+        seen = left;
         let emptied = cgroup.as_ref().is_none_or(|cgroup| cgroup.remove().is_ok());
-        if left.is_empty() && emptied {
+        if seen.is_empty() && emptied {
             return Ok(());
         }
         tokio::time::sleep(LOOK_AGAIN).await;
     }
-    let pids = left.iter().map(|process| process.pid.to_string()).collect::<Vec<_>>().join(", ");
+    let pids = seen.iter().map(|process| process.pid.to_string()).collect::<Vec<_>>().join(", ");
     Err(format!("its shim was killed, and what it left behind does not end (processes {pids})"))
 }

@@ -5,6 +5,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::process::ProcessId;
+
 /// The group into which the server moves itself: a group with processes cannot have limited groups below it.
 const SERVER_GROUP: &str = "fairway-server";
 
@@ -101,6 +103,11 @@ impl Cgroup {
     pub(crate) fn oom_kills(&self) -> u64 {
         let events = fs::read_to_string(self.dir.join("memory.events")).unwrap_or_default();
         events.lines().find_map(|line| line.strip_prefix("oom_kill ")?.parse().ok()).unwrap_or(0)
+    }
+
+    pub(crate) fn processes(&self) -> Vec<ProcessId> {
+        let pids = fs::read_to_string(self.dir.join("cgroup.procs")).unwrap_or_default();
+        pids.lines().filter_map(|pid| ProcessId::of(pid.parse().ok()?).ok()).collect()
     }
 
     /// Kills everything in the group at once, forks included.

@@ -14,10 +14,9 @@ use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use crate::attach::{Found, clear_up, inspect};
-use crate::record;
 use crate::shim::READY_LINE;
-use crate::spec::{Launch, LaunchRecord};
-use crate::wire::{Command, MESSAGE_BYTES_MAX, Message, Phase, RECORD_FILE, SOCKET_FILE, State};
+use crate::spec::Launch;
+use crate::wire::{Command, MESSAGE_BYTES_MAX, Message, Phase, SOCKET_FILE, State};
 
 /// A shim answers within a turn of its loop, which may hold one sync of a slow disk.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
@@ -91,22 +90,7 @@ pub(crate) async fn request(dir: &Path, command: &Command) -> Result<Message, Cl
 ///
 /// # Errors
 /// What the shim, or the attempt to start it, said. A shim that was started and failed has started nothing else.
-pub(crate) async fn launch(
-    dir: &Path,
-    shim_command: &[OsString],
-    launch: &Launch,
-    port_assigned: bool,
-) -> io::Result<()> {
-    let record = LaunchRecord {
-        name: launch.name.clone(),
-        argv: launch.argv.clone(),
-        env_names: launch.env.0.keys().cloned().collect(),
-        workdir: launch.workdir.clone(),
-        port: launch.port.clone(),
-        port_assigned,
-        user: launch.user.clone(),
-    };
-    record::write(dir, RECORD_FILE, &record)?;
+pub(crate) async fn launch(dir: &Path, shim_command: &[OsString], launch: &Launch) -> io::Result<()> {
     let (program, words) =
         shim_command.split_first().ok_or_else(|| io::Error::other("there is no command for the shim"))?;
     let complaints = File::options().create(true).append(true).open(dir.join("shim.log"))?;

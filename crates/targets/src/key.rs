@@ -32,22 +32,6 @@ impl fmt::Display for JobKey {
     }
 }
 
-/// What a directory below the state directory belongs to.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) enum Key {
-    Instance(InstanceKey),
-    Job(JobKey),
-}
-
-impl fmt::Display for Key {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Key::Instance(key) => key.fmt(f),
-            Key::Job(key) => key.fmt(f),
-        }
-    }
-}
-
 /// The state directory: `instances/<project>.<environment>/<instance>` and `jobs/<project>.<environment>/<job>`.
 /// Names contain no dot, so the two parts read back without doubt.
 #[derive(Clone, Debug)]

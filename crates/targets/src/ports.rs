@@ -1,6 +1,9 @@
 //! Ports for instances, out of a range that the kernel does not use for outgoing connections.
 
 use std::collections::BTreeSet;
+use std::io;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 
 use crate::sockets::is_free;
 
@@ -59,6 +62,30 @@ impl Ports {
     }
 }
 
+/// Says to every other shim on the machine, of whichever server, that this port is being used. Between the choice of
+/// a port and the moment in which the application listens two of them would both find it free, and the one that
+/// came second would be found ready by the answers of the first.
+///
+/// An abstract socket: its names are shared by exactly those who share ports (a network namespace), only one can
+/// have each, and the kernel takes it back however its holder ends.
+#[derive(Debug)]
+pub(crate) struct PortClaim {
+    pub(crate) port: u16,
+    _socket: UnixDatagram,
+}
+
+impl PortClaim {
+    /// None when somebody else has it.
+    pub(crate) fn take(port: u16) -> io::Result<Option<Self>> {
+        let name = SocketAddr::from_abstract_name(format!("fairway/port/{port}"))?;
+        match UnixDatagram::bind_addr(&name) {
+            Ok(socket) => Ok(Some(Self { port, _socket: socket })),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -75,5 +102,15 @@ mod tests {
         ports.release(busy);
         assert_eq!(ports.take(), Some(busy));
         assert_eq!(Ports::new(range, [busy].into(), 0).take(), None);
+    }
+
+    #[test]
+    fn a_claim_is_had_by_one_and_comes_back() {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let claim = PortClaim::take(port).unwrap();
+        assert!(claim.is_some());
+        assert!(PortClaim::take(port).unwrap().is_none());
+        drop(claim);
+        assert!(PortClaim::take(port).unwrap().is_some());
     }
 }

@@ -41,12 +41,14 @@ use crate::exit::Exit;
 use crate::logs::line::Stream;
 use crate::logs::stamp;
 use crate::logs::writer::LogWriter;
+use crate::ports::PortClaim;
 use crate::process::{self, ProcessId};
 use crate::spawn_error::SpawnError;
 use crate::spec::{Launch, Role};
 use crate::user::User;
 use crate::wire::{
-    EXIT_FILE, End, Health, LOG_DIR, MESSAGE_BYTES_MAX, Message, Phase, SOCKET_FILE, STATE_FILE, State,
+    EXIT_FILE, End, Health, LOG_DIR, MESSAGE_BYTES_MAX, Message, Phase, RECORD_FILE, SOCKET_FILE, STATE_FILE,
+    State,
 };
 use crate::{lock, record, sockets};
 
@@ -99,6 +101,7 @@ pub(crate) struct Shim {
     _lock: File,
     launch: Launch,
     state: State,
+    port_claim: Option<PortClaim>,
     /// Set while the disk holds an older state than `state`.
     save_again_at: Option<Instant>,
     log: LogWriter,
@@ -182,6 +185,7 @@ impl Shim {
             },
             dir: dir.to_path_buf(),
             _lock: lock,
+            port_claim: None,
             save_again_at: None,
             log: LogWriter::open(&dir.join(LOG_DIR), launch.log),
             control: Control::bind(dir).map_err(failed("binding the control socket"))?,
@@ -200,6 +204,7 @@ impl Shim {
             launch,
         };
         // What cannot be recorded is not started: nobody could find it again.
+        record::write(dir, RECORD_FILE, &shim.launch.record()).map_err(failed("writing what is run"))?;
         shim.save().map_err(failed("writing the state"))?;
         let said = io::stdout().write_all(READY_LINE.as_bytes()).and_then(|()| io::stdout().flush());
         // The server may be gone by now; the next one finds the socket.
@@ -255,7 +260,7 @@ impl Shim {
 
     fn start(&mut self, now: Instant) {
         if let Some(port) = self.state.port
-            && !sockets::is_free(port)
+            && !self.claim(port)
         {
             let why = format!("port {port} is taken by another process");
             return self.after_exit(Exit::Unknown { why: "not started".into() }, Some(why), true, now);
@@ -282,6 +287,14 @@ impl Shim {
                 self.end(End::SpawnFailed { cause }, now);
             }
         }
+    }
+
+    /// Makes sure of the port, as far as that can be done for a process that has yet to listen on it.
+    fn claim(&mut self, port: u16) -> bool {
+        if self.port_claim.as_ref().is_none_or(|claim| claim.port != port) {
+            self.port_claim = PortClaim::take(port).unwrap_or_default();
+        }
+        self.port_claim.is_some() && sockets::is_free(port)
     }
 
     fn is_instance(&self) -> bool {

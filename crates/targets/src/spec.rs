@@ -108,6 +108,8 @@ pub(crate) struct Launch {
     pub(crate) env: Variables,
     pub(crate) workdir: PathBuf,
     pub(crate) port: Option<GivenPort>,
+    /// Whether another port may be given when this one is taken.
+    pub(crate) port_assigned: bool,
     pub(crate) stop: Stop,
     pub(crate) limits: Limits,
     pub(crate) user: Option<String>,
@@ -145,6 +147,20 @@ pub(crate) struct LaunchRecord {
     /// Whether another port may be given when this one is taken.
     pub(crate) port_assigned: bool,
     pub(crate) user: Option<String>,
+}
+
+impl Launch {
+    pub(crate) fn record(&self) -> LaunchRecord {
+        LaunchRecord {
+            name: self.name.clone(),
+            argv: self.argv.clone(),
+            env_names: self.env.0.keys().cloned().collect(),
+            workdir: self.workdir.clone(),
+            port: self.port.clone(),
+            port_assigned: self.port_assigned,
+            user: self.user.clone(),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -157,11 +157,13 @@ impl Supervisor {
             }
         }
         let (events, receiver) = mpsc::channel(EVENTS_MAX);
+        let seed = process::random_token().map_err(failed)?;
+        let seed = seed.get(..8).and_then(|digits| u32::from_str_radix(digits, 16).ok()).unwrap_or(0);
         let inner = Inner {
             layout,
             shim_command,
             range,
-            ports: Mutex::new(Ports::new(range, reserved, std::process::id().wrapping_mul(37))),
+            ports: Mutex::new(Ports::new(range, reserved, seed)),
             instances: Mutex::default(),
             events,
         };
@@ -266,12 +268,13 @@ impl Supervisor {
             env: spec.env,
             workdir: spec.workdir,
             port,
+            port_assigned,
             stop: spec.stop,
             limits: spec.limits,
             user: spec.user,
             log: spec.log,
         };
-        match client::launch(&dir, &self.inner.shim_command, &launch, port_assigned).await {
+        match client::launch(&dir, &self.inner.shim_command, &launch).await {
             Ok(()) => Ok(()),
             Err(error) => match inspect(&dir).await {
                 Found::Unused => {
@@ -353,7 +356,11 @@ impl Supervisor {
     }
 
     /// One question to the shim of an instance that is verified to be what it claims.
-    async fn ask(&self, key: &InstanceKey, command: &Command) -> Result<crate::wire::Message, ControlError> {
+    pub(crate) async fn ask(
+        &self,
+        key: &InstanceKey,
+        command: &Command,
+    ) -> Result<crate::wire::Message, ControlError> {
         let dir = self.inner.layout.instance(key);
         if let Found::Unverifiable { why } = inspect(&dir).await {
             return Err(ControlError::Unverifiable { key: key.clone(), why });

@@ -69,6 +69,16 @@ pub(crate) enum Phase {
     },
 }
 
+impl Phase {
+    /// The first process of the run, if there is one.
+    pub(crate) fn process(&self) -> Option<ProcessId> {
+        match self {
+            Phase::Running { process, .. } | Phase::Stopping { process } => Some(*process),
+            Phase::Starting | Phase::BackingOff { .. } | Phase::Ended { .. } => None,
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "is")]
 pub(crate) enum Health {

@@ -78,7 +78,7 @@ mod tests {
         let name = socket.variable();
         let address = SocketAddr::from_abstract_name(&name.as_bytes()[1..]).unwrap();
         let client = UnixDatagram::unbound().unwrap();
-        let mut send = |text: &str| {
+        let send = |text: &str| {
             client.send_to_addr(text.as_bytes(), &address).unwrap();
             socket.read()
         };

@@ -52,7 +52,6 @@ async fn keep(inner: Arc<Inner>, key: InstanceKey, entry: Arc<Entry>) {
     let mut follower = Follower::new(&dir);
     let mut narrator = Narrator::default();
     let mut other_ports = 0;
-    let mut port = None;
     while let Some(news) = follower.next().await {
         match news {
             News::Unverifiable { why } => {
@@ -60,7 +59,7 @@ async fn keep(inner: Arc<Inner>, key: InstanceKey, entry: Arc<Entry>) {
                 inner.send(&key, vec![TargetEventKind::Unverifiable { why }]).await;
             }
             News::State(state) => {
-                port = state.port;
+                let port = state.port;
                 if let Some(port) = port {
                     lock(&inner.ports).reserve(port);
                 }
@@ -68,7 +67,7 @@ async fn keep(inner: Arc<Inner>, key: InstanceKey, entry: Arc<Entry>) {
                 let taken = state.phase.port_taken();
                 let ended = state.phase.has_ended();
                 *lock(&entry.known) = Known::State(state);
-                if ended && let Some(port) = port.take() {
+                if ended && let Some(port) = port {
                     lock(&inner.ports).release(port);
                 }
                 inner.send(&key, kinds).await;
