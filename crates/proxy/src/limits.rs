@@ -17,6 +17,9 @@ pub struct Limits {
     pub drain: Duration,
     /// How long a closing connection is read from, so that the last answer is not lost to a reset.
     pub linger: Duration,
+    /// How long a socket that is about to close still accepts. Whoever got our SYN-ACK believes to be
+    /// connected; this is enough for the rest of the handshake over any line. New SYNs are dropped meanwhile.
+    pub handshake: Duration,
     /// Open client connections per core. Each needs a few KiB while idle; with this many a core is far past
     /// the load that it can answer.
     pub connections_per_core: usize,
@@ -30,6 +33,7 @@ impl Default for Limits {
             idle_drain: Duration::from_secs(5),
             drain: Duration::from_secs(60),
             linger: Duration::from_secs(2),
+            handshake: Duration::from_secs(1),
             connections_per_core: 16_384,
         }
     }
@@ -41,6 +45,10 @@ pub(crate) const LINGER_BYTES_MAX: usize = 1024 * 1024;
 /// Unused connections kept per instance and core. More than a core can use at once for answers of a
 /// millisecond.
 pub(crate) const IDLE_UPSTREAMS_MAX: usize = 256;
+
+/// How long a connection to an instance may have been idle to carry a request that cannot be repeated. No server
+/// gives up idle connections within a second, so that such a request never meets a close that is under way.
+pub(crate) const CAREFUL_REUSE: Duration = Duration::from_millis(500);
 
 /// Connection failures in a row after which an instance is left alone for [`EJECTION`].
 pub(crate) const EJECT_AFTER_FAILURES: u32 = 3;

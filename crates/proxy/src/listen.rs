@@ -11,6 +11,52 @@ const BACKLOG: i32 = 4_096;
 /// First descriptor that systemd passes on (`sd_listen_fds(3)`).
 const LISTEN_FDS_START: i32 = 3;
 
+/// Whose socket it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// Bound here, and closed with this process.
+    Own,
+    /// Somebody else holds it too, and goes on accepting.
+    Inherited,
+}
+
+/// Makes the kernel drop new connection requests on a socket that is about to close, while handshakes under way
+/// complete. Without it there is always one more connection between the last accept and the close, and closing
+/// resets it. Clients send the SYN again after a second and are then refused, or reach whoever listens next.
+pub(crate) fn refuse_new(socket: &TcpListener) -> io::Result<()> {
+    use std::os::fd::AsRawFd as _;
+
+    /// Where TCP keeps its flags, counted from the TCP header, at which the filter of a TCP socket begins.
+    const FLAGS: u32 = 13;
+    const SYN: u32 = 0x02;
+    let instruction = |code: u32, jt, jf, k| libc::sock_filter {
+        code: u16::try_from(code).expect("classic BPF codes have 16 bits"),
+        jt,
+        jf,
+        k,
+    };
+    let mut program = [
+        instruction(libc::BPF_LD | libc::BPF_B | libc::BPF_ABS, 0, 0, FLAGS),
+        instruction(libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K, 0, 1, SYN),
+        instruction(libc::BPF_RET | libc::BPF_K, 0, 0, 0),
+        instruction(libc::BPF_RET | libc::BPF_K, 0, 0, u32::MAX),
+    ];
+    let filter = libc::sock_fprog { len: 4, filter: program.as_mut_ptr() };
+    let len = libc::socklen_t::try_from(size_of_val(&filter)).expect("16 bytes");
+    // SAFETY: `filter` points to a program of the length that it says; the kernel copies both before it
+    // returns; the descriptor is open because `socket` is borrowed.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_FILTER,
+            (&raw const filter).cast(),
+            len,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// Sockets that were open before this process, by address.
 #[derive(Debug, Default)]
 pub(crate) struct Inherited(HashMap<SocketAddr, TcpListener>);
@@ -51,14 +97,14 @@ impl Inherited {
     }
 
     /// An inherited socket for the address, or a new one.
-    pub(crate) fn listen(&mut self, addr: SocketAddr) -> io::Result<TcpListener> {
-        let socket = match self.0.remove(&addr) {
-            Some(socket) => socket,
-            None => TcpListener::bind(addr)?,
+    pub(crate) fn listen(&mut self, addr: SocketAddr) -> io::Result<(TcpListener, Origin)> {
+        let (socket, origin) = match self.0.remove(&addr) {
+            Some(socket) => (socket, Origin::Inherited),
+            None => (TcpListener::bind(addr)?, Origin::Own),
         };
         rustix::net::listen(&socket, BACKLOG)?;
         socket.set_nonblocking(true)?;
-        Ok(socket)
+        Ok((socket, origin))
     }
 }
 
@@ -73,6 +119,7 @@ mod tests {
         let twin = socket.try_clone().unwrap();
         assert_eq!(Inherited::default().listen(addr).unwrap_err().kind(), io::ErrorKind::AddrInUse);
         let mut inherited = Inherited::of([twin].into_iter()).unwrap();
-        assert_eq!(inherited.listen(addr).unwrap().local_addr().unwrap(), addr);
+        let (found, origin) = inherited.listen(addr).unwrap();
+        assert_eq!((found.local_addr().unwrap(), origin), (addr, Origin::Inherited));
     }
 }

@@ -10,7 +10,7 @@ use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, broadcast, mpsc, oneshot};
 
 use crate::accesslog::{self, AccessLog};
@@ -18,7 +18,7 @@ use crate::control::{self, Applied, Ask, Command, Event, RejectReason, Rejected,
 use crate::endpoint::Endpoint;
 use crate::health::{Change, Checks};
 use crate::limits::Limits;
-use crate::listen::Inherited;
+use crate::listen::{Inherited, Origin};
 use crate::persist::{self, Loaded};
 use crate::series::SeriesBook;
 use crate::snapshot::{Listener, Snapshot};
@@ -180,6 +180,18 @@ fn start_cores(cores: usize, shared: &Arc<Shared>) -> io::Result<Cores> {
 struct OpenListener {
     uid: u64,
     socket: TcpListener,
+    origin: Origin,
+}
+
+impl OpenListener {
+    fn about_to_close(&self) {
+        if self.origin == Origin::Own
+            && let Err(error) = crate::listen::refuse_new(&self.socket)
+        {
+            // A kernel without socket filters: the close may then reset a connection of the last moment.
+            eprintln!("fairway proxy: cannot stop new connections before closing: {error}");
+        }
+    }
 }
 
 /// An instance that a snapshot removed and that is still busy.
@@ -288,8 +300,7 @@ impl Proxy {
     }
 
     async fn serve(&mut self, handle_signals: bool) -> Result<ExitReason, RunError> {
-        let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Start)?;
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Start)?;
+        let mut stop = Stop::new(handle_signals).map_err(RunError::Start)?;
         let mut look = tokio::time::interval(DRAIN_LOOK);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -306,8 +317,7 @@ impl Proxy {
                         self.say(Event::Health { instance: endpoint.id.clone(), healthy, reason });
                     }
                 }
-                _ = terminate.recv(), if handle_signals => self.drain(),
-                _ = interrupt.recv(), if handle_signals => self.drain(),
+                () = stop.asked() => self.drain(),
                 _ = look.tick(), if !self.draining.is_empty() => self.report_drained(),
                 exit = exit(&mut self.stage), if !matches!(self.stage, Stage::Serving) => {
                     return Ok(match exit {
@@ -380,7 +390,12 @@ impl Proxy {
         let table = Arc::new(self.maker.make(&snapshot));
         let stays = |addr: &SocketAddr| snapshot.listeners.iter().any(|listener| listener.addr == *addr);
         let gone = self.listeners.iter().filter(|(addr, _)| !stays(addr));
-        let close: Vec<u64> = gone.map(|(_, listener)| listener.uid).collect();
+        let close: Vec<u64> = gone
+            .map(|(_, listener)| {
+                listener.about_to_close();
+                listener.uid
+            })
+            .collect();
         self.install(&table, opened, &close).await.map_err(NotApplied::Fatal)?;
         self.listeners.retain(|_, listener| !close.contains(&listener.uid));
         self.listeners.append(&mut bound);
@@ -404,8 +419,9 @@ impl Proxy {
             if self.listeners.contains_key(&wanted.addr) {
                 continue;
             }
-            let socket = self.inherited.listen(wanted.addr).map_err(|error| cannot_listen(wanted, &error))?;
-            bound.insert(wanted.addr, OpenListener { uid: self.next_listener, socket });
+            let (socket, origin) =
+                self.inherited.listen(wanted.addr).map_err(|error| cannot_listen(wanted, &error))?;
+            bound.insert(wanted.addr, OpenListener { uid: self.next_listener, socket, origin });
             self.next_listener += 1;
         }
         Ok(bound)
@@ -422,7 +438,8 @@ impl Proxy {
             let Some(listener) = bound.get(&wanted.addr) else { continue };
             for of_core in &mut opened {
                 let socket = listener.socket.try_clone().map_err(|error| cannot_listen(wanted, &error))?;
-                of_core.push(NewListener { uid: listener.uid, addr: wanted.addr, socket });
+                let (uid, origin) = (listener.uid, listener.origin);
+                of_core.push(NewListener { uid, addr: wanted.addr, origin, socket });
             }
         }
         Ok(opened)
@@ -486,6 +503,9 @@ impl Proxy {
                 tell.send(Tell::Drain { done }).await.is_ok() && drained.await.is_ok()
             });
         }
+        for listener in self.listeners.values() {
+            listener.about_to_close();
+        }
         self.listeners.clear();
         let until = tokio::time::Instant::now() + self.shared.limits.drain;
         self.stage = Stage::Draining { cores, until };
@@ -520,6 +540,41 @@ fn cannot_listen(listener: &Listener, error: &io::Error) -> RejectReason {
         addr: listener.addr,
         errno: error.raw_os_error(),
         message: error.to_string(),
+    }
+}
+
+/// The signals that ask for a drain.
+#[derive(Debug)]
+enum Stop {
+    Signals {
+        terminate: Signal,
+        interrupt: Signal,
+    },
+    /// Whoever embeds the proxy handles signals.
+    Never,
+}
+
+impl Stop {
+    fn new(handle_signals: bool) -> io::Result<Self> {
+        Ok(match handle_signals {
+            true => Self::Signals {
+                terminate: signal(SignalKind::terminate())?,
+                interrupt: signal(SignalKind::interrupt())?,
+            },
+            false => Self::Never,
+        })
+    }
+
+    async fn asked(&mut self) {
+        match self {
+            Self::Never => std::future::pending().await,
+            Self::Signals { terminate, interrupt } => {
+                tokio::select! {
+                    _ = terminate.recv() => {}
+                    _ = interrupt.recv() => {}
+                }
+            }
+        }
     }
 }
 

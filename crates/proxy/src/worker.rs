@@ -16,7 +16,8 @@ use crate::accesslog::AccessLogHandle;
 use crate::balance::Routing;
 use crate::conn;
 use crate::deadline::Deadlines;
-use crate::limits::{IDLE_UPSTREAMS_MAX, Limits, TICK};
+use crate::limits::{CAREFUL_REUSE, IDLE_UPSTREAMS_MAX, Limits, TICK};
+use crate::listen::Origin;
 use crate::table::Table;
 use crate::trace::Random;
 
@@ -40,6 +41,7 @@ pub(crate) struct Shared {
 pub(crate) struct NewListener {
     pub uid: u64,
     pub addr: SocketAddr,
+    pub origin: Origin,
     pub socket: std::net::TcpListener,
 }
 
@@ -58,7 +60,17 @@ struct Idle {
     stream: TcpStream,
     /// Bytes written over its life; needed to prove that a later request was not received.
     written: u64,
+    since_ms: u64,
     expires_ms: u64,
+}
+
+/// How sure a request must be that its connection is open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reuse {
+    /// It can be repeated.
+    Freely,
+    /// It cannot: only a connection that was used a moment ago and that the kernel says is open.
+    Carefully,
 }
 
 /// A connection to an instance, in use.
@@ -80,7 +92,9 @@ pub(crate) struct Worker {
     pools: RefCell<HashMap<u64, Vec<Idle>>>,
     listeners: RefCell<HashMap<u64, Rc<Accepting>>>,
     state: Cell<State>,
-    /// A connection closed.
+    /// Accepting tasks that have not ended.
+    accepting: Cell<usize>,
+    /// A connection or an accepting task ended.
     closed: Notify,
 }
 
@@ -95,6 +109,7 @@ enum State {
 pub(crate) struct Accepting {
     pub uid: u64,
     pub addr: SocketAddr,
+    origin: Origin,
     state: Cell<State>,
     stop: Notify,
 }
@@ -110,6 +125,7 @@ impl Worker {
             pools: RefCell::default(),
             listeners: RefCell::default(),
             state: Cell::new(State::Serving),
+            accepting: Cell::new(0),
             closed: Notify::new(),
         })
     }
@@ -187,9 +203,21 @@ impl Worker {
             }
         };
         let state = Cell::new(State::Serving);
-        let listener = Rc::new(Accepting { uid: new.uid, addr: new.addr, state, stop: Notify::new() });
+        let listener = Rc::new(Accepting {
+            uid: new.uid,
+            addr: new.addr,
+            origin: new.origin,
+            state,
+            stop: Notify::new(),
+        });
         self.listeners.borrow_mut().insert(new.uid, Rc::clone(&listener));
-        tokio::task::spawn_local(accept(Rc::clone(self), listener, socket));
+        self.accepting.set(self.accepting.get() + 1);
+        let worker = Rc::clone(self);
+        tokio::task::spawn_local(async move {
+            accept(&worker, &listener, socket).await;
+            worker.accepting.set(worker.accepting.get() - 1);
+            worker.closed.notify_one();
+        });
     }
 
     fn drain(&self) {
@@ -202,7 +230,7 @@ impl Worker {
     }
 
     async fn drained(&self) {
-        while self.deadlines.len() > 0 {
+        while self.deadlines.len() > 0 || self.accepting.get() > 0 {
             self.closed.notified().await;
         }
     }
@@ -218,14 +246,21 @@ impl Worker {
     }
 
     /// The most recently used idle connection that nothing arrived on.
-    pub(crate) fn take_idle(&self, uid: u64) -> Option<Upstream> {
+    pub(crate) fn take_idle(&self, uid: u64, reuse: Reuse) -> Option<Upstream> {
         let mut pools = self.pools.borrow_mut();
         let pool = pools.get_mut(&uid)?;
         let now = self.deadlines.now_ms();
         let mut nobody = std::task::Context::from_waker(std::task::Waker::noop());
+        let careful_ms = u64::try_from(CAREFUL_REUSE.as_millis()).unwrap_or(0);
         while let Some(idle) = pool.pop() {
+            if reuse == Reuse::Carefully && idle.since_ms + careful_ms < now {
+                // It still serves requests that can be repeated; those below it are older.
+                pool.push(idle);
+                return None;
+            }
             // Readable means closed, or answered unasked. The readiness was cached: this asks no system call.
-            if idle.expires_ms > now && idle.stream.poll_read_ready(&mut nobody).is_pending() {
+            let quiet = idle.expires_ms > now && idle.stream.poll_read_ready(&mut nobody).is_pending();
+            if quiet && (reuse == Reuse::Freely || is_quiet(&idle.stream)) {
                 return Some(Upstream { stream: idle.stream, written: idle.written, reused: true });
             }
         }
@@ -236,8 +271,9 @@ impl Worker {
         if let Some(pool) = self.pools.borrow_mut().get_mut(&uid)
             && pool.len() < IDLE_UPSTREAMS_MAX
         {
-            let expires_ms = self.deadlines.now_ms() + idle_ms;
-            pool.push(Idle { stream: upstream.stream, written: upstream.written, expires_ms });
+            let since_ms = self.deadlines.now_ms();
+            let expires_ms = since_ms + idle_ms;
+            pool.push(Idle { stream: upstream.stream, written: upstream.written, since_ms, expires_ms });
         }
     }
 
@@ -257,10 +293,38 @@ impl Worker {
     }
 }
 
+/// Asks the kernel, which knows of a close before the runtime does.
+fn is_quiet(stream: &TcpStream) -> bool {
+    let flags = rustix::net::RecvFlags::PEEK | rustix::net::RecvFlags::DONTWAIT;
+    let mut byte = [0u8; 1];
+    matches!(rustix::net::recv(stream, &mut byte[..], flags), Err(rustix::io::Errno::AGAIN))
+}
+
 /// Pause after an accept that failed for want of descriptors or memory; without it the core would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
-async fn accept(worker: Rc<Worker>, listener: Rc<Accepting>, socket: TcpListener) {
+async fn accept(worker: &Rc<Worker>, listener: &Rc<Accepting>, socket: TcpListener) {
+    let until_stopped = accept_until(worker, listener, &socket, listener.stop.notified());
+    until_stopped.await;
+    match listener.origin {
+        // Its queue is for whoever holds the socket after us.
+        Origin::Inherited => {}
+        // Rule 1: who believes to be connected is served. The deciding thread made the kernel drop new SYNs, so
+        // this ends.
+        Origin::Own => {
+            let handshake = tokio::time::sleep(worker.shared.limits.handshake);
+            accept_until(worker, listener, &socket, handshake).await;
+        }
+    }
+}
+
+async fn accept_until(
+    worker: &Rc<Worker>,
+    listener: &Rc<Accepting>,
+    socket: &TcpListener,
+    end: impl Future<Output = ()>,
+) {
+    let mut end = std::pin::pin!(end);
     loop {
         while worker.deadlines.len() >= worker.shared.limits.connections_per_core
             && listener.state.get() == State::Serving
@@ -270,17 +334,12 @@ async fn accept(worker: Rc<Worker>, listener: Rc<Accepting>, socket: TcpListener
         tokio::select! {
             biased;
             accepted = socket.accept() => match accepted {
-                Ok((stream, peer)) => serve(&worker, &listener, stream, peer),
+                Ok((stream, peer)) => serve(worker, listener, stream, peer),
                 Err(error) if is_about_one_connection(&error) => {}
                 Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
             },
-            () = listener.stop.notified() => break,
+            () = &mut end => return,
         }
-    }
-    // Rule 1: what the kernel accepted before the socket closes is served.
-    let mut nobody = std::task::Context::from_waker(std::task::Waker::noop());
-    while let std::task::Poll::Ready(Ok((stream, peer))) = socket.poll_accept(&mut nobody) {
-        serve(&worker, &listener, stream, peer);
     }
 }
 

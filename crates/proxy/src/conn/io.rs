@@ -3,16 +3,34 @@
 use std::io::{self, IoSlice};
 use std::task::{Context, Poll, ready};
 
+use tokio::io::Interest;
 use tokio::net::TcpStream;
 
 pub(super) fn poll_read(stream: &TcpStream, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
     loop {
         ready!(stream.poll_read_ready(cx))?;
-        match stream.try_read(buf) {
+        match try_read(stream, buf) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             result => return Poll::Ready(result),
         }
     }
+}
+
+/// As `TcpStream::try_read`, but a read that did not fill `buf` leaves the stream not ready: the kernel has no
+/// more, and its next event will say so. Otherwise an idle connection looks readable for ever, every wait begins
+/// with a read in vain, and a pooled connection looks closed.
+fn try_read(stream: &TcpStream, buf: &mut [u8]) -> io::Result<usize> {
+    let mut short = None;
+    let result = stream.try_io(Interest::READABLE, || match rustix::io::read(stream, &mut *buf) {
+        Ok(bytes) if (1..buf.len()).contains(&bytes) => {
+            short = Some(bytes);
+            // Says "not ready" to the runtime, and to nobody else.
+            Err(io::ErrorKind::WouldBlock.into())
+        }
+        Ok(bytes) => Ok(bytes),
+        Err(error) => Err(error.into()),
+    });
+    short.map_or(result, Ok)
 }
 
 /// Tries before it asks whether it may: a socket that takes the bytes, which is nearly always, costs one call.
@@ -72,4 +90,49 @@ pub(super) fn acknowledged(stream: &TcpStream) -> Option<u64> {
     }
     let bytes = info[BYTES_ACKED..].first_chunk::<8>()?;
     Some(u64::from_ne_bytes(*bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read as _, Write as _};
+
+    #[test]
+    fn what_the_other_side_closed_before_it_arrived_is_proven_not_to_be_received() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            let (mut peer, _) = listener.accept().unwrap();
+            stream.writable().await.unwrap();
+            assert_eq!(stream.try_write(b"first").unwrap(), 5);
+            peer.read_exact(&mut [0; 5]).unwrap();
+            peer.write_all(b"ok").unwrap();
+            stream.readable().await.unwrap();
+            assert_eq!(stream.try_read(&mut [0; 9]).unwrap(), 2);
+            assert_eq!(acknowledged(&stream), Some(1 + 5));
+            drop(peer);
+            assert_eq!(stream.try_write(b"second").unwrap(), 6);
+            stream.readable().await.unwrap();
+            assert_eq!(stream.try_read(&mut [0; 9]).unwrap(), 0, "the close came in good order");
+            assert_eq!(acknowledged(&stream), Some(1 + 5), "nothing of the second was received");
+        });
+    }
+
+    #[test]
+    fn a_stream_that_was_read_empty_does_not_look_readable() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            let (mut peer, _) = listener.accept().unwrap();
+            peer.write_all(b"some").unwrap();
+            let mut buf = [0; 64];
+            assert_eq!(std::future::poll_fn(|cx| poll_read(&stream, cx, &mut buf)).await.unwrap(), 4);
+            let mut nobody = Context::from_waker(std::task::Waker::noop());
+            assert!(stream.poll_read_ready(&mut nobody).is_pending());
+            drop(peer);
+            assert_eq!(std::future::poll_fn(|cx| poll_read(&stream, cx, &mut buf)).await.unwrap(), 0);
+        });
+    }
 }

@@ -23,7 +23,7 @@ use crate::limits::HOLD_LOOK;
 use crate::series::{Series, SeriesInFlight};
 use crate::table::{RouteTable, ServiceTable};
 use crate::trace::{REQUEST_ID_BYTES_MAX, hex, is_request_id, is_traceparent};
-use crate::worker::{Upstream, Worker};
+use crate::worker::{Reuse, Upstream, Worker};
 
 /// The client's request id, or ours.
 #[derive(Debug, Clone, Copy)]
@@ -358,7 +358,8 @@ impl Relay<'_> {
     }
 
     async fn connect(&self, plan: &Plan, endpoint: &Endpoint, fresh: bool) -> Result<Upstream, Cause> {
-        if !fresh && let Some(upstream) = self.conn.worker.take_idle(endpoint.uid) {
+        let reuse = if self.known.is_idempotent { Reuse::Freely } else { Reuse::Carefully };
+        if !fresh && let Some(upstream) = self.conn.worker.take_idle(endpoint.uid, reuse) {
             return Ok(upstream);
         }
         self.conn.deadline.arm_ms(plan.service().timeouts.connect_ms);

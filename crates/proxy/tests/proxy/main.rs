@@ -1,0 +1,10 @@
+//! The proxy with real sockets: every test runs one, with its own origins and clients.
+
+#![allow(clippy::unwrap_used, reason = "a test's helpers may panic like the test itself")]
+
+mod drain;
+mod loss;
+mod messages;
+mod state;
+mod support;
+mod swap;
