@@ -28,16 +28,15 @@ pub struct EditRefused {
 /// # Errors
 /// When the key does not exist, the value is not of its kind, or the result is not valid.
 pub fn set(file: &str, text: &str, key: &str, value: &str) -> Result<String, EditRefused> {
-    let refused =
-        |diagnostic: Diagnostic| EditRefused { diagnostics: vec![diagnostic], text: Source::new(file, text) };
-    let path = path(key).map_err(refused)?;
-    let kind = kind_of(&path).map_err(refused)?;
+    let original = Original { file, text };
+    let path = original.path(key)?;
+    let kind = original.kind_of(&path)?;
     let value = value_of(value, kind);
     let mut document = document(file, text)?;
     let (last, parents) = path.split_last().expect("a key has at least one part");
     let mut parent = document.as_item_mut();
     for part in parents {
-        parent = descend(parent, part).ok_or_else(|| refused(not_a_table(part)))?;
+        parent = descend(parent, part).ok_or_else(|| original.refused(not_a_table(part)))?;
     }
     let inline = parent.is_inline_table();
     let table = parent.as_table_like_mut().expect("descend returns tables only, and the root is one");
@@ -68,9 +67,8 @@ pub fn set(file: &str, text: &str, key: &str, value: &str) -> Result<String, Edi
 /// # Errors
 /// When the key is not there, or the result is not valid.
 pub fn unset(file: &str, text: &str, key: &str) -> Result<String, EditRefused> {
-    let refused =
-        |diagnostic: Diagnostic| EditRefused { diagnostics: vec![diagnostic], text: Source::new(file, text) };
-    let path = path(key).map_err(refused)?;
+    let original = Original { file, text };
+    let path = original.path(key)?;
     let mut document = document(file, text)?;
     let (last, parents) = path.split_last().expect("a key has at least one part");
     let mut table: &mut dyn TableLike = document.as_table_mut();
@@ -79,23 +77,76 @@ pub fn unset(file: &str, text: &str, key: &str) -> Result<String, EditRefused> {
         table = table
             .get_mut(part.get())
             .and_then(Item::as_table_like_mut)
-            .ok_or_else(|| refused(absent(key, hint)))?;
+            .ok_or_else(|| original.refused(absent(key, hint)))?;
     }
     if !table.contains_key(last.get()) {
         let hint = absent_hint(last.get(), table);
-        return Err(refused(absent(key, hint)));
+        return Err(original.refused(absent(key, hint)));
     }
     keep_comment(table, last.get());
     table.remove(last.get());
     validated(file, document)
 }
 
-fn path(key: &str) -> Result<Vec<Key>, Diagnostic> {
-    Key::parse(key).ok().filter(|path| !path.is_empty()).ok_or_else(|| {
-        let shown: String = key.chars().take(80).collect();
-        Diagnostic::error(code::SYNTAX, format!("{shown:?} is not a key"))
-            .hint("write the parts with dots between them: service.api.replicas")
-    })
+/// The file before the change.
+struct Original<'a> {
+    file: &'a str,
+    text: &'a str,
+}
+
+impl Original<'_> {
+    fn refused(&self, diagnostic: Diagnostic) -> EditRefused {
+        EditRefused { diagnostics: vec![diagnostic], text: Source::new(self.file, self.text) }
+    }
+
+    fn path(&self, key: &str) -> Result<Vec<Key>, EditRefused> {
+        Key::parse(key).ok().filter(|path| !path.is_empty()).ok_or_else(|| {
+            let shown: String = key.chars().take(80).collect();
+            self.refused(
+                Diagnostic::error(code::SYNTAX, format!("{shown:?} is not a key"))
+                    .hint("write the parts with dots between them: service.api.replicas"),
+            )
+        })
+    }
+
+    /// What the key takes, by the table of keys.
+    fn kind_of(&self, path: &[Key]) -> Result<&'static Kind, EditRefused> {
+        enum Place {
+            Table(&'static TableSpec),
+            Kind(&'static Kind),
+        }
+        let mut place = Place::Table(&keys::ROOT);
+        for (index, part) in path.iter().enumerate() {
+            let shown = || path[..index].iter().map(Key::get).collect::<Vec<_>>().join(".");
+            let spec = match place {
+                Place::Table(spec) => spec,
+                Place::Kind(Kind::Map { of, .. }) => {
+                    place = Place::Kind(of);
+                    continue;
+                }
+                Place::Kind(kind) => table_of(kind).ok_or_else(|| {
+                    self.refused(
+                        Diagnostic::error(code::UNKNOWN_KEY, format!("{} has no keys below it", shown()))
+                            .hint(format!("it takes {}", kind.expected())),
+                    )
+                })?,
+            };
+            let key = spec.key(part.get()).ok_or_else(|| {
+                let place =
+                    if index == 0 { "at the top of the file".to_owned() } else { format!("in {}", shown()) };
+                let message =
+                    format!("unknown key {:?} {place}", part.get().chars().take(60).collect::<String>());
+                let hint = did_you_mean(part.get(), spec.names())
+                    .unwrap_or_else(|| format!("the keys there are {}", listed(spec.names())));
+                self.refused(Diagnostic::error(code::UNKNOWN_KEY, message).hint(hint))
+            })?;
+            place = Place::Kind(&key.kind);
+        }
+        match place {
+            Place::Kind(kind) => Ok(kind),
+            Place::Table(_) => Err(self.refused(Diagnostic::error(code::UNKNOWN_KEY, "the key is empty"))),
+        }
+    }
 }
 
 fn document(file: &str, text: &str) -> Result<DocumentMut, EditRefused> {
@@ -116,43 +167,6 @@ fn validated(file: &str, document: DocumentMut) -> Result<String, EditRefused> {
     match Project::parse(file, &text) {
         Ok(_) => Ok(text),
         Err(diagnostics) => Err(EditRefused { diagnostics, text: Source::new(file, &text) }),
-    }
-}
-
-/// What the key takes, by the table of keys.
-fn kind_of(path: &[Key]) -> Result<&'static Kind, Diagnostic> {
-    enum Place {
-        Table(&'static TableSpec),
-        Kind(&'static Kind),
-    }
-    let mut place = Place::Table(&keys::ROOT);
-    for (index, part) in path.iter().enumerate() {
-        let shown = || path[..index].iter().map(Key::get).collect::<Vec<_>>().join(".");
-        let spec = match place {
-            Place::Table(spec) => spec,
-            Place::Kind(Kind::Map { of, .. }) => {
-                place = Place::Kind(of);
-                continue;
-            }
-            Place::Kind(kind) => table_of(kind).ok_or_else(|| {
-                Diagnostic::error(code::UNKNOWN_KEY, format!("{} has no keys below it", shown()))
-                    .hint(format!("it takes {}", kind.expected()))
-            })?,
-        };
-        let key = spec.key(part.get()).ok_or_else(|| {
-            let place =
-                if index == 0 { "at the top of the file".to_owned() } else { format!("in {}", shown()) };
-            let message =
-                format!("unknown key {:?} {place}", part.get().chars().take(60).collect::<String>());
-            let hint = did_you_mean(part.get(), spec.names())
-                .unwrap_or_else(|| format!("the keys there are {}", listed(spec.names())));
-            Diagnostic::error(code::UNKNOWN_KEY, message).hint(hint)
-        })?;
-        place = Place::Kind(&key.kind);
-    }
-    match place {
-        Place::Kind(kind) => Ok(kind),
-        Place::Table(_) => Err(Diagnostic::error(code::UNKNOWN_KEY, "the key is empty")),
     }
 }
 

@@ -137,7 +137,7 @@ impl Resolver<'_> {
                 Ok(value) => {
                     env.insert(name.clone(), value);
                 }
-                Err(diagnostic) => self.findings.push(diagnostic),
+                Err(diagnostic) => self.findings.push(*diagnostic),
             }
         }
         env

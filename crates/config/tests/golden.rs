@@ -1,6 +1,9 @@
 //! Each `cases/NAME.toml` must be refused with exactly the text in `cases/NAME.txt`.
 //! `FAIRWAY_BLESS=1 cargo test -p fairway-config --test golden` writes the texts anew: read the difference.
 
+// The helpers of a test fail as the test does.
+#![allow(clippy::unwrap_used)]
+
 use std::fs;
 use std::path::Path;
 

@@ -8,6 +8,7 @@ use crate::environment;
 use crate::overlay;
 use crate::reader::Context;
 use crate::span::Source;
+use crate::spec::Absent;
 use crate::tree::{self, Node, Value};
 
 const EVERYTHING: &str = include_str!("../../tests/fixtures/everything.toml");

@@ -118,9 +118,10 @@ fn errors(root: &Value, schema: &Value, value: &Value, path: &str) -> Vec<String
                     if known.is_some_and(|known| known.contains_key(key)) {
                         continue;
                     }
-                    match rule {
-                        Value::Bool(false) => found.push(format!("{path}.{key}: unknown")),
-                        rule => found.extend(errors(root, rule, value, &format!("{path}.{key}"))),
+                    if *rule == Value::Bool(false) {
+                        found.push(format!("{path}.{key}: unknown"));
+                    } else {
+                        found.extend(errors(root, rule, value, &format!("{path}.{key}")));
                     }
                 }
                 continue;

@@ -1,0 +1,194 @@
+//! The keys of `[deploy]`.
+
+use super::format::{MATCH_VALUE, TEXT, TOKEN};
+use super::{COUNT, DURATION, POSITIVE, STRATEGIES};
+use crate::spec::Absent::{Default, Required, Words};
+use crate::spec::{Kind, TableSpec, key};
+
+/// Nobody watches more steps; each one is held in the release for good.
+const STEPS_MAX: usize = 100;
+/// Each is tried on every public request.
+const MATCHES_MAX: usize = 20;
+/// Each is a query that is asked again and again while a rollout lasts.
+const GATES_MAX: usize = 50;
+
+pub(crate) static DEPLOY: TableSpec = TableSpec {
+    name: "deploy",
+    doc: "How a release is brought in and kept.",
+    keys: &[
+        key(
+            "strategy",
+            Kind::Choice(STRATEGIES),
+            Words("blue-green when a service has a route, otherwise rolling"),
+            "\"canary\"",
+            "How traffic moves from the release that serves to the one that comes.",
+        ),
+        key(
+            "steps",
+            Kind::List { of: &Kind::Table(&STEP), max: STEPS_MAX },
+            Words("5 %, 25 % and 50 %, 5m each"),
+            "[{ weight = 5, hold = \"5m\" }, { weight = 50, approve = true }]",
+            "canary: shares of public requests, rising. After the last one everything goes to the new version.",
+        ),
+        key(
+            "matches",
+            Kind::List { of: &Kind::Table(&MATCH), max: MATCHES_MAX },
+            Words("none"),
+            "[{ header = \"X-Canary\", value = \"1\" }]",
+            "canary: requests that go to the new version whatever the weight; testers first.",
+        ),
+        key(
+            "sticky",
+            Kind::Bool,
+            Default("true"),
+            "true",
+            "canary: a visitor who has seen the new version stays on it, by a cookie.",
+        ),
+        key(
+            "gates",
+            Kind::List { of: &Kind::Table(&GATE), max: GATES_MAX },
+            Words("the sequential test of the canary and the triggers of the bake"),
+            "[{ metric = \"error_rate\", max = 0.01, min_requests = 200 }]",
+            "Evidence that the new version must give.",
+        ),
+        key(
+            "approve",
+            Kind::Bool,
+            Default("false"),
+            "true",
+            "blue-green: hold before the switch until somebody promotes.",
+        ),
+        key(
+            "max_surge",
+            COUNT,
+            Default("1"),
+            "1",
+            "rolling: copies that may be started above the wanted number.",
+        ),
+        key(
+            "max_unavailable",
+            COUNT,
+            Default("0"),
+            "0",
+            "rolling: copies that may be missing from the wanted number.",
+        ),
+        key(
+            "bake",
+            DURATION,
+            Words("0s in dev, otherwise 2m"),
+            "\"10m\"",
+            "How long the new version is watched with all the traffic before the rollout commits.",
+        ),
+        key(
+            "keep_warm",
+            DURATION,
+            Default("10m"),
+            "\"10m\"",
+            "How long the old version stays started after the switch, so that a rollback is one routing change.",
+        ),
+        key(
+            "drain",
+            DURATION,
+            Default("30s"),
+            "\"30s\"",
+            "How long requests in flight may hold back the stop of an instance.",
+        ),
+        key(
+            "retain",
+            Kind::Integer { min: 1, max: 1000 },
+            Default("5"),
+            "5",
+            "Releases that stay startable besides the one that serves.",
+        ),
+        key(
+            "deadline",
+            POSITIVE,
+            Default("30m"),
+            "\"30m\"",
+            "Longest time in a phase of a rollout that has no deadline of its own.",
+        ),
+    ],
+};
+
+pub(crate) static STEP: TableSpec = TableSpec {
+    name: "step",
+    doc: "A step of a canary.",
+    keys: &[
+        key(
+            "weight",
+            Kind::Integer { min: 0, max: 100 },
+            Required,
+            "5",
+            "Percent of public requests that go to the new version.",
+        ),
+        key("hold", DURATION, Words("5m, or 0s with approve"), "\"5m\"", "How long the step is watched."),
+        key("approve", Kind::Bool, Default("false"), "true", "Wait for `fairway promote` after the hold."),
+    ],
+};
+
+pub(crate) static MATCH: TableSpec = TableSpec {
+    name: "match",
+    doc: "Requests of testers: exactly one of header and cookie.",
+    keys: &[
+        key("header", Kind::Text(&TOKEN), Words("not used"), "\"X-Canary\"", "Name of a header."),
+        key("cookie", Kind::Text(&TOKEN), Words("not used"), "\"beta\"", "Name of a cookie."),
+        key("value", Kind::Text(&MATCH_VALUE), Required, "\"1\"", "Value that it must have."),
+    ],
+};
+
+pub(crate) static GATE: TableSpec = TableSpec {
+    name: "gate",
+    doc: "Evidence that the new version must give: a metric or a query, and a threshold.",
+    keys: &[
+        key(
+            "metric",
+            Kind::Text(&TEXT),
+            Words("not used"),
+            "\"error_rate\"",
+            "error_rate, p50, p95, p99 or another metric.",
+        ),
+        key(
+            "query",
+            Kind::Text(&TEXT),
+            Words("not used"),
+            "\"sum(rate(errors[1m]))\"",
+            "A PromQL expression.",
+        ),
+        key(
+            "max",
+            Kind::Number { min: -1e15, max: 1e15 },
+            Words("no bound"),
+            "0.01",
+            "Largest value that passes.",
+        ),
+        key(
+            "min",
+            Kind::Number { min: -1e15, max: 1e15 },
+            Words("no bound"),
+            "0.99",
+            "Smallest value that passes.",
+        ),
+        key(
+            "max_vs_stable",
+            Kind::Number { min: 0.0, max: 1e6 },
+            Words("no bound"),
+            "1.3",
+            "Largest ratio to the stable version that passes.",
+        ),
+        key(
+            "min_requests",
+            Kind::Integer { min: 0, max: 1_000_000_000 },
+            Default("0"),
+            "200",
+            "Requests that the new version must have had before the gate says anything.",
+        ),
+        key("for", DURATION, Default("0s"), "\"1m\"", "How long the threshold must be crossed."),
+        key(
+            "no_data",
+            Kind::Choice(&["pause", "pass", "fail"]),
+            Default("pause"),
+            "\"pause\"",
+            "What holds when there is nothing to judge.",
+        ),
+    ],
+};
