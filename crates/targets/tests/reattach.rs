@@ -180,7 +180,7 @@ async fn when_a_shim_is_killed_nothing_of_its_instance_runs_on() {
             kill(shim, libc::SIGKILL);
         }
         let end = world
-            .until(|kind| {
+            .until_of(name, |kind| {
                 matches!(
                     kind,
                     TargetEventKind::Exited { exit: Exit::Unknown { .. }, will_restart_in: None, .. }
@@ -189,7 +189,10 @@ async fn when_a_shim_is_killed_nothing_of_its_instance_runs_on() {
             .await;
         let TargetEventKind::Exited { exit, .. } = end else { panic!() };
         assert_eq!(exit.to_string(), "ended, exit status unknown: its shim was killed");
-        assert!(!lives(pid.cast_signed()) && !lives(background));
+        for pid in [pid.cast_signed(), background] {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
+            assert!(!lives(pid), "{name} {while_away} {stat:?}");
+        }
     }
 }
 

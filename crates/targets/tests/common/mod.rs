@@ -217,7 +217,7 @@ impl World {
 }
 
 impl Drop for World {
-    /// Ends what a failed test left: the shims that these directories name, and with them their applications.
+    /// Ends what a test left, through the control sockets in these directories.
     fn drop(&mut self) {
         for environments in ["instances", "jobs"] {
             let Ok(dirs) = std::fs::read_dir(self.state.join(environments).join("shop.production")) else {
@@ -225,15 +225,24 @@ impl Drop for World {
             };
             for dir in dirs.flatten().map(|entry| entry.path()).filter(|dir| !dir.join("exit.json").exists())
             {
-                let state = std::fs::read(dir.join("state.json")).unwrap_or_default();
-                let state: serde_json::Value = serde_json::from_slice(&state).unwrap_or_default();
-                let Some(pid) = state["shim"]["pid"].as_i64() else { continue };
-                let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-                if String::from_utf8_lossy(&command).contains(&*dir.to_string_lossy()) {
-                    kill(i32::try_from(pid).unwrap(), libc::SIGKILL);
-                }
+                end_by_hand(&dir);
             }
         }
+    }
+}
+
+fn end_by_hand(dir: &Path) {
+    use std::io::Write;
+    use std::os::fd::AsRawFd;
+    let Ok(directory) = std::fs::File::open(dir) else { return };
+    let socket = format!("/proc/self/fd/{}/ctl.sock", directory.as_raw_fd());
+    let Ok(mut socket) = std::os::unix::net::UnixStream::connect(socket) else { return };
+    let _ = socket.write_all(b"{\"do\":\"kill\"}\n");
+    for _ in 0..500 {
+        if dir.join("exit.json").exists() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(10));
     }
 }
 
