@@ -24,6 +24,12 @@ impl Ports {
         Self { path, given: Mutex::new(given.unwrap_or_default()) }
     }
 
+    /// Gives back the ports of what is no longer there. Forgetting to costs a port, doing it too early would move one:
+    /// so it is written down with the next port that is given, not before.
+    pub fn retain(&self, is_needed: impl Fn(&str) -> bool) {
+        self.given.lock().unwrap_or_else(PoisonError::into_inner).retain(|what, _| is_needed(what));
+    }
+
     /// The address of `what`, the same on every call.
     ///
     /// # Errors

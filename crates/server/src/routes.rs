@@ -1,14 +1,14 @@
 //! Route tables of all environments become one snapshot for the proxy, and its answers become outcomes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use fairway_engine::id::{EnvironmentKey, Generation, InstanceId};
+use fairway_engine::id::{EnvironmentKey, Generation, InstanceId, ReleaseNumber};
 use fairway_engine::strategy::Match as EngineMatch;
-use fairway_engine::{Environment, Input, InstanceState, Outcome, RouteTable};
+use fairway_engine::{Environment, Input, InstanceState, Outcome, RouteTable, State};
 use fairway_proxy::control::{ApplyError, Client, Event, Events, RejectReason, Rejected};
 use fairway_proxy::snapshot::{
     Hold, Instance, Listener, Maintenance, Match, Retry, Route, Service, Snapshot, Sticky, Timeouts, Version,
@@ -71,6 +71,17 @@ struct Driver {
     good: BTreeMap<EnvironmentKey, Part>,
     /// The snapshot that this proxy process has.
     sent: Option<Snapshot>,
+}
+
+/// A listener of a release that was dropped, with nothing of it left, is needed by nobody.
+fn is_needed(listener: &str, state: &State) -> bool {
+    let Some((service, release)) = listener.split_once('@') else { return true };
+    let Ok(release) = release.parse::<ReleaseNumber>() else { return true };
+    state
+        .environments
+        .iter()
+        .filter(|(key, _)| service.starts_with(&format!("{key}/")))
+        .any(|(_, environment)| environment.releases.contains_key(&release))
 }
 
 /// What one environment adds to the snapshot.
@@ -214,6 +225,7 @@ impl Driver {
 
     fn parts(&self) -> BTreeMap<EnvironmentKey, Part> {
         self.pump.shared.read(|state| {
+            self.ports.retain(|listener| is_needed(listener, state));
             state
                 .environments
                 .iter()
@@ -314,12 +326,9 @@ fn part(environment: &Environment, ports: &Ports) -> Part {
         }
         if let (Some(route), Some(release)) = (&service.route, table.preview)
             && service.versions.contains_key(&release)
-            && let Ok(address) = ports.address(&preview_listener(key))
         {
-            let listener = preview_listener(key);
-            part.listeners.insert(listener.clone(), address);
             part.routes.push(Route {
-                listener,
+                listener: preview_listener(key),
                 host: None,
                 path: route.path.clone(),
                 strip_prefix: route.strip_prefix,
@@ -329,48 +338,61 @@ fn part(environment: &Environment, ports: &Ports) -> Part {
             });
         }
     }
-    for (name, address) in internal(environment, table, ports) {
-        let listener = internal_listener(key, &name);
-        part.listeners.insert(listener.clone(), address);
-        part.routes.push(Route {
-            listener,
-            host: None,
-            path: "/".to_owned(),
-            strip_prefix: false,
-            service: service_key(key, &name),
-            pin: None,
-            maintenance: None,
-        });
-    }
+    part.preview(environment, ports);
+    part.call_each_other(environment, table, ports);
     part
 }
 
-/// Services that others call, where they can be reached.
-fn internal(
-    environment: &Environment,
-    table: &RouteTable,
-    ports: &Ports,
-) -> Vec<(fairway_engine::id::ServiceName, SocketAddr)> {
-    let mut called: Vec<_> = environment
-        .active_releases()
-        .into_iter()
-        .filter_map(|release| environment.release(release))
-        .flat_map(called_services)
-        .filter(|service| {
-            table
-                .services
-                .get(service)
-                .is_some_and(|route| route.versions.values().any(|version| version.weight > 0))
-        })
-        .collect();
-    called.sort();
-    called.dedup();
-    called
-        .into_iter()
-        .filter_map(|service| {
-            Some((service.clone(), ports.address(&internal_listener(&environment.key, &service)).ok()?))
-        })
-        .collect()
+impl Part {
+    /// The preview listener stays open between rollouts: an address that is closed and opened again and again can be
+    /// taken by somebody else in between.
+    fn preview(&mut self, environment: &Environment, ports: &Ports) {
+        let is_used = environment.routes.table.preview.is_some()
+            || environment
+                .active_releases()
+                .into_iter()
+                .filter_map(|release| environment.release(release))
+                .any(|release| release.spec.jobs.smoke.is_some() || release.spec.jobs.verify.is_some());
+        let name = preview_listener(&environment.key);
+        if is_used && let Ok(address) = ports.address(&name) {
+            self.listeners.insert(name, address);
+        } else {
+            self.routes.retain(|route| route.listener != name);
+        }
+    }
+
+    /// A listener for each service that others call, one for each release that still has copies: it leads to that
+    /// release's own version as long as there is one in the table, and to whatever serves afterwards.
+    fn call_each_other(&mut self, environment: &Environment, table: &RouteTable, ports: &Ports) {
+        let key = &environment.key;
+        let callers: BTreeSet<ReleaseNumber> = environment
+            .active_releases()
+            .into_iter()
+            .chain(environment.instances.keys().map(|id| id.release))
+            .collect();
+        for release in callers {
+            for service in environment.release(release).map(called_services).unwrap_or_default() {
+                let Some(route) = table.services.get(&service) else { continue };
+                let own = route.versions.get(&release).is_some_and(|version| !version.instances.is_empty());
+                let served = route.versions.values().any(|version| version.weight > 0);
+                let listener = internal_listener(key, &service, release);
+                let Ok(address) = ports.address(&listener) else { continue };
+                if !own && !served {
+                    continue;
+                }
+                self.listeners.insert(listener.clone(), address);
+                self.routes.push(Route {
+                    listener,
+                    host: None,
+                    path: "/".to_owned(),
+                    strip_prefix: false,
+                    service: service_key(key, &service),
+                    pin: own.then(|| release.to_string()),
+                    maintenance: None,
+                });
+            }
+        }
+    }
 }
 
 fn version_of(key: &EnvironmentKey, version: &fairway_engine::VersionRoute) -> Version {

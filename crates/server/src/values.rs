@@ -46,10 +46,15 @@ pub fn data_dir(state_dir: &Path, environment: &EnvironmentKey) -> PathBuf {
     state_dir.join("data").join(environment.project.as_str()).join(environment.environment.as_str())
 }
 
-/// Name of the listener through which services of an environment reach `service`.
+/// Name of the listener through which the services of `release` reach `service`. One a release, so that a visitor of
+/// the new front end meets the new API: a version is tried, and seen by testers, as a whole.
 #[must_use]
-pub fn internal_listener(environment: &EnvironmentKey, service: &ServiceName) -> String {
-    format!("{environment}/{service}")
+pub fn internal_listener(
+    environment: &EnvironmentKey,
+    service: &ServiceName,
+    release: ReleaseNumber,
+) -> String {
+    format!("{environment}/{service}@{release}")
 }
 
 #[must_use]
@@ -94,7 +99,9 @@ impl Values<'_> {
                     why,
                 })
             }
-            EnvValue::Ref(Reference::ServiceUrl { service }) => self.internal_url(environment, service),
+            EnvValue::Ref(Reference::ServiceUrl { service }) => {
+                self.internal_url(environment, service, release.number)
+            }
             EnvValue::Ref(Reference::DataDir) => {
                 let path = data_dir(self.state_dir, environment);
                 match std::fs::create_dir_all(&path) {
@@ -111,9 +118,10 @@ impl Values<'_> {
         &self,
         environment: &EnvironmentKey,
         service: &ServiceName,
+        release: ReleaseNumber,
     ) -> Result<String, ValueError> {
         self.ports
-            .address(&internal_listener(environment, service))
+            .address(&internal_listener(environment, service, release))
             .map(|address| format!("http://{address}"))
             .map_err(|source| ValueError::Port { service: service.clone(), source })
     }
@@ -158,10 +166,13 @@ pub fn public_url(release: &Release) -> String {
     if port == 80 { format!("http://{host}") } else { format!("http://{host}:{port}") }
 }
 
-/// Variables that every process of a release finds, whatever it is told besides.
+/// Variables that every process of a release finds, unless the project sets them itself.
 #[must_use]
-pub fn own_variables(environment: &EnvironmentKey, release: ReleaseNumber) -> [(String, String); 3] {
+pub fn own_variables(environment: &EnvironmentKey, release: ReleaseNumber) -> [(String, String); 4] {
     [
+        // As root, Python would write its caches into the release's files, which are then no longer those that were
+        // captured, and are built again for the next start.
+        ("PYTHONDONTWRITEBYTECODE".to_owned(), "1".to_owned()),
         ("FAIRWAY_PROJECT".to_owned(), environment.project.to_string()),
         ("FAIRWAY_ENVIRONMENT".to_owned(), environment.environment.to_string()),
         ("FAIRWAY_RELEASE".to_owned(), release.to_string()),
