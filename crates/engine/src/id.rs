@@ -115,12 +115,37 @@ pub struct InvalidId {
     pub expected: &'static str,
 }
 
+/// As the key of a map a number is text in JSON, and inside a tagged enum serde does not turn it back by itself.
+struct NumberOrText;
+
+impl serde::de::Visitor<'_> for NumberOrText {
+    type Value = u32;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a whole number")
+    }
+
+    fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<u32, E> {
+        u32::try_from(number).map_err(E::custom)
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<u32, E> {
+        text.parse().map_err(E::custom)
+    }
+}
+
 macro_rules! number {
     ($(#[$doc:meta])* $type:ident, $prefix:literal, $expected:literal) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
         #[serde(transparent)]
         pub struct $type(pub u32);
+
+        impl<'de> Deserialize<'de> for $type {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                deserializer.deserialize_any(NumberOrText).map(Self)
+            }
+        }
 
         impl $type {
             #[must_use]
@@ -241,6 +266,19 @@ mod tests {
             assert!(ServiceName::new(bad).is_err(), "{bad:?} was accepted");
         }
         assert!(ServiceName::new("api-2").is_ok());
+    }
+
+    #[test]
+    fn numbers_are_read_back_as_keys_inside_a_tagged_enum() {
+        #[derive(Debug, PartialEq, Serialize, Deserialize)]
+        #[serde(tag = "fact")]
+        enum Fact {
+            Set { by: std::collections::BTreeMap<ReleaseNumber, ReleaseNumber> },
+        }
+        let fact = Fact::Set { by: [(ReleaseNumber(1), ReleaseNumber(2))].into() };
+        let json = serde_json::to_string(&fact).unwrap();
+        assert_eq!(json, r#"{"fact":"Set","by":{"1":2}}"#);
+        assert_eq!(serde_json::from_str::<Fact>(&json).unwrap(), fact);
     }
 
     #[test]
