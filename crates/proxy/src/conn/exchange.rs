@@ -18,6 +18,9 @@ use crate::deadline::{Deadline, Phase};
 use crate::snapshot::Timeouts;
 use crate::worker::{Accepting, Upstream, Worker};
 
+/// Bodies up to this are copied behind their head: one piece to send costs less than the copy.
+const COPY_BYTES_MAX: usize = 4 * 1024;
+
 /// What the attempt needs to know about the request.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Facts {
@@ -459,9 +462,14 @@ impl<'a> Exchange<'a> {
         };
         let start = buffer.range().start;
         let fed = body.feed(buffer.filled_mut(), keep).map_err(|_| End::Truncated)?;
+        self.bytes_out += fed.pass as u64;
+        if !self.out.head.is_empty() && fed.pass <= COPY_BYTES_MAX && *framing != ClientFraming::Chunked {
+            self.out.head.extend_from_slice(&buffer.filled()[..fed.pass]);
+            buffer.consume(fed.read);
+            return Ok(());
+        }
         self.out.body = start..start + fed.pass;
         self.out.consumed = fed.read;
-        self.bytes_out += fed.pass as u64;
         if *framing == ClientFraming::Chunked && fed.pass > 0 {
             use std::io::Write as _;
             write!(*self.out.head, "{:x}\r\n", fed.pass).expect("memory can be written to");

@@ -3,6 +3,7 @@
 use std::io::{self, IoSlice};
 use std::task::{Context, Poll, ready};
 
+use rustix::net::{RecvFlags, SendFlags};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
@@ -21,14 +22,16 @@ pub(super) fn poll_read(stream: &TcpStream, cx: &mut Context<'_>, buf: &mut [u8]
 /// with a read in vain, and a pooled connection looks closed.
 fn try_read(stream: &TcpStream, buf: &mut [u8]) -> io::Result<usize> {
     let mut short = None;
-    let result = stream.try_io(Interest::READABLE, || match rustix::io::read(stream, &mut *buf) {
-        Ok(bytes) if (1..buf.len()).contains(&bytes) => {
-            short = Some(bytes);
-            // Says "not ready" to the runtime, and to nobody else.
-            Err(io::ErrorKind::WouldBlock.into())
+    let result = stream.try_io(Interest::READABLE, || {
+        match rustix::net::recv(stream, &mut *buf, RecvFlags::empty()) {
+            Ok((bytes, _)) if (1..buf.len()).contains(&bytes) => {
+                short = Some(bytes);
+                // Says "not ready" to the runtime, and to nobody else.
+                Err(io::ErrorKind::WouldBlock.into())
+            }
+            Ok((bytes, _)) => Ok(bytes),
+            Err(error) => Err(error.into()),
         }
-        Ok(bytes) => Ok(bytes),
-        Err(error) => Err(error.into()),
     });
     short.map_or(result, Ok)
 }
@@ -40,12 +43,23 @@ pub(super) fn poll_write(
     slices: &[IoSlice<'_>],
 ) -> Poll<io::Result<usize>> {
     loop {
-        match stream.try_write_vectored(slices) {
+        match try_write(stream, slices) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
             result => return Poll::Ready(result),
         }
         ready!(stream.poll_write_ready(cx))?;
+    }
+}
+
+/// One piece goes out by `send`, which takes the kernel a shorter way than `writev`.
+fn try_write(stream: &TcpStream, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    let mut pieces = slices.iter().filter(|slice| !slice.is_empty());
+    match (pieces.next(), pieces.next()) {
+        (Some(only), None) => stream.try_io(Interest::WRITABLE, || {
+            rustix::net::send(stream, only, SendFlags::NOSIGNAL).map_err(io::Error::from)
+        }),
+        (_, _) => stream.try_write_vectored(slices),
     }
 }
 
