@@ -3,10 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::environment::{Environment, Power};
+use crate::environment::{Environment, Power, count};
 use crate::id::{ReleaseNumber, ServiceName};
+use crate::instance::Instance;
 use crate::rollout::{Phase, Rollout};
+use crate::service::ServiceSpec;
 use crate::strategy::Strategy;
+use crate::time::Timestamp;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Capacity {
@@ -51,7 +54,7 @@ impl Environment {
             }
         }
         if let Some(warm) = &self.warm
-            && self.service(warm.release, service).is_some_and(|spec| spec.takes_requests())
+            && self.takes(warm.release, service)
         {
             let warm_copies = self.replicas(warm.release, service);
             let copies = counts.entry(warm.release).or_insert(0);
@@ -86,7 +89,7 @@ impl Environment {
 
     fn replicas_of_old(&self, rollout: &Rollout, from: ReleaseNumber, service: &ServiceName) -> u32 {
         let full = self.replicas(from, service);
-        let takes_requests = self.service(from, service).is_some_and(|spec| spec.takes_requests());
+        let takes_requests = self.takes(from, service);
         match rollout.phase {
             // The old side of a rolling rollout is gone by now; of the others it stays warm. A worker that takes no
             // requests would go on working with the old code, so it stops as soon as the new one has taken over.
@@ -111,14 +114,155 @@ impl Environment {
                 // is given up before one new copy has shown that it can run.
                 Strategy::Rolling { max_surge, .. } if rollout.is_rolling() => full.min((*max_surge).max(1)),
                 Strategy::Canary { .. } => {
-                    let weight =
-                        rollout.weight().max(rollout.ladder().first().map_or(100, |rung| rung.weight));
+                    let weight = rollout.weight().max(rollout.rung(0).map_or(100, |rung| rung.weight));
                     share(full, weight)
                 }
                 Strategy::Rolling { .. } | Strategy::BlueGreen { .. } => full,
             },
             Phase::Baking { .. } | Phase::Committing => full,
         }
+    }
+
+    /// Copies of a leaving release that are to stay because stable lacks that many.
+    #[must_use]
+    pub fn stand_ins(&self, leaving: ReleaseNumber, service: &ServiceName) -> u32 {
+        let (Some(may_miss), Some(stable)) = (self.leaving.get(&leaving), self.stable) else { return 0 };
+        if leaving == stable || self.takes(leaving, service) != self.takes(stable, service) {
+            return 0;
+        }
+        let (full, ready) = (self.replicas(stable, service), self.ready_count(stable, service));
+        // Where stable has nothing at all, one copy in place of many would only be overrun.
+        let missing = if ready == 0 { full } else { floor(full, *may_miss).saturating_sub(ready) };
+        missing.min(self.ready_count(leaving, service))
+    }
+
+    /// Copies that a rolling rollout takes over from: those of `shrink`, and what an earlier rollout left behind.
+    pub(crate) fn giving_way(
+        &self,
+        grow: ReleaseNumber,
+        shrink: ReleaseNumber,
+        service: &ServiceName,
+    ) -> impl Iterator<Item = &Instance> {
+        self.instances.values().filter(move |i| {
+            let release = i.id.release;
+            let gives_way = release == shrink || (release != grow && self.leaving.contains_key(&release));
+            i.id.service == *service && i.is_live() && gives_way
+        })
+    }
+
+    /// Copies that ought to be started now, were there no wait after failures. Nothing starts before what it depends
+    /// on; a restart replaces one copy at a time.
+    #[must_use]
+    pub(crate) fn starts(&self, service: &ServiceName) -> Vec<(ReleaseNumber, u32)> {
+        let missing: Vec<(ReleaseNumber, u32)> = if self.is_backing_service(service) {
+            // Not beside one that is still stopping: two servers on one data directory.
+            let is_free = !self.instances.keys().any(|id| id.service == *service);
+            self.backing_wanted(service).filter(|_| is_free).map(|release| (release, 1)).into_iter().collect()
+        } else {
+            match self.capacity(service) {
+                Capacity::Exact(counts) => counts
+                    .into_iter()
+                    .map(|(release, wanted)| (release, self.missing(service, release, wanted)))
+                    .collect(),
+                Capacity::Roll { grow, shrink, max_surge, max_unavailable } => {
+                    let wanted = self.replicas(grow, service);
+                    let new = count(self.live(grow, service));
+                    let all = new + count(self.giving_way(grow, shrink, service));
+                    if self.rollout.as_ref().is_some_and(Rollout::is_paused) {
+                        // Capacity is kept, with what is known to be good; nothing moves on.
+                        vec![(shrink, wanted.min(self.replicas(shrink, service)).saturating_sub(all))]
+                    } else {
+                        // Where nothing may be missing, one copy has to come before another can go.
+                        let is_tight = floor(wanted, max_unavailable) >= wanted;
+                        let room = (wanted + max_surge.max(u32::from(is_tight))).saturating_sub(all);
+                        vec![(grow, wanted.saturating_sub(new).min(room))]
+                    }
+                }
+            }
+        };
+        missing
+            .into_iter()
+            .filter(|(release, number)| *number > 0 && self.dependencies_are_ready(service, *release))
+            .collect()
+    }
+
+    fn missing(&self, service: &ServiceName, release: ReleaseNumber, wanted: u32) -> u32 {
+        let live = count(self.live(release, service));
+        if live < wanted {
+            return wanted - live;
+        }
+        let epoch = self.epoch(service);
+        let fresh: Vec<&Instance> = self.live(release, service).filter(|i| i.epoch >= epoch).collect();
+        let is_restarting = wanted > 0 && count(fresh.iter()) < live;
+        let is_one_at_a_time = live == wanted && fresh.iter().all(|i| self.serves(i));
+        u32::from(is_restarting && is_one_at_a_time && count(fresh.iter()) < wanted)
+    }
+
+    fn dependencies_are_ready(&self, service: &ServiceName, release: ReleaseNumber) -> bool {
+        let Some(spec) = self.service(release, service) else { return false };
+        spec.after.iter().all(|after| match self.service(release, after) {
+            None => true,
+            Some(dependency) if dependency.is_backing() => self.backing_ready(after) == 1,
+            Some(_) => {
+                let wanted = self.wanted(after, release).min(1);
+                self.ready_count(release, after) >= wanted
+            }
+        })
+    }
+
+    /// Does a start of `service` for `release` wait after failures? A new version is not made to wait for those of
+    /// the one before: a broken stable never blocks a fix. Data is the same data, whichever release asks for it.
+    pub(crate) fn waits_after_failures(&self, service: &ServiceName, release: ReleaseNumber) -> bool {
+        let is_coming = self.rollout.as_ref().is_some_and(|rollout| rollout.to == release);
+        !is_coming || self.is_backing_service(service)
+    }
+
+    /// When the clock alone starts a copy that waits after failures.
+    pub(crate) fn replacement_deadline(&self) -> Option<Timestamp> {
+        self.replacements
+            .iter()
+            .filter(|(_, replacement)| !replacement.is_held())
+            .filter(|(service, _)| {
+                self.starts(service).iter().any(|(release, _)| self.waits_after_failures(service, *release))
+            })
+            .map(|(_, replacement)| replacement.not_before)
+            .min()
+    }
+
+    /// The release on whose behalf the one copy of a backing service is to run.
+    pub(crate) fn backing_wanted(&self, service: &ServiceName) -> Option<ReleaseNumber> {
+        if let Power::Down { .. } = self.power {
+            return None;
+        }
+        let coming = self.rollout.as_ref().filter(|_| self.is_approved()).map(|rollout| rollout.to);
+        self.stable
+            .into_iter()
+            .chain(coming)
+            .chain(self.rollout.as_ref().and_then(|rollout| rollout.from))
+            .chain(self.warm.as_ref().map(|warm| warm.release))
+            .find(|release| self.service(*release, service).is_some_and(ServiceSpec::is_backing))
+    }
+
+    pub(crate) fn is_backing_service(&self, service: &ServiceName) -> bool {
+        self.backing_wanted(service).is_some()
+            || self
+                .instances
+                .keys()
+                .filter(|id| id.service == *service)
+                .any(|id| self.service(id.release, service).is_some_and(ServiceSpec::is_backing))
+    }
+
+    /// Does anything that still runs belong to a release with this backing service?
+    pub(crate) fn backing_is_used(&self, service: &ServiceName) -> bool {
+        self.instances.keys().any(|id| {
+            id.service != *service
+                && self.service(id.release, service).is_some_and(ServiceSpec::is_backing)
+                && self.service(id.release, &id.service).is_some_and(|spec| !spec.is_backing())
+        })
+    }
+
+    pub(crate) fn epoch(&self, service: &ServiceName) -> u32 {
+        self.epochs.get(service).copied().unwrap_or(0)
     }
 
     /// How many copies of `release` must be ready for the present phase to be over.
@@ -137,7 +281,7 @@ impl Environment {
     /// 1 when the one copy of a backing service is ready, whichever release started it.
     #[must_use]
     pub fn backing_ready(&self, service: &ServiceName) -> u32 {
-        u32::from(self.instances.values().any(|i| i.id.service == *service && i.is_ready()))
+        u32::from(self.instances.values().any(|i| i.id.service == *service && self.serves(i)))
     }
 
     /// Is `service`, as `release` has it, as ready as the present phase asks for?
@@ -149,6 +293,11 @@ impl Environment {
             Some(_) => self.ready_count(release, service) >= self.wanted(service, release),
         }
     }
+}
+
+/// Ready copies under which stable must not fall by our own act; never none while there is anything to run.
+pub(crate) fn floor(replicas: u32, may_miss: u32) -> u32 {
+    replicas.saturating_sub(may_miss).max(1).min(replicas)
 }
 
 /// Copies for a share of the traffic: rounded up, at least one where there is anything to run.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::{EnvironmentKey, InstanceId, JobNumber, ReleaseNumber, RolloutNumber, ServiceName};
 use crate::instance::{EndedInstance, Instance};
-use crate::job::{Job, JobState};
+use crate::job::Job;
 use crate::release::{Release, ReleaseSpec};
 use crate::rollout::{Rollout, RolloutSummary};
 use crate::routes::Routes;
@@ -33,6 +33,16 @@ pub struct Environment {
     /// What each release replaced when it first became stable. A rollback follows this and so never comes back to
     /// the release that it left.
     pub predecessors: BTreeMap<ReleaseNumber, ReleaseNumber>,
+    /// Releases that were committed at some time: they passed their checks and approvals and can come back without.
+    #[serde(default)]
+    pub served: BTreeSet<ReleaseNumber>,
+    /// Releases that were rolled away from. Only a person who names one goes back to it.
+    #[serde(default)]
+    pub left: BTreeSet<ReleaseNumber>,
+    /// Releases that had public traffic when their rollout ended otherwise than well, while copies of them are left.
+    /// Those stand in for stable where more of its copies are missing than the number says.
+    #[serde(default)]
+    pub leaving: BTreeMap<ReleaseNumber, u32>,
     pub warm: Option<Warm>,
     pub rollout: Option<Rollout>,
     pub last_rollout: RolloutNumber,
@@ -80,6 +90,14 @@ pub struct Replacement {
     pub not_before: Timestamp,
 }
 
+impl Replacement {
+    /// Until a person says otherwise: a second copy could do harm beside one that is beyond control.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        self.not_before == Timestamp(u64::MAX)
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContractDue {
     pub release: ReleaseNumber,
@@ -107,6 +125,9 @@ impl Environment {
             stable: None,
             stable_since: None,
             predecessors: BTreeMap::new(),
+            served: BTreeSet::new(),
+            left: BTreeSet::new(),
+            leaving: BTreeMap::new(),
             warm: None,
             rollout: None,
             last_rollout: RolloutNumber(0),
@@ -158,7 +179,20 @@ impl Environment {
 
     #[must_use]
     pub fn ready_count(&self, release: ReleaseNumber, service: &ServiceName) -> u32 {
-        count(self.live(release, service).filter(|i| i.is_ready()))
+        count(self.live(release, service).filter(|i| self.serves(i)))
+    }
+
+    /// Ready, and reachable where it has to be: a copy whose address is not known yet serves nobody.
+    #[must_use]
+    pub fn serves(&self, instance: &Instance) -> bool {
+        instance.is_ready()
+            && (instance.address.is_some() || !self.takes(instance.id.release, &instance.id.service))
+    }
+
+    /// Does `release` have `service`, and does it take requests there?
+    #[must_use]
+    pub fn takes(&self, release: ReleaseNumber, service: &ServiceName) -> bool {
+        self.service(release, service).is_some_and(ServiceSpec::takes_requests)
     }
 
     /// Releases that something still depends on.
@@ -173,13 +207,24 @@ impl Environment {
             .collect()
     }
 
-    /// Where a rollback without a name goes: what the serving release replaced, as long as it is kept.
+    /// Releases that must not be dropped: the active ones, and those whose copies or jobs still need their spec.
+    #[must_use]
+    pub fn needed_releases(&self) -> BTreeSet<ReleaseNumber> {
+        let mut needed = self.active_releases();
+        needed.extend(self.instances.keys().map(|id| id.release));
+        needed.extend(self.jobs.values().filter(|job| job.is_running()).map(|job| job.release));
+        needed.extend(self.contract_due.as_ref().map(|due| due.release));
+        needed
+    }
+
+    /// Where a rollback without a name goes: what the serving release replaced, as long as it is kept and was not
+    /// rolled away from itself.
     #[must_use]
     pub fn rollback_target(&self) -> Option<ReleaseNumber> {
         let Some(mut at) = self.stable else { return self.resting };
         // Bounded: predecessors only ever point to lower numbers (checked where they are set).
         while let Some(&before) = self.predecessors.get(&at) {
-            if self.releases.contains_key(&before) {
+            if self.releases.contains_key(&before) && !self.left.contains(&before) {
                 return Some(before);
             }
             at = before;
@@ -189,10 +234,13 @@ impl Environment {
 
     #[must_use]
     pub fn running_job(&self, number: JobNumber) -> Option<&Job> {
-        self.jobs.get(&number).filter(|job| match job.state {
-            JobState::Running { .. } => true,
-            JobState::Ended { .. } => false,
-        })
+        self.jobs.get(&number).filter(|job| job.is_running())
+    }
+
+    /// A migration that is under way, whoever asked for it.
+    #[must_use]
+    pub fn running_migration(&self) -> Option<&Job> {
+        self.jobs.values().find(|job| job.kind.is_migration() && job.is_running())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{JobNumber, ReleaseNumber};
+use crate::id::{JobNumber, ReleaseNumber, RolloutNumber};
 use crate::instance::Failure;
 use crate::time::Timestamp;
 
@@ -12,7 +12,21 @@ pub struct Job {
     pub release: ReleaseNumber,
     pub kind: JobKind,
     pub requested_by: String,
+    /// The rollout that asked for it; none for what a person or the clock asked for. A job whose rollout has moved
+    /// on must be cancelled, not run again, when a server comes back.
+    #[serde(default)]
+    pub rollout: Option<RolloutNumber>,
     pub state: JobState,
+}
+
+impl Job {
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        match self.state {
+            JobState::Running { .. } => true,
+            JobState::Ended { .. } => false,
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +45,15 @@ pub enum JobKind {
 }
 
 impl JobKind {
+    /// Changes the schema: never beside another that does.
+    #[must_use]
+    pub fn is_migration(&self) -> bool {
+        match self {
+            JobKind::Expand | JobKind::Contract => true,
+            JobKind::Smoke | JobKind::Verify | JobKind::Seed | JobKind::OneOff { .. } => false,
+        }
+    }
+
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {

@@ -21,11 +21,15 @@ pub enum Refusal {
     NothingToPromote { rollout: RolloutNumber, phase: &'static str },
     #[error("rollout {rollout} is being aborted: {cause}")]
     Aborting { rollout: RolloutNumber, cause: String },
+    #[error("rollout {rollout} to {to} is under way")]
+    RolloutUnderWay { rollout: RolloutNumber, to: ReleaseNumber },
+    #[error("{release} has never served: its rollout did not complete")]
+    NeverServed { release: ReleaseNumber },
     #[error("rollout {rollout} is paused already, by {by}")]
     AlreadyPaused { rollout: RolloutNumber, by: String },
     #[error("rollout {rollout} is not paused")]
     NotPaused { rollout: RolloutNumber },
-    #[error("the plan is stale: it was made against {planned:?}, but {actual:?} serves now")]
+    #[error("the plan is stale: it was made against {planned}, but {} serves now", match .actual { Some(actual) => actual.to_string(), None => "nothing".to_owned() })]
     StalePlan { planned: ReleaseNumber, actual: Option<ReleaseNumber> },
     #[error("a rollback has nowhere to go: no earlier release is kept")]
     NoEarlierRelease,
@@ -78,6 +82,8 @@ impl Refusal {
             Refusal::NoRollout { .. } => "rollout/none",
             Refusal::NothingToPromote { .. } => "rollout/nothing-to-promote",
             Refusal::Aborting { .. } => "rollout/aborting",
+            Refusal::RolloutUnderWay { .. } => "rollout/under-way",
+            Refusal::NeverServed { .. } => "rollback/never-served",
             Refusal::AlreadyPaused { .. } => "rollout/already-paused",
             Refusal::NotPaused { .. } => "rollout/not-paused",
             Refusal::StalePlan { .. } => "plan/stale",
@@ -112,7 +118,8 @@ impl Refusal {
             Refusal::UnknownEnvironment { .. } | Refusal::NothingDeployed { .. } => {
                 Some("fairway deploy -e ENV".to_owned())
             }
-            Refusal::NothingToPromote { .. } | Refusal::Aborting { .. } => {
+            Refusal::NeverServed { .. } => Some("fairway retry -e ENV, or deploy it again".to_owned()),
+            Refusal::NothingToPromote { .. } | Refusal::Aborting { .. } | Refusal::RolloutUnderWay { .. } => {
                 Some("fairway watch -e ENV".to_owned())
             }
             Refusal::AlreadyPaused { .. } => Some("fairway resume -e ENV".to_owned()),

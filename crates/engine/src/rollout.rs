@@ -110,7 +110,8 @@ impl Phase {
         }
     }
 
-    /// Has public traffic been sent to the new version?
+    /// Is it past the checks? Whether public traffic has moved also depends on the step's weight:
+    /// [`Rollout::has_shifted`].
     #[must_use]
     pub fn has_shifted(&self) -> bool {
         match self {
@@ -240,35 +241,78 @@ impl Rollout {
     /// Weight steps from first to last; the last is always 100. `rolling` has none: it moves by batches.
     #[must_use]
     pub fn ladder(&self) -> Vec<Rung> {
-        let full = Rung { weight: 100, hold: Duration::ZERO, approve: false };
+        (0..self.rungs()).filter_map(|index| self.rung(index)).collect()
+    }
+
+    /// How many rungs the ladder has.
+    #[must_use]
+    pub fn rungs(&self) -> u32 {
         match (&self.strategy, self.kind, self.from) {
             // A first deploy has nothing to shift from, and a rollback skips the steps.
-            (_, RolloutKind::Rollback, _) | (_, _, None) => vec![full],
-            (Strategy::Rolling { .. }, ..) => Vec::new(),
-            (Strategy::BlueGreen { approve: false }, ..) => vec![full],
-            (Strategy::BlueGreen { approve: true }, ..) => {
-                vec![Rung { weight: 0, hold: Duration::ZERO, approve: true }, full]
-            }
+            (_, RolloutKind::Rollback, _) | (_, _, None) => 1,
+            (Strategy::Rolling { .. }, ..) => 0,
+            (Strategy::BlueGreen { approve }, ..) => 1 + u32::from(*approve),
             (Strategy::Canary { steps, .. }, ..) => {
-                let mut rungs: Vec<Rung> = steps
-                    .iter()
-                    .map(|Step { weight, hold, approve }| Rung {
-                        weight: *weight,
-                        hold: *hold,
-                        approve: *approve,
-                    })
-                    .collect();
-                if rungs.last().is_none_or(|rung| rung.weight < 100) {
-                    rungs.push(full);
-                }
-                rungs
+                let ends_full = steps.last().is_some_and(|step| step.weight >= 100);
+                u32::try_from(steps.len()).unwrap_or(u32::MAX - 1) + u32::from(!ends_full)
             }
         }
     }
 
     #[must_use]
+    pub fn rung(&self, index: u32) -> Option<Rung> {
+        if index >= self.rungs() {
+            return None;
+        }
+        let full = Rung { weight: 100, hold: Duration::ZERO, approve: false };
+        Some(match (&self.strategy, self.kind, self.from) {
+            (_, RolloutKind::Rollback, _) | (_, _, None) | (Strategy::Rolling { .. }, ..) => full,
+            (Strategy::BlueGreen { approve: true }, ..) if index == 0 => {
+                Rung { weight: 0, hold: Duration::ZERO, approve: true }
+            }
+            (Strategy::BlueGreen { .. }, ..) => full,
+            (Strategy::Canary { steps, .. }, ..) => {
+                steps.get(index as usize).map_or(full, |Step { weight, hold, approve }| Rung {
+                    weight: *weight,
+                    hold: *hold,
+                    approve: *approve,
+                })
+            }
+        })
+    }
+
+    #[must_use]
     pub fn is_rolling(&self) -> bool {
-        self.ladder().is_empty()
+        self.rungs() == 0
+    }
+
+    /// Has public traffic been sent to the new version? A step of weight 0 sends none.
+    #[must_use]
+    pub fn has_shifted(&self) -> bool {
+        match self.phase {
+            Phase::Planned | Phase::Migrating { .. } | Phase::Starting | Phase::Verifying { .. } => false,
+            Phase::Shifting { step, .. } => {
+                self.is_rolling() || (0..=step).filter_map(|step| self.rung(step)).any(|rung| rung.weight > 0)
+            }
+            Phase::Baking { .. } | Phase::Committing => true,
+            Phase::Aborting { shifted, .. } => shifted,
+        }
+    }
+
+    /// How many copies of stable may be missing before copies of this rollout, once it is over, stand in for them.
+    /// Rolling takes stable apart; the other strategies leave it whole, and theirs help only where nothing is left.
+    #[must_use]
+    pub fn may_miss(&self) -> u32 {
+        if self.is_rolling() { self.batch().1 } else { u32::MAX }
+    }
+
+    #[must_use]
+    pub fn is_paused(&self) -> bool {
+        match (&self.pace, &self.phase) {
+            // Abort outranks pause.
+            (_, Phase::Aborting { .. }) | (Pace::Running, _) => false,
+            (Pace::Paused { .. }, _) => true,
+        }
     }
 
     /// `(max_surge, max_unavailable)` of a rolling rollout.
@@ -287,7 +331,7 @@ impl Rollout {
     pub fn weight(&self) -> u32 {
         match self.phase {
             Phase::Planned | Phase::Migrating { .. } | Phase::Starting | Phase::Verifying { .. } => 0,
-            Phase::Shifting { step, .. } => self.ladder().get(step as usize).map_or(100, |rung| rung.weight),
+            Phase::Shifting { step, .. } => self.rung(step).map_or(100, |rung| rung.weight),
             Phase::Baking { .. } | Phase::Committing => 100,
             Phase::Aborting { .. } => 0,
         }

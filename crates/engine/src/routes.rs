@@ -1,6 +1,7 @@
 //! The route table of an environment: what the proxy is to do, without a word about rollouts.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -8,6 +9,7 @@ use crate::id::{Generation, InstanceId, ReleaseNumber, ServiceName};
 use crate::release::Listen;
 use crate::service::RouteSpec;
 use crate::strategy::Match;
+use crate::time::Timestamp;
 
 /// The last table that was decided and the last one that the proxy said it serves.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,12 +19,31 @@ pub struct Routes {
     pub table: RouteTable,
     /// Why the proxy refused the current generation.
     pub refused: Option<String>,
+    /// When it did.
+    #[serde(default)]
+    pub refused_at: Option<Timestamp>,
+    /// Refusals since a table was last applied.
+    #[serde(default)]
+    pub refusals: u32,
 }
+
+/// First wait before a refused table is offered again while no rollout is there to be aborted for it; doubles up to
+/// the maximum. What passes by itself (a port that another process holds) passes in seconds or in minutes.
+const OFFER_AFTER_MIN: Duration = Duration::from_secs(5);
+const OFFER_AFTER_MAX: Duration = Duration::from_secs(300);
 
 impl Routes {
     #[must_use]
     pub fn is_applied(&self) -> bool {
         self.applied >= self.generation
+    }
+
+    /// When a refused table is to be offered again.
+    #[must_use]
+    pub fn offer_at(&self) -> Option<Timestamp> {
+        let doublings = self.refusals.saturating_sub(1);
+        let wait = OFFER_AFTER_MIN.saturating_mul(2u32.saturating_pow(doublings)).min(OFFER_AFTER_MAX);
+        self.refused_at.map(|at| at + wait)
     }
 }
 
@@ -40,7 +61,7 @@ pub struct RouteTable {
 pub struct ServiceRoute {
     /// The public route; none for a service that only other services call.
     pub route: Option<RouteSpec>,
-    /// Weights sum to 100.
+    /// Weights sum to 100; or to 0 where only the preview leads to the service yet.
     pub versions: BTreeMap<ReleaseNumber, VersionRoute>,
 }
 

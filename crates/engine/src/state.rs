@@ -10,10 +10,11 @@ use crate::environment::{
     ContractDue, ENDED_MAX, Environment, HISTORY_MAX, JOBS_MAX, Power, Queued, Replacement, Warm,
 };
 use crate::event::{Event, Fact};
-use crate::id::EnvironmentKey;
-use crate::instance::{EndedInstance, Instance, InstanceEnd, InstanceState};
-use crate::job::{Job, JobState};
-use crate::rollout::{Pace, Phase, Rollout, RolloutOutcome, RolloutSummary, StepState};
+use crate::id::{EnvironmentKey, ServiceName};
+use crate::instance::{EndedInstance, Instance, InstanceState};
+use crate::job::{Job, JobKind, JobState};
+use crate::rollout::{Pace, Phase, Rollout, RolloutKind, RolloutOutcome, RolloutSummary, StepState};
+use crate::service::ServiceSpec;
 use crate::time::Timestamp;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,10 +99,23 @@ impl Environment {
                 Ok(())
             }
             Fact::ReleaseDropped { release, .. } => {
-                if self.active_releases().contains(release) {
+                if self.needed_releases().contains(release) {
                     return Err(illegal(format!("{release} is in use")));
                 }
-                self.releases.remove(release).map(|_| ()).ok_or_else(|| illegal(format!("no {release}")))
+                self.releases.remove(release).ok_or_else(|| illegal(format!("no {release}")))?;
+                self.served.remove(release);
+                self.left.remove(release);
+                // The chain of predecessors closes over the gap, and so never outgrows the releases.
+                let before = self.predecessors.remove(release);
+                match before {
+                    Some(before) => {
+                        for target in self.predecessors.values_mut().filter(|target| *target == release) {
+                            *target = before;
+                        }
+                    }
+                    None => self.predecessors.retain(|_, target| target != release),
+                }
+                Ok(())
             }
 
             Fact::RolloutPlanned { rollout } => {
@@ -285,7 +299,11 @@ impl Environment {
             Fact::InstanceEnded { instance, how } => {
                 let gone =
                     self.instances.remove(instance).ok_or_else(|| illegal(format!("no {instance}")))?;
-                if gone.is_ready() || matches!(how, InstanceEnd::Stopped { .. }) {
+                if !self.instances.keys().any(|id| id.release == instance.release) {
+                    self.leaving.remove(&instance.release);
+                }
+                // It worked: what comes after is a new failure, not one more. A hold that only a person lifts stays.
+                if gone.is_ready() && self.replacements.get(&instance.service).is_some_and(|r| !r.is_held()) {
                     self.replacements.remove(&instance.service);
                 }
                 push_bounded(
@@ -308,13 +326,29 @@ impl Environment {
                 self.routes.generation = *generation;
                 self.routes.table = (**table).clone();
                 self.routes.refused = None;
+                self.routes.refused_at = None;
                 Ok(())
             }
             Fact::RoutesApplied { generation } => {
                 if *generation > self.routes.generation || *generation <= self.routes.applied {
                     return Err(illegal(format!("{generation} is not awaited")));
                 }
+                // Draining begins when the proxy sends no more requests, however long it took to say so.
+                for instance in self.instances.values_mut() {
+                    if let InstanceState::Draining { since, deadline, cut } = &mut instance.state
+                        && *cut > self.routes.applied
+                        && *cut <= *generation
+                    {
+                        *deadline = at + deadline.since(*since);
+                        *since = at;
+                    }
+                }
                 self.routes.applied = *generation;
+                self.routes.refusals = 0;
+                if self.routes.is_applied() {
+                    self.routes.refused = None;
+                    self.routes.refused_at = None;
+                }
                 Ok(())
             }
             Fact::RoutesRefused { generation, why } => {
@@ -322,6 +356,8 @@ impl Environment {
                     return Err(illegal(format!("{generation} is not the current one")));
                 }
                 self.routes.refused = Some(why.clone());
+                self.routes.refused_at = Some(at);
+                self.routes.refusals = self.routes.refusals.saturating_add(1);
                 Ok(())
             }
 
@@ -356,7 +392,9 @@ impl Environment {
             },
             Fact::SchemaContracted { release } => {
                 self.contracted_by = Some(self.contracted_by.map_or(*release, |before| before.max(*release)));
-                self.contract_due = None;
+                if self.contract_due.as_ref().is_some_and(|due| due.release <= *release) {
+                    self.contract_due = None;
+                }
                 Ok(())
             }
 
@@ -388,6 +426,7 @@ impl Environment {
             Fact::TakenDown => {
                 self.power = Power::Down { by: event.actor.clone(), at };
                 self.warm = None;
+                self.leaving.clear();
                 self.resting = self.stable.take().or(self.resting);
                 self.stable_since = None;
                 Ok(())
@@ -428,6 +467,18 @@ impl Environment {
         if outcome == RolloutOutcome::Completed {
             let before = self.stable.replace(rollout.to);
             let replaced = before.or(self.resting.take());
+            self.served.insert(rollout.to);
+            self.left.remove(&rollout.to);
+            self.leaving.remove(&rollout.to);
+            if let (RolloutKind::Rollback, Some(before)) = (rollout.kind, before) {
+                self.left.insert(before);
+            }
+            // Copies of the release before that were beyond control do not hold up those of this one for ever.
+            let data = self.releases.get(&rollout.to).map(Arc::clone);
+            let is_backing = |service: &ServiceName| {
+                data.as_ref().and_then(|r| r.spec.services.get(service)).is_some_and(ServiceSpec::is_backing)
+            };
+            self.replacements.retain(|service, replacement| !replacement.is_held() || is_backing(service));
             self.stable_since = Some(at);
             self.warm = match (before, warm_until) {
                 (Some(release), Some(until)) if release != rollout.to => Some(Warm { release, until }),
@@ -437,6 +488,8 @@ impl Environment {
             if let Some(before) = replaced.filter(|before| *before < rollout.to) {
                 self.predecessors.entry(rollout.to).or_insert(before);
             }
+        } else if rollout.has_shifted() && self.instances.keys().any(|id| id.release == rollout.to) {
+            self.leaving.insert(rollout.to, rollout.may_miss());
         }
         push_bounded(
             &mut self.history,
@@ -459,11 +512,16 @@ impl Environment {
 
     fn trim_jobs(&mut self) {
         while self.jobs.len() > JOBS_MAX {
-            let ended = |job: &&Job| match job.state {
-                JobState::Ended { .. } => true,
-                JobState::Running { .. } => false,
+            // Kept whatever their age: the job that the rollout is about to hear of, and the contraction that failed,
+            // which must not be forgotten and tried again.
+            let awaited = self.rollout.as_ref().map(|rollout| rollout.number);
+            let due = self.contract_due.as_ref().map(|due| due.release);
+            let spare = |job: &&Job| {
+                let is_attempt = job.kind == JobKind::Contract && Some(job.release) == due;
+                let is_awaited = job.rollout.is_some() && job.rollout == awaited;
+                !job.is_running() && !is_attempt && !is_awaited
             };
-            let Some(oldest) = self.jobs.values().find(ended).map(|job| job.number) else { return };
+            let Some(oldest) = self.jobs.values().find(spare).map(|job| job.number) else { return };
             self.jobs.remove(&oldest);
         }
     }
@@ -474,7 +532,7 @@ fn can_follow(before: &Phase, after: &Phase) -> bool {
     match (before, after) {
         (Phase::Aborting { .. }, _) => false,
         (_, Phase::Aborting { .. }) => true,
-        (Phase::Planned, Phase::Migrating { .. } | Phase::Starting)
+        (Phase::Planned, Phase::Planned | Phase::Migrating { .. } | Phase::Starting)
         | (Phase::Migrating { .. }, Phase::Starting)
         | (Phase::Starting, Phase::Verifying { .. } | Phase::Shifting { .. })
         | (Phase::Verifying { .. }, Phase::Verifying { .. } | Phase::Shifting { .. })

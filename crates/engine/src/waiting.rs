@@ -89,9 +89,14 @@ impl Environment {
             return Some(Waiting::Paused { by: by.clone(), since: *since });
         }
         Some(match &rollout.phase {
-            Phase::Planned => Waiting::Approvals {
+            Phase::Planned if !self.is_approved() => Waiting::Approvals {
                 needed: rollout.approvals_needed,
                 given: u32::try_from(rollout.approvals.len()).unwrap_or(u32::MAX),
+            },
+            Phase::Planned => match (self.missing_data(rollout.to), self.running_migration()) {
+                (Some(service), _) => Waiting::Ready { service: service.clone(), ready: 0, wanted: 1 },
+                (None, Some(job)) => Waiting::Job { job: job.number, kind: job.kind.name() },
+                (None, None) => Waiting::Nothing,
             },
             Phase::Migrating { job } | Phase::Verifying { job, .. } => {
                 Waiting::Job { job: *job, kind: self.jobs.get(job).map_or("job", |job| job.kind.name()) }

@@ -28,7 +28,7 @@ impl Decider {
         if let Phase::Aborting { .. } = rollout.phase {
             return Ok(());
         }
-        let shifted = rollout.phase.has_shifted();
+        let shifted = rollout.has_shifted();
         let deadline =
             self.env.release(rollout.to).map(|release| self.now + release.spec.deploy.phase_deadline);
         self.cancel_rollout_job();

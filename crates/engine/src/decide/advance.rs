@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Decider;
 use crate::environment::Environment;
 use crate::event::Fact;
-use crate::id::{ReleaseNumber, ServiceName};
+use crate::id::{JobNumber, ReleaseNumber, ServiceName};
 use crate::instance::{Failure, InstanceState};
 use crate::job::{JobEnd, JobKind};
 use crate::refusal::Refusal;
@@ -26,7 +26,7 @@ impl Environment {
                 Some(until)
             }
             // An abort may end at its deadline only once the proxy has let go of the bad version.
-            Phase::Aborting { .. } => rollout.deadline.filter(|_| self.routes.is_applied()),
+            Phase::Aborting { .. } => rollout.deadline.filter(|_| self.routes_are_settled()),
             Phase::Planned
             | Phase::Migrating { .. }
             | Phase::Starting
@@ -41,7 +41,13 @@ impl Environment {
         self.routes.is_applied() && self.routes.table == self.desired_table()
     }
 
-    fn is_release_satisfied(&self, release: ReleaseNumber) -> bool {
+    /// In force, or refused: nothing that the proxy could still do about it.
+    fn routes_are_settled(&self) -> bool {
+        (self.routes.is_applied() || self.routes.refused.is_some())
+            && self.routes.table == self.desired_table()
+    }
+
+    pub(crate) fn is_release_satisfied(&self, release: ReleaseNumber) -> bool {
         self.release(release)
             .is_none_or(|r| r.spec.services.keys().all(|service| self.is_satisfied(release, service)))
     }
@@ -49,7 +55,10 @@ impl Environment {
 
 impl Decider {
     pub(super) fn advance(&mut self) -> Result<(), Refusal> {
-        let Some(rollout) = self.env.rollout.clone() else { return self.next_in_queue() };
+        let Some(rollout) = self.env.rollout.clone() else {
+            self.offer_again()?;
+            return self.next_in_queue();
+        };
         let is_aborting = matches!(rollout.phase, Phase::Aborting { .. });
         if !is_aborting && let Some(service) = self.readiness_lost(&rollout) {
             return self.abort(AbortCause::ReadinessLost { service });
@@ -85,7 +94,7 @@ impl Decider {
             Phase::Baking { until } if *until <= self.now => self.enter(Phase::Committing),
             Phase::Baking { .. } => Ok(()),
             Phase::Committing => {
-                if self.env.routes_are_in_force() {
+                if self.env.routes_are_in_force() && self.env.is_release_satisfied(rollout.to) {
                     self.commit(&rollout)
                 } else {
                     self.watch_deadline(&rollout)
@@ -122,13 +131,20 @@ impl Decider {
             return Ok(());
         }
         let Some(release) = self.env.release(rollout.to) else { return Ok(()) };
-        let needs_data = release.spec.services.iter().filter(|(_, spec)| spec.is_backing());
-        if !needs_data.map(|(service, _)| service).all(|service| self.env.backing_ready(service) == 1) {
-            return Ok(());
+        let migrates = rollout.kind == RolloutKind::Deploy && release.spec.jobs.expand.is_some();
+        let own = self.job_of(rollout, &JobKind::Expand);
+        let is_blocked = migrates && own.is_none() && self.env.running_migration().is_some();
+        if is_blocked || self.env.missing_data(rollout.to).is_some() {
+            if rollout.deadline.is_some() {
+                return self.watch_deadline(rollout);
+            }
+            // Approved, but not able to begin: from here on it is no longer people who are waited for.
+            let deadline = Some(self.now + release.spec.deploy.phase_deadline);
+            return self.follow(Fact::PhaseEntered { phase: Phase::Planned, deadline });
         }
         match rollout.kind {
-            RolloutKind::Deploy if release.spec.jobs.expand.is_some() => {
-                let job = self.run_job(JobKind::Expand, rollout.to, rollout.requested_by.clone())?;
+            RolloutKind::Deploy if migrates => {
+                let job = self.run_once(rollout, JobKind::Expand)?;
                 self.enter(Phase::Migrating { job })
             }
             RolloutKind::Deploy | RolloutKind::Rollback => self.enter(Phase::Starting),
@@ -148,11 +164,26 @@ impl Decider {
         };
         match next {
             Some((check, kind)) => {
-                let job = self.run_job(kind, rollout.to, rollout.requested_by.clone())?;
+                let job = self.run_once(rollout, kind)?;
                 self.enter(Phase::Verifying { job, check })
             }
             None => self.enter_step(0),
         }
+    }
+
+    /// A rollout runs each of its jobs once, whatever happened between asking for it and entering its phase.
+    fn run_once(&mut self, rollout: &Rollout, kind: JobKind) -> Result<JobNumber, Refusal> {
+        match self.job_of(rollout, &kind) {
+            Some(job) => Ok(job),
+            None => self.run_job(kind, rollout.to, rollout.requested_by.clone(), Some(rollout.number)),
+        }
+    }
+
+    fn job_of(&self, rollout: &Rollout, kind: &JobKind) -> Option<JobNumber> {
+        let jobs = self.env.jobs.values();
+        jobs.filter(|job| job.rollout == Some(rollout.number) && job.kind == *kind)
+            .map(|job| job.number)
+            .next()
     }
 
     pub(super) fn enter_step(&mut self, step: u32) -> Result<(), Refusal> {
@@ -160,7 +191,7 @@ impl Decider {
     }
 
     fn advance_step(&mut self, rollout: &Rollout, step: u32, state: &StepState) -> Result<(), Refusal> {
-        let rung = rollout.ladder().into_iter().nth(step as usize);
+        let rung = rollout.rung(step);
         let (hold, approve) = rung.map_or((Duration::ZERO, false), |rung| (rung.hold, rung.approve));
         match state {
             StepState::Raising => {
@@ -186,7 +217,7 @@ impl Decider {
     /// To the next step, or to the bake after the last.
     pub(super) fn leave_step(&mut self, step: u32) -> Result<(), Refusal> {
         let Some(rollout) = self.env.rollout.clone() else { return Ok(()) };
-        if (step as usize) + 1 < rollout.ladder().len() {
+        if step + 1 < rollout.rungs() {
             return self.enter_step(step + 1);
         }
         self.bake_or_commit(&rollout)
@@ -198,7 +229,7 @@ impl Decider {
             // What the new release does not have is served until the end and drained after it.
             let replaced = self.env.service(rollout.to, service).is_some();
             let is_backing = self.env.service(from, service).is_some_and(|spec| spec.is_backing());
-            !replaced || is_backing || self.env.live(from, service).next().is_none()
+            !replaced || is_backing || self.env.giving_way(rollout.to, from, service).next().is_none()
         });
         if !old_is_gone || !self.env.is_release_satisfied(rollout.to) || !self.env.routes_are_in_force() {
             return self.watch_deadline(rollout);
@@ -236,24 +267,43 @@ impl Decider {
         let keeps_warm = rollout.kind == RolloutKind::Deploy && !rollout.is_rolling();
         let warm_until = Some(switched + settings.keep_warm)
             .filter(|until| keeps_warm && rollout.from.is_some() && *until > self.now);
+        self.reschedule_contraction(rollout, contract)?;
         self.follow(Fact::RolloutEnded {
             rollout: rollout.number,
             outcome: RolloutOutcome::Completed,
             warm_until,
         })?;
-        if let (Some(after), RolloutKind::Deploy) = (contract, rollout.kind) {
-            self.follow(Fact::ContractScheduled { release: rollout.to, due: self.now + after })?;
-        }
         self.trim_releases(settings.retain)
     }
 
-    /// Drops the oldest releases beyond the number to be retained; never one that anything still needs.
+    /// What has come in decides which contraction is due. On the record before the end of the rollout, so that no
+    /// crash lies between them.
+    fn reschedule_contraction(&mut self, rollout: &Rollout, after: Option<Duration>) -> Result<(), Refusal> {
+        let due = self.env.contract_due.as_ref().map(|due| due.release);
+        match (rollout.kind, after, due) {
+            (RolloutKind::Rollback, _, Some(release)) if release > rollout.to => {
+                let why = format!("rolled back to {}", rollout.to);
+                self.follow(Fact::ContractCancelled { release, why })
+            }
+            (RolloutKind::Deploy, Some(after), due) => {
+                if let Some(release) = due.filter(|release| *release != rollout.to) {
+                    let why = format!("that of {} takes its place", rollout.to);
+                    self.follow(Fact::ContractCancelled { release, why })?;
+                }
+                self.follow(Fact::ContractScheduled { release: rollout.to, due: self.now + after })
+            }
+            (RolloutKind::Rollback | RolloutKind::Deploy, _, _) => Ok(()),
+        }
+    }
+
+    /// Drops the releases beyond the number to be retained, those that never served before those that did; never one
+    /// that anything still needs.
     fn trim_releases(&mut self, retain: u32) -> Result<(), Refusal> {
-        let mut needed = self.env.active_releases();
-        needed.extend(self.env.instances.keys().map(|id| id.release));
+        let mut needed = self.env.needed_releases();
         needed.extend(self.env.rollback_target());
-        let spare: Vec<ReleaseNumber> =
-            self.env.releases.keys().rev().copied().filter(|release| !needed.contains(release)).collect();
+        let mut spare: Vec<ReleaseNumber> =
+            self.env.releases.keys().copied().filter(|release| !needed.contains(release)).collect();
+        spare.sort_by_key(|release| std::cmp::Reverse((self.env.served.contains(release), *release)));
         let kept = (retain as usize).saturating_sub(usize::from(self.env.rollback_target().is_some()));
         for release in spare.into_iter().skip(kept) {
             let why = format!("only {retain} releases besides the serving one are kept");
@@ -262,8 +312,17 @@ impl Decider {
         Ok(())
     }
 
+    /// A table that the proxy refused is offered again, under a generation of its own, until it is taken.
+    fn offer_again(&mut self) -> Result<(), Refusal> {
+        if self.env.offer_deadline().is_none_or(|at| at > self.now) {
+            return Ok(());
+        }
+        let table = Box::new(self.env.desired_table());
+        self.set_table(table)
+    }
+
     fn advance_abort(&mut self, rollout: &Rollout, cause: &AbortCause, shifted: bool) -> Result<(), Refusal> {
-        let released = self.env.routes_are_in_force() || self.env.routes.refused.is_some();
+        let released = self.env.routes_are_settled();
         let is_back = rollout.from.is_none_or(|from| self.env.is_release_satisfied(from));
         let too_late = rollout.deadline.is_some_and(|deadline| deadline <= self.now);
         if !released || !(is_back || too_late) {
@@ -280,7 +339,7 @@ impl Decider {
 
     /// A service of the new version that has copies, all of which were ready once and none is now.
     fn readiness_lost(&self, rollout: &Rollout) -> Option<ServiceName> {
-        if !rollout.phase.has_shifted() {
+        if !rollout.has_shifted() {
             return None;
         }
         let release = self.env.release(rollout.to)?;
@@ -308,11 +367,11 @@ impl Decider {
         }
     }
 
-    fn job_end(&self, job: crate::id::JobNumber) -> Option<JobEnd> {
+    fn job_end(&self, job: JobNumber) -> Option<JobEnd> {
         self.env.jobs.get(&job).and_then(Self::job_is_over).cloned()
     }
 
-    fn abort_for_job(&mut self, job: crate::id::JobNumber, end: JobEnd) -> Result<(), Refusal> {
+    fn abort_for_job(&mut self, job: JobNumber, end: JobEnd) -> Result<(), Refusal> {
         let kind = self.env.jobs.get(&job).map_or("job", |job| job.kind.name()).to_owned();
         let failure = match end {
             JobEnd::Failed { failure } => failure,
@@ -333,6 +392,18 @@ impl Decider {
 }
 
 impl Environment {
+    /// When a refused table is offered again. While a rollout is there, a refusal ends it instead.
+    pub(crate) fn offer_deadline(&self) -> Option<Timestamp> {
+        self.routes.refused.as_ref().filter(|_| self.rollout.is_none()).and_then(|_| self.routes.offer_at())
+    }
+
+    /// The first backing service of `release` that is not ready.
+    pub(crate) fn missing_data(&self, release: ReleaseNumber) -> Option<&ServiceName> {
+        let services = &self.release(release)?.spec.services;
+        let mut backing = services.iter().filter(|(_, spec)| spec.is_backing()).map(|(service, _)| service);
+        backing.find(|service| self.backing_ready(service) == 0)
+    }
+
     pub(crate) fn is_approved(&self) -> bool {
         self.rollout
             .as_ref()

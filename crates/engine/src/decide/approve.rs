@@ -11,17 +11,19 @@ impl Decider {
             return Err(Refusal::NoRollout { environment: self.env.key.clone() });
         };
         let by = self.actor();
-        if rollout.phase != Phase::Planned || rollout.approvals_needed == 0 {
+        if rollout.phase != Phase::Planned || self.env.is_approved() {
             return Err(Refusal::NoApprovalNeeded { rollout: rollout.number });
         }
-        let wrote_it = self
-            .env
-            .release(rollout.to)
-            .is_some_and(|r| r.spec.source.authors.iter().any(|author| author == by));
-        if rollout.requested_by == by || wrote_it {
+        // E-mail addresses: nobody becomes somebody else by another letter case. Whoever made the release stays its
+        // author when another retries its rollout.
+        let wrote_it = self.env.release(rollout.to).is_some_and(|release| {
+            let authors = release.spec.source.authors.iter().chain([&release.created_by]);
+            authors.into_iter().any(|author| author.eq_ignore_ascii_case(by))
+        });
+        if rollout.requested_by.eq_ignore_ascii_case(by) || wrote_it {
             return Err(Refusal::OwnApproval { by: by.to_owned(), rollout: rollout.number });
         }
-        if rollout.approvals.contains_key(by) {
+        if rollout.approvals.keys().any(|other| other.eq_ignore_ascii_case(by)) {
             return Err(Refusal::ApprovedAlready { by: by.to_owned(), rollout: rollout.number });
         }
         self.emit(Fact::Approved)

@@ -1,16 +1,20 @@
 //! Contract migrations: after commit and a delay, when nothing older can need the old schema any more.
 
 use super::Decider;
-use crate::environment::Environment;
+use crate::environment::{Environment, Power};
 use crate::event::Fact;
+use crate::id::ReleaseNumber;
 use crate::job::{Job, JobEnd, JobKind, JobState};
 use crate::refusal::Refusal;
 use crate::time::Timestamp;
 
 impl Environment {
-    /// When the next contraction may run; none while a rollout is under way, as it may go back.
+    /// When the next contraction may run; none while a rollout is under way, as it may go back, nor while the data
+    /// is down or another migration runs.
     pub(crate) fn contract_deadline(&self) -> Option<Timestamp> {
-        if self.rollout.is_some() || self.contract_attempt().is_some() {
+        let is_down = matches!(self.power, Power::Down { .. });
+        let is_busy = self.rollout.is_some() || self.running_migration().is_some();
+        if is_down || is_busy || self.contract_attempt().is_some() {
             return None;
         }
         self.contract_due.as_ref().map(|due| due.due)
@@ -26,30 +30,33 @@ impl Environment {
 
 impl Decider {
     pub(super) fn contraction(&mut self) -> Result<(), Refusal> {
+        self.note_contractions()?;
         if self.env.contract_deadline().is_some_and(|due| due <= self.now) {
             let Some(due) = self.env.contract_due.clone() else { return Ok(()) };
-            // The warm release is older than the contraction: it could not serve after it.
-            self.cool()?;
-            self.run_job(JobKind::Contract, due.release, super::SELF.to_owned())?;
+            self.cool_before(due.release)?;
+            self.run_job(JobKind::Contract, due.release, super::SELF.to_owned(), None)?;
         }
         Ok(())
     }
 
     /// A contraction that succeeded closes the way back.
-    pub(super) fn contracted(&mut self, job: &Job, end: &JobEnd) -> Result<(), Refusal> {
-        match (&job.kind, end) {
-            (JobKind::Contract, JobEnd::Succeeded) => {
-                self.follow(Fact::SchemaContracted { release: job.release })
+    fn note_contractions(&mut self) -> Result<(), Refusal> {
+        let done = self.env.jobs.values().filter(|job| {
+            job.kind == JobKind::Contract && Self::job_is_over(job) == Some(&JobEnd::Succeeded)
+        });
+        match done.map(|job| job.release).max() {
+            Some(release) if self.env.contracted_by.is_none_or(|before| before < release) => {
+                self.follow(Fact::SchemaContracted { release })
             }
-            (
-                JobKind::Contract
-                | JobKind::Expand
-                | JobKind::Smoke
-                | JobKind::Verify
-                | JobKind::Seed
-                | JobKind::OneOff { .. },
-                JobEnd::Succeeded | JobEnd::Failed { .. } | JobEnd::Lost { .. },
-            ) => Ok(()),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// A warm release that is older than the contraction could not serve after it.
+    pub(super) fn cool_before(&mut self, contracting: ReleaseNumber) -> Result<(), Refusal> {
+        match &self.env.warm {
+            Some(warm) if warm.release < contracting => self.cool(),
+            Some(_) | None => Ok(()),
         }
     }
 

@@ -1,87 +1,54 @@
 //! Instances and route table towards what the phase asks for. Never takes away what serves before its replacement can.
 
 use super::{Decider, READY_BACKSTOP};
-use crate::capacity::Capacity;
+use crate::capacity::{Capacity, floor};
 use crate::effect::Effect;
-use crate::environment::{Environment, Power, count};
+use crate::environment::count;
 use crate::event::Fact;
 use crate::id::{InstanceId, ReleaseNumber, ServiceName};
 use crate::instance::{Instance, InstanceState};
 use crate::refusal::Refusal;
-
-impl Environment {
-    /// Fewer live copies than wanted: what a delayed replacement waits to mend.
-    pub(crate) fn lacks_copies(&self, service: &ServiceName) -> bool {
-        let is_delayed_forever =
-            self.replacements.get(service).is_some_and(|replacement| replacement.not_before.0 == u64::MAX);
-        if is_delayed_forever {
-            return false;
-        }
-        if self.backing_wanted(service).is_some() {
-            return !self.instances.values().any(|i| i.id.service == *service);
-        }
-        match self.capacity(service) {
-            Capacity::Exact(counts) => {
-                counts.iter().any(|(release, wanted)| count(self.live(*release, service)) < *wanted)
-            }
-            Capacity::Roll { grow, .. } => count(self.live(grow, service)) < self.replicas(grow, service),
-        }
-    }
-
-    /// The release on whose behalf the one copy of a backing service is to run.
-    fn backing_wanted(&self, service: &ServiceName) -> Option<ReleaseNumber> {
-        if let Power::Down { .. } = self.power {
-            return None;
-        }
-        let coming = self.rollout.as_ref().filter(|_| self.is_approved()).map(|rollout| rollout.to);
-        self.stable
-            .into_iter()
-            .chain(coming)
-            .chain(self.rollout.as_ref().and_then(|rollout| rollout.from))
-            .find(|release| self.service(*release, service).is_some_and(|spec| spec.is_backing()))
-    }
-
-    fn is_backing_service(&self, service: &ServiceName) -> bool {
-        self.backing_wanted(service).is_some()
-            || self
-                .instances
-                .keys()
-                .filter(|id| id.service == *service)
-                .any(|id| self.service(id.release, service).is_some_and(|spec| spec.is_backing()))
-    }
-
-    fn epoch(&self, service: &ServiceName) -> u32 {
-        self.epochs.get(service).copied().unwrap_or(0)
-    }
-}
+use crate::rollout::Rollout;
+use crate::routes::RouteTable;
 
 impl Decider {
     pub(super) fn converge(&mut self) -> Result<(), Refusal> {
         for service in self.env.services() {
             if self.env.is_backing_service(&service) {
-                self.converge_backing(&service)?;
-                continue;
+                self.retire_backing(&service)?;
+            } else {
+                self.retire_surplus(&service)?;
             }
-            match self.env.capacity(&service) {
-                Capacity::Exact(counts) => {
-                    for (release, wanted) in &counts {
-                        self.converge_exact(&service, *release, *wanted)?;
-                    }
-                    self.retire_others(&service, |release| counts.contains_key(&release))?;
-                }
-                Capacity::Roll { grow, shrink, max_surge, max_unavailable } => {
-                    self.converge_roll(&service, grow, shrink, max_surge, max_unavailable)?;
-                    let warm = self.env.warm.as_ref().map(|warm| warm.release);
-                    self.retire_others(&service, |release| {
-                        release == grow || release == shrink || Some(release) == warm
-                    })?;
-                }
-            }
+            self.plan_instances(&service)?;
         }
         self.set_routes()
     }
 
-    fn converge_exact(
+    fn retire_surplus(&mut self, service: &ServiceName) -> Result<(), Refusal> {
+        match self.env.capacity(service) {
+            Capacity::Exact(counts) => {
+                for (release, wanted) in &counts {
+                    self.shrink_to(service, *release, *wanted)?;
+                }
+                self.retire_others(service, |release| counts.contains_key(&release))
+            }
+            Capacity::Roll { grow, shrink, max_unavailable, .. } => {
+                if !self.env.rollout.as_ref().is_some_and(Rollout::is_paused) {
+                    self.take_over(service, grow, shrink, max_unavailable)?;
+                }
+                let warm = self.env.warm.as_ref().map(|warm| warm.release);
+                let leaving: Vec<ReleaseNumber> = self.env.leaving.keys().copied().collect();
+                self.retire_others(service, |release| {
+                    release == grow
+                        || release == shrink
+                        || Some(release) == warm
+                        || leaving.contains(&release)
+                })
+            }
+        }
+    }
+
+    fn shrink_to(
         &mut self,
         service: &ServiceName,
         release: ReleaseNumber,
@@ -90,65 +57,48 @@ impl Decider {
         let epoch = self.env.epoch(service);
         let live: Vec<Instance> = self.env.live(release, service).cloned().collect();
         let (fresh, stale): (Vec<&Instance>, Vec<&Instance>) = live.iter().partition(|i| i.epoch >= epoch);
-        let (fresh_count, live_count) = (count(fresh.iter()), count(live.iter()));
-
-        if !stale.is_empty() && wanted > 0 {
-            // A restart under way: one new copy at a time, an old one goes when the new one is ready.
-            let fresh_ready = count(fresh.iter().filter(|i| i.is_ready()));
-            let starting = fresh.iter().any(|i| matches!(i.state, InstanceState::Starting { .. }));
-            if fresh_ready + count(stale.iter().filter(|i| i.is_ready())) > wanted || fresh_count >= wanted {
-                return self.retire_worst(&stale, 1);
-            }
-            if !starting && fresh_count < wanted && live_count <= wanted {
-                return self.plan_instances(service, release, 1);
-            }
-            return Ok(());
+        let keep = wanted.max(self.env.stand_ins(release, service));
+        if !stale.is_empty() && keep > 0 {
+            // A restart under way: an old copy goes when a new one is ready in its place, never before.
+            let replaced = count(fresh.iter().filter(|i| self.env.serves(i)));
+            let surplus = (replaced + count(stale.iter())).saturating_sub(keep);
+            return self.retire_worst(&stale, surplus);
         }
-        if live_count < wanted {
-            self.plan_instances(service, release, wanted - live_count)
-        } else if live_count > wanted {
-            let surplus: Vec<&Instance> = live.iter().collect();
-            self.retire_worst(&surplus, live_count - wanted)
-        } else {
-            Ok(())
-        }
+        let all: Vec<&Instance> = live.iter().collect();
+        self.retire_worst(&all, count(live.iter()).saturating_sub(keep))
     }
 
-    fn converge_roll(
+    /// Rolling: copies of `shrink` go as copies of `grow` become ready.
+    fn take_over(
         &mut self,
         service: &ServiceName,
         grow: ReleaseNumber,
         shrink: ReleaseNumber,
-        max_surge: u32,
         max_unavailable: u32,
     ) -> Result<(), Refusal> {
         let wanted = self.env.replicas(grow, service);
         let growing: Vec<Instance> = self.env.live(grow, service).cloned().collect();
-        let shrinking: Vec<Instance> = self.env.live(shrink, service).cloned().collect();
-        let (new, old) = (count(growing.iter()), count(shrinking.iter()));
+        let giving_way: Vec<Instance> = self.env.giving_way(grow, shrink, service).cloned().collect();
 
-        let ready = count(growing.iter().chain(&shrinking).filter(|i| i.is_ready()));
-        let floor = wanted.saturating_sub(max_unavailable);
-        let not_ready_old: Vec<&Instance> = shrinking.iter().filter(|i| !i.is_ready()).collect();
-        if !not_ready_old.is_empty() && new > 0 {
+        let (good, bad): (Vec<&Instance>, Vec<&Instance>) =
+            giving_way.iter().partition(|i| self.env.serves(i));
+        if !growing.is_empty() || wanted == 0 {
             // What serves nobody can always go.
-            return self.retire_worst(&not_ready_old, count(not_ready_old.iter()));
+            let idle: Vec<&Instance> =
+                bad.into_iter().filter(|i| !self.serves_for_want_of_better(i)).collect();
+            self.retire_worst(&idle, count(idle.iter()))?;
         }
-        let removable = ready.saturating_sub(floor).min(old);
-        if removable > 0 {
-            let ready_old: Vec<&Instance> = shrinking.iter().filter(|i| i.is_ready()).collect();
-            self.retire_worst(&ready_old, removable)?;
-        }
-        let room = (wanted + max_surge).saturating_sub(new + old.saturating_sub(removable));
-        let missing = wanted.saturating_sub(new).min(room);
-        if missing > 0 {
-            self.plan_instances(service, grow, missing)?;
-        }
-        if new > wanted {
-            let surplus: Vec<&Instance> = growing.iter().collect();
-            self.retire_worst(&surplus, new - wanted)?;
-        }
-        Ok(())
+        let ready = count(growing.iter().filter(|i| self.env.serves(i))) + count(good.iter());
+        let removable = ready.saturating_sub(floor(wanted, max_unavailable));
+        self.retire_worst(&good, removable)?;
+        let surplus: Vec<&Instance> = growing.iter().collect();
+        self.retire_worst(&surplus, count(growing.iter()).saturating_sub(wanted))
+    }
+
+    /// Gets requests although it is not ready, because nothing better is there.
+    fn serves_for_want_of_better(&self, instance: &Instance) -> bool {
+        let table = self.env.desired_table();
+        table.weight(&instance.id.service, instance.id.release) > 0 && table.contains(&instance.id)
     }
 
     /// Copies of releases that nothing asks for go, except those that stand in because nobody else can answer.
@@ -157,16 +107,23 @@ impl Decider {
         service: &ServiceName,
         is_wanted: impl Fn(ReleaseNumber) -> bool,
     ) -> Result<(), Refusal> {
-        let table = self.env.desired_table();
-        let others: Vec<Instance> = self
-            .env
-            .instances
-            .values()
-            .filter(|i| i.id.service == *service && i.is_live() && !is_wanted(i.id.release))
-            .filter(|i| table.weight(service, i.id.release) == 0 || !table.contains(&i.id))
-            .cloned()
-            .collect();
-        self.retire_worst(&others.iter().collect::<Vec<_>>(), count(others.iter()))
+        let mut others: std::collections::BTreeMap<ReleaseNumber, Vec<Instance>> =
+            std::collections::BTreeMap::new();
+        for i in self.env.instances.values().filter(|i| i.id.service == *service && i.is_live()) {
+            if !is_wanted(i.id.release) {
+                others.entry(i.id.release).or_default().push(i.clone());
+            }
+        }
+        for (release, copies) in others {
+            let stand_ins = self.env.stand_ins(release, service);
+            let spare: Vec<&Instance> = if stand_ins > 0 {
+                copies.iter().collect()
+            } else {
+                copies.iter().filter(|i| !self.serves_for_want_of_better(i)).collect()
+            };
+            self.retire_worst(&spare, count(spare.iter()).saturating_sub(stand_ins))?;
+        }
+        Ok(())
     }
 
     /// Retires `number` of `instances`: first those that serve nobody, then the youngest.
@@ -204,75 +161,51 @@ impl Decider {
         self.follow(Fact::InstanceDraining { instance: id.clone(), deadline: self.now + drain, cut })
     }
 
-    fn plan_instances(
-        &mut self,
-        service: &ServiceName,
-        release: ReleaseNumber,
-        number: u32,
-    ) -> Result<(), Refusal> {
+    fn plan_instances(&mut self, service: &ServiceName) -> Result<(), Refusal> {
         let is_delayed =
             self.env.replacements.get(service).is_some_and(|replacement| replacement.not_before > self.now);
-        // A new version is not made to wait for the failures of the one before: a broken stable never blocks a fix.
-        let is_coming = self.env.rollout.as_ref().is_some_and(|rollout| rollout.to == release);
-        if (is_delayed && !is_coming) || !self.dependencies_are_ready(service, release) {
-            return Ok(());
-        }
-        let Some(spec) = self.env.service(release, service) else { return Ok(()) };
-        let deadline = self.now + spec.ready.within + READY_BACKSTOP;
-        for _ in 0..number {
-            let ordinal = self.env.ordinals.get(service).copied().unwrap_or(0) + 1;
-            let instance = InstanceId { service: service.clone(), release, ordinal };
+        for (release, number) in self.env.starts(service) {
+            if is_delayed && self.env.waits_after_failures(service, release) {
+                continue;
+            }
+            let Some(spec) = self.env.service(release, service) else { continue };
+            let deadline = self.now + spec.ready.within + READY_BACKSTOP;
             let epoch = self.env.epoch(service);
-            self.follow(Fact::InstancePlanned { instance: instance.clone(), epoch, deadline })?;
-            self.start(&instance);
+            for _ in 0..number {
+                let ordinal = self.env.ordinals.get(service).copied().unwrap_or(0) + 1;
+                let instance = InstanceId { service: service.clone(), release, ordinal };
+                self.follow(Fact::InstancePlanned { instance: instance.clone(), epoch, deadline })?;
+                self.start(&instance);
+            }
         }
         Ok(())
     }
 
-    fn dependencies_are_ready(&self, service: &ServiceName, release: ReleaseNumber) -> bool {
-        let Some(spec) = self.env.service(release, service) else { return false };
-        spec.after.iter().all(|after| match self.env.service(release, after) {
-            None => true,
-            Some(dependency) if dependency.is_backing() => self.env.backing_ready(after) == 1,
-            Some(_) => {
-                let wanted = self.env.wanted(after, release).min(1);
-                self.env.ready_count(release, after) >= wanted
-            }
-        })
-    }
-
     /// One copy, whatever the releases do; stopped only after everything that may use it.
-    fn converge_backing(&mut self, service: &ServiceName) -> Result<(), Refusal> {
-        let mine: Vec<Instance> =
-            self.env.instances.values().filter(|i| i.id.service == *service).cloned().collect();
-        let Some(release) = self.env.backing_wanted(service) else {
-            let users_left = self.env.instances.values().any(|i| {
-                i.id.service != *service
-                    && self.env.service(i.id.release, &i.id.service).is_some_and(|spec| !spec.is_backing())
-            });
-            if users_left {
-                return Ok(());
-            }
-            for instance in mine.iter().filter(|i| i.is_live()) {
-                self.begin_stop(&instance.id)?;
-            }
-            return Ok(());
-        };
+    fn retire_backing(&mut self, service: &ServiceName) -> Result<(), Refusal> {
+        let is_wanted = self.env.backing_wanted(service).is_some() || self.env.backing_is_used(service);
         let epoch = self.env.epoch(service);
-        for instance in mine.iter().filter(|i| i.is_live() && i.epoch < epoch) {
-            self.begin_stop(&instance.id)?;
+        let spare: Vec<InstanceId> = self
+            .env
+            .instances
+            .values()
+            .filter(|i| i.id.service == *service && i.is_live() && (!is_wanted || i.epoch < epoch))
+            .map(|i| i.id.clone())
+            .collect();
+        for id in spare {
+            self.begin_stop(&id)?;
         }
-        // Not beside one that is still stopping: two servers on one data directory.
-        if mine.is_empty() { self.plan_instances(service, release, 1) } else { Ok(()) }
+        Ok(())
     }
 
     fn set_routes(&mut self) -> Result<(), Refusal> {
         let table = self.env.desired_table();
-        if table == self.env.routes.table {
-            return Ok(());
-        }
+        if table == self.env.routes.table { Ok(()) } else { self.set_table(Box::new(table)) }
+    }
+
+    pub(super) fn set_table(&mut self, table: Box<RouteTable>) -> Result<(), Refusal> {
         let generation = self.env.routes.generation.next();
-        self.follow(Fact::RoutesSet { generation, table: Box::new(table) })?;
+        self.follow(Fact::RoutesSet { generation, table })?;
         self.release_effect(Effect::ApplyRoutes { environment: self.env.key.clone(), generation });
         Ok(())
     }

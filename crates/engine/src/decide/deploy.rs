@@ -14,6 +14,10 @@ use crate::strategy::Strategy;
 /// Deploys that may wait behind a rollout. Each holds a whole release; a longer queue is a stuck pipeline.
 const QUEUE_MAX: usize = 8;
 
+/// Canary steps of one rollout: a step a minute for most of an hour. Steps that change nothing are passed within one
+/// decision, whose rounds are bounded.
+const STEPS_MAX: usize = 50;
+
 impl Decider {
     pub(super) fn deploy(
         &mut self,
@@ -29,12 +33,15 @@ impl Decider {
             return Err(Refusal::StalePlan { planned, actual: self.env.stable });
         }
         if self.env.rollout.is_some() && wait {
+            self.refuse_changed_data(spec)?;
             if self.env.queue.len() >= QUEUE_MAX {
                 return Err(Refusal::QueueFull { environment: self.env.key.clone(), count: QUEUE_MAX });
             }
             return self.emit(Fact::DeployQueued { spec: Arc::new(spec.clone()), reason });
         }
+        self.refuse_changed_data(spec)?;
         self.supersede()?;
+        self.clear_queue()?;
         let by = self.actor().to_owned();
         self.bring_in(spec.clone(), by, reason)
     }
@@ -50,6 +57,30 @@ impl Decider {
             outcome: RolloutOutcome::Superseded { by },
             warm_until: None,
         })
+    }
+
+    /// What waits was asked for before: it must not undo what comes now.
+    pub(super) fn clear_queue(&mut self) -> Result<(), Refusal> {
+        while !self.env.queue.is_empty() {
+            self.emit(Fact::DeployDequeued)?;
+        }
+        Ok(())
+    }
+
+    /// One name is one thing: a backing service keeps its copy and its data across releases, so a release in which
+    /// the same name is something else could never start.
+    fn refuse_changed_data(&self, spec: &ReleaseSpec) -> Result<(), Refusal> {
+        let retained = self.env.releases.values().flat_map(|release| &release.spec.services);
+        for (name, before) in retained {
+            if spec.services.get(name).is_some_and(|after| after.is_backing() != before.is_backing()) {
+                let (was, is) =
+                    if before.is_backing() { ("held", "holds none") } else { ("held no", "does") };
+                let why =
+                    format!("{name} {was} data in a release that is kept, and {is} in this one: rename it");
+                return Err(Refusal::InvalidRelease { why });
+            }
+        }
+        Ok(())
     }
 
     /// Records a new release and plans its rollout.
@@ -107,8 +138,24 @@ fn check(spec: &ReleaseSpec) -> Result<(), Refusal> {
         if service.replicas > super::REPLICAS_MAX {
             return Err(Refusal::TooManyReplicas { replicas: service.replicas, max: super::REPLICAS_MAX });
         }
+        let after_code = |after: &&ServiceName| spec.services.get(*after).is_some_and(|s| !s.is_backing());
+        if let Some(code) = service.after.iter().find(after_code)
+            && service.is_backing()
+        {
+            return invalid(format!(
+                "{name} holds data and cannot start after {code}, which changes with releases"
+            ));
+        }
         if let Some(unknown) = service.after.iter().find(|after| !spec.services.contains_key(*after)) {
             return invalid(format!("{name} starts after {unknown}, which it does not have"));
+        }
+    }
+    if let Strategy::Canary { steps, .. } = &spec.deploy.strategy {
+        if steps.len() > STEPS_MAX {
+            return invalid(format!("its canary has more than {STEPS_MAX} steps"));
+        }
+        if let Some(step) = steps.iter().find(|step| step.weight > 100) {
+            return invalid(format!("a canary step of {} percent is more than all", step.weight));
         }
     }
     if let Some(name) = in_cycle(spec) {

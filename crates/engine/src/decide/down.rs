@@ -14,9 +14,7 @@ impl Decider {
             let outcome = RolloutOutcome::TakenDown { by };
             self.emit(Fact::RolloutEnded { rollout, outcome, warm_until: None })?;
         }
-        while !self.env.queue.is_empty() {
-            self.emit(Fact::DeployDequeued)?;
-        }
+        self.clear_queue()?;
         self.emit(Fact::TakenDown)
     }
 }

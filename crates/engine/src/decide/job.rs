@@ -3,15 +3,20 @@
 use super::Decider;
 use crate::effect::Effect;
 use crate::event::Fact;
-use crate::id::{JobNumber, ReleaseNumber};
+use crate::id::{JobNumber, ReleaseNumber, RolloutNumber};
 use crate::job::{Job, JobKind, JobState};
 use crate::refusal::Refusal;
 use crate::release::ReleaseJobs;
 
 impl Decider {
     pub(super) fn run_job_command(&mut self, kind: &JobKind) -> Result<(), Refusal> {
-        let Some(release) = self.env.stable.or(self.env.resting) else {
+        let Some(serving) = self.env.stable.or(self.env.resting) else {
             return Err(Refusal::NothingDeployed { environment: self.env.key.clone() });
+        };
+        let release = match (kind, &self.env.contract_due) {
+            // A contraction is that of the release that has one to do, which may be older than the one that serves.
+            (JobKind::Contract, Some(due)) => due.release,
+            _ => serving,
         };
         if *kind == JobKind::Seed && self.env.key.environment.as_str() == "production" {
             return Err(Refusal::SeedInProduction);
@@ -23,10 +28,17 @@ impl Decider {
         if let JobKind::OneOff { service: Some(service), .. } = kind {
             self.known_service(service)?;
         } else if let Some(running) = self.running(kind) {
-            return Err(Refusal::JobRunning { kind: kind.name(), job: running.to_string() });
+            return Err(Refusal::JobRunning { kind: running.kind.name(), job: running.number.to_string() });
+        }
+        if *kind == JobKind::Contract {
+            let returning = self.env.rollout.as_ref().filter(|rollout| rollout.to < release);
+            if let Some(rollout) = returning {
+                return Err(Refusal::RolloutUnderWay { rollout: rollout.number, to: rollout.to });
+            }
+            self.cool_before(release)?;
         }
         let by = self.actor().to_owned();
-        self.run_job(kind.clone(), release, by).map(|_| ())
+        self.run_job(kind.clone(), release, by, None).map(|_| ())
     }
 
     pub(super) fn run_job(
@@ -34,24 +46,24 @@ impl Decider {
         kind: JobKind,
         release: ReleaseNumber,
         requested_by: String,
+        rollout: Option<RolloutNumber>,
     ) -> Result<JobNumber, Refusal> {
         let number = self.env.last_job.next();
         let state = JobState::Running { since: self.now };
-        self.emit(Fact::JobPlanned { job: Job { number, release, kind, requested_by, state } })?;
+        let job = Job { number, release, kind, requested_by, rollout, state };
+        self.emit(Fact::JobPlanned { job })?;
         self.release_effect(Effect::RunJob { environment: self.env.key.clone(), job: number });
         Ok(number)
     }
 
-    /// Migrations of one kind never run beside each other; one-off commands may.
-    fn running(&self, kind: &JobKind) -> Option<JobNumber> {
-        let is_running = |job: &&Job| match job.state {
-            JobState::Running { .. } => true,
-            JobState::Ended { .. } => false,
-        };
+    /// Migrations never run beside each other, nor does any other job of the release beside itself; one-off commands
+    /// may.
+    fn running(&self, kind: &JobKind) -> Option<&Job> {
         match kind {
             JobKind::OneOff { .. } => None,
-            JobKind::Expand | JobKind::Contract | JobKind::Smoke | JobKind::Verify | JobKind::Seed => {
-                self.env.jobs.values().filter(is_running).find(|job| job.kind == *kind).map(|job| job.number)
+            JobKind::Expand | JobKind::Contract => self.env.running_migration(),
+            JobKind::Smoke | JobKind::Verify | JobKind::Seed => {
+                self.env.jobs.values().find(|job| job.is_running() && job.kind == *kind)
             }
         }
     }

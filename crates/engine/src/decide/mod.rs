@@ -9,8 +9,9 @@ use crate::event::{Event, Fact};
 use crate::id::{EnvironmentKey, InstanceId};
 use crate::input::{Command, Input};
 use crate::instance::InstanceState;
-use crate::job::JobState;
+use crate::job::Job;
 use crate::refusal::Refusal;
+use crate::rollout::Phase;
 use crate::state::State;
 use crate::time::Timestamp;
 
@@ -104,13 +105,12 @@ pub fn decide(state: &State, now: Timestamp, input: &Input) -> Result<Decision, 
             decider.settle()
         }
         Input::Tick => {
+            // Every environment, due or not: a server that starts finishes this way whatever its predecessor had begun.
             let mut all = Decision::default();
-            for (key, environment) in &state.environments {
-                if deadline_of(environment).is_some_and(|deadline| deadline <= now) {
-                    let decision = Decider::open(state, key, now, SELF).settle()?;
-                    all.events.extend(decision.events);
-                    all.effects.extend(decision.effects);
-                }
+            for key in state.environments.keys() {
+                let decision = Decider::open(state, key, now, SELF).settle()?;
+                all.events.extend(decision.events);
+                all.effects.extend(decision.effects);
             }
             Ok(all)
         }
@@ -132,13 +132,9 @@ fn deadline_of(environment: &Environment) -> Option<Timestamp> {
         }
         InstanceState::Ready { .. } | InstanceState::Suspect { .. } | InstanceState::Down { .. } => None,
     });
-    let replacements = environment
-        .replacements
-        .iter()
-        .filter(|(service, _)| environment.lacks_copies(service))
-        .map(|(_, replacement)| replacement.not_before);
     instances
-        .chain(replacements)
+        .chain(environment.replacement_deadline())
+        .chain(environment.offer_deadline())
         .chain(environment.warm.as_ref().map(|warm| warm.until))
         .chain(environment.contract_deadline())
         .chain(environment.rollout_deadline())
@@ -163,13 +159,13 @@ pub fn outstanding(state: &State) -> Vec<Effect> {
                 | InstanceState::Draining { .. } => {}
             }
         }
-        for job in environment.jobs.values() {
-            match job.state {
-                JobState::Running { .. } => {
-                    effects.push(Effect::RunJob { environment: key.clone(), job: job.number });
-                }
-                JobState::Ended { .. } => {}
-            }
+        for job in environment.jobs.values().filter(|job| job.is_running()) {
+            let (key, number) = (key.clone(), job.number);
+            effects.push(if is_awaited(environment, job) {
+                Effect::RunJob { environment: key, job: number }
+            } else {
+                Effect::CancelJob { environment: key, job: number }
+            });
         }
         if environment.routes.generation.0 > 0 {
             effects.push(Effect::ApplyRoutes {
@@ -179,6 +175,15 @@ pub fn outstanding(state: &State) -> Vec<Effect> {
         }
     }
     effects
+}
+
+/// Is the job still asked for? One of a rollout is as long as that rollout is under way and has not turned back.
+fn is_awaited(environment: &Environment, job: &Job) -> bool {
+    let Some(asked_by) = job.rollout else { return true };
+    environment
+        .rollout
+        .as_ref()
+        .is_some_and(|rollout| rollout.number == asked_by && !matches!(rollout.phase, Phase::Aborting { .. }))
 }
 
 /// One decision in the making: a copy of the environment with the facts so far applied.

@@ -1,6 +1,7 @@
 //! What drivers report. Everything here may come late, twice, or never.
 
 use super::Decider;
+use crate::environment::Replacement;
 use crate::event::Fact;
 use crate::id::InstanceId;
 use crate::input::Outcome;
@@ -14,6 +15,9 @@ use std::time::Duration;
 /// already tried several times by then, so haste would only burn CPU beside the copies that still serve.
 const REPLACE_AFTER_MIN: Duration = Duration::from_secs(5);
 const REPLACE_AFTER_MAX: Duration = Duration::from_secs(300);
+
+/// A copy that failed this long after the one before it is a new story: it starts with the first wait again.
+const FAILURES_FORGOTTEN_AFTER: Duration = Duration::from_secs(600);
 
 impl Decider {
     pub(super) fn outcome(&mut self, outcome: &Outcome) -> Result<(), Refusal> {
@@ -106,12 +110,11 @@ impl Decider {
                 self.abort(AbortCause::RoutesRefused { generation: *generation, why: why.clone() })
             }
             Outcome::JobEnded { job, end } => {
-                let Some(running) = self.env.running_job(*job).cloned() else {
+                if self.env.running_job(*job).is_none() {
                     self.ignore(format!("{job} is not running"));
                     return Ok(());
-                };
-                self.emit(Fact::JobEnded { job: *job, end: end.clone() })?;
-                self.contracted(&running, end)
+                }
+                self.emit(Fact::JobEnded { job: *job, end: end.clone() })
             }
         }
     }
@@ -136,17 +139,34 @@ impl Decider {
         self.emit(Fact::InstanceEnded { instance: instance.clone(), how })
     }
 
-    pub(super) fn failed(&mut self, instance: &InstanceId, failure: Failure) -> Result<(), Refusal> {
+    fn failed(&mut self, instance: &InstanceId, failure: Failure) -> Result<(), Refusal> {
         let is_fresh_of_restart = self.is_fresh_of_restart(instance);
         let how = InstanceEnd::Failed { failure: failure.clone() };
         self.emit(Fact::InstanceEnded { instance: instance.clone(), how })?;
+        self.after_failure(instance, failure, is_fresh_of_restart)
+    }
+
+    /// Did not become ready in time. It is stopped like any other, so that a server that restarts in between still
+    /// knows that it has to go.
+    pub(super) fn give_up(&mut self, instance: &InstanceId, failure: Failure) -> Result<(), Refusal> {
+        let is_fresh_of_restart = self.is_fresh_of_restart(instance);
+        self.begin_stop(instance)?;
+        self.after_failure(instance, failure, is_fresh_of_restart)
+    }
+
+    fn after_failure(
+        &mut self,
+        instance: &InstanceId,
+        failure: Failure,
+        is_fresh_of_restart: bool,
+    ) -> Result<(), Refusal> {
         if self.counts_against_rollout(instance) {
             return self.abort(AbortCause::InstanceFailed { instance: instance.clone(), failure });
         }
         if is_fresh_of_restart {
             return self.emit(Fact::RestartAbandoned { service: instance.service.clone(), failure });
         }
-        self.delay_replacement(instance)
+        self.delay_replacement(instance, REPLACE_AFTER_MIN)
     }
 
     /// Is it one of the copies that the active rollout brings in, or data that it waits for?
@@ -157,7 +177,8 @@ impl Decider {
         }
         let is_backing =
             self.env.service(instance.release, &instance.service).is_some_and(|spec| spec.is_backing());
-        rollout.to == instance.release || (is_backing && !rollout.phase.has_shifted())
+        // Data is the same for both sides: once traffic moves, its loss says nothing about the new one.
+        if is_backing { !rollout.has_shifted() } else { rollout.to == instance.release }
     }
 
     /// The replacement that a restart started, while copies from before still run.
@@ -168,28 +189,38 @@ impl Decider {
         known.epoch > 0 && has_older
     }
 
-    fn delay_replacement(&mut self, instance: &InstanceId) -> Result<(), Refusal> {
-        let failures =
-            self.env.replacements.get(&instance.service).map_or(0, |replacement| replacement.failures) + 1;
-        let wait = REPLACE_AFTER_MIN.saturating_mul(2u32.saturating_pow(failures - 1)).min(REPLACE_AFTER_MAX);
+    fn delay_replacement(&mut self, instance: &InstanceId, first_wait: Duration) -> Result<(), Refusal> {
+        let service = instance.service.clone();
+        let before = self.env.replacements.get(&service);
+        if before.is_some_and(Replacement::is_held) {
+            return Ok(());
+        }
+        let recent = before.filter(|before| self.now.since(before.not_before) < FAILURES_FORGOTTEN_AFTER);
+        let failures = recent.map_or(0, |before| before.failures) + 1;
+        let wait = if failures == 1 {
+            first_wait
+        } else {
+            REPLACE_AFTER_MIN.saturating_mul(2u32.saturating_pow(failures - 1)).min(REPLACE_AFTER_MAX)
+        };
         let not_before = self.now + wait;
-        self.emit(Fact::ReplacementDelayed { service: instance.service.clone(), failures, not_before })
+        self.emit(Fact::ReplacementDelayed { service, failures, not_before })
     }
 
     /// What may still run but is not provably ours is neither killed nor, where a second copy could do harm,
     /// replaced: a worker would work twice, a database would have two masters. `fairway restart` says otherwise.
-    fn unverifiable(&mut self, instance: &InstanceId, why: &str) -> Result<(), Refusal> {
+    pub(super) fn unverifiable(&mut self, instance: &InstanceId, why: &str) -> Result<(), Refusal> {
+        let was_live = self.env.instances.get(instance).is_some_and(crate::instance::Instance::is_live);
         let how = InstanceEnd::Unverifiable { why: why.to_owned() };
         self.emit(Fact::InstanceEnded { instance: instance.clone(), how })?;
-        let shares_work =
-            self.env.service(instance.release, &instance.service).is_some_and(|spec| spec.takes_requests());
-        if shares_work {
-            return Ok(());
+        let is_backing =
+            self.env.service(instance.release, &instance.service).is_some_and(|spec| spec.is_backing());
+        let shares_requests = self.env.takes(instance.release, &instance.service);
+        if is_backing || (was_live && !shares_requests) {
+            let not_before = Timestamp(u64::MAX);
+            let service = instance.service.clone();
+            return self.emit(Fact::ReplacementDelayed { service, failures: 0, not_before });
         }
-        self.emit(Fact::ReplacementDelayed {
-            service: instance.service.clone(),
-            failures: 0,
-            not_before: Timestamp(u64::MAX),
-        })
+        // The first replacement comes at once, as requests are waiting for it; more of them wait like any other.
+        if was_live { self.delay_replacement(instance, Duration::ZERO) } else { Ok(()) }
     }
 }

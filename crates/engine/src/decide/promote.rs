@@ -9,11 +9,18 @@ impl Decider {
         let Some(rollout) = self.env.rollout.clone() else {
             return Err(Refusal::NoRollout { environment: self.env.key.clone() });
         };
+        if rollout.is_paused() {
+            return Err(Refusal::NothingToPromote {
+                rollout: rollout.number,
+                phase: "paused (`fairway resume` goes on)",
+            });
+        }
         match &rollout.phase {
             Phase::Shifting { step, state } if !rollout.is_rolling() => {
-                let last = u32::try_from(rollout.ladder().len().saturating_sub(1)).unwrap_or(u32::MAX);
+                let last = rollout.rungs().saturating_sub(1);
                 match state {
-                    StepState::Raising if !full => Err(Refusal::NothingToPromote {
+                    // The last step ends when its traffic has arrived, whoever is in a hurry.
+                    StepState::Raising if !full || *step >= last => Err(Refusal::NothingToPromote {
                         rollout: rollout.number,
                         phase: "still raising this step's weight",
                     }),

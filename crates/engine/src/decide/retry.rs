@@ -21,12 +21,12 @@ impl Decider {
                 known: self.env.releases.keys().copied().collect(),
             });
         };
+        self.refuse_contracted(last.to)?;
         let strategy = release.spec.deploy.strategy.clone();
         let approvals = match last.kind {
             RolloutKind::Deploy => release.spec.deploy.approvers,
             RolloutKind::Rollback => 0,
         };
-        self.refuse_contracted(last.to)?;
         let by = self.actor().to_owned();
         self.plan(last.kind, last.to, strategy, approvals, by, Some(format!("retry of {}", last.number)))
     }

@@ -1,10 +1,10 @@
 //! `rollback`: to any retained release, without a rebuild and without steps, but not without readiness.
 
 use super::Decider;
-use crate::event::Fact;
 use crate::id::ReleaseNumber;
+use crate::job::JobKind;
 use crate::refusal::Refusal;
-use crate::rollout::RolloutKind;
+use crate::rollout::{Phase, RolloutKind};
 
 impl Decider {
     pub(super) fn rollback(
@@ -12,11 +12,19 @@ impl Decider {
         to: Option<ReleaseNumber>,
         reason: Option<String>,
     ) -> Result<(), Refusal> {
-        // With a rollout under way, going back means going back to what is stable: that is an abort.
-        if self.env.rollout.as_ref().is_some_and(|rollout| rollout.from.is_some())
-            && (to.is_none() || to == self.env.stable)
-        {
-            return self.abort_command(reason.or_else(|| Some("rollback".to_owned())));
+        if let Some(rollout) = &self.env.rollout {
+            let is_named = |release: Option<ReleaseNumber>| to.is_none() || to == release;
+            // Said twice, or by two people: the second must not turn the first around.
+            if rollout.kind == RolloutKind::Rollback
+                && !matches!(rollout.phase, Phase::Aborting { .. })
+                && is_named(Some(rollout.to))
+            {
+                return Err(Refusal::RolloutUnderWay { rollout: rollout.number, to: rollout.to });
+            }
+            // With a deploy under way, going back means going back to what is stable: that is an abort.
+            if rollout.from.is_some() && is_named(self.env.stable) {
+                return self.abort_command(reason.or_else(|| Some("rollback".to_owned())));
+            }
         }
         let target = match to {
             Some(target) => target,
@@ -29,24 +37,26 @@ impl Decider {
             let known = self.env.releases.keys().copied().filter(|r| Some(*r) != self.env.stable).collect();
             return Err(Refusal::UnknownRelease { release: target, known });
         };
+        // It skips migrations, checks and approvals: only what has been through them may come back this way.
+        if !self.env.served.contains(&target) {
+            return Err(Refusal::NeverServed { release: target });
+        }
         let strategy = release.spec.deploy.strategy.clone();
         self.refuse_contracted(target)?;
         self.supersede()?;
-        if let Some(due) = &self.env.contract_due
-            && due.release > target
-        {
-            let (release, why) = (due.release, format!("rolled back to {target}"));
-            self.emit(Fact::ContractCancelled { release, why })?;
-        }
+        self.clear_queue()?;
         let by = self.actor().to_owned();
         self.plan(RolloutKind::Rollback, target, strategy, 0, by, reason)
     }
 
     /// A release older than a contraction would meet a schema that it does not know.
     pub(super) fn refuse_contracted(&self, target: ReleaseNumber) -> Result<(), Refusal> {
-        match self.env.contracted_by {
-            Some(contracted_by) if contracted_by > target => {
-                Err(Refusal::SchemaContracted { release: target, contracted_by })
+        if let Some(contracted_by) = self.env.contracted_by.filter(|contracted_by| *contracted_by > target) {
+            return Err(Refusal::SchemaContracted { release: target, contracted_by });
+        }
+        match self.env.running_migration() {
+            Some(job) if job.kind == JobKind::Contract && job.release > target => {
+                Err(Refusal::JobRunning { kind: job.kind.name(), job: job.number.to_string() })
             }
             Some(_) | None => Ok(()),
         }

@@ -3,7 +3,7 @@
 use super::{Decider, STOP_GRACE};
 use crate::event::Fact;
 use crate::id::InstanceId;
-use crate::instance::{Failure, InstanceEnd, InstanceState};
+use crate::instance::{Failure, InstanceState};
 use crate::refusal::Refusal;
 
 impl Decider {
@@ -29,7 +29,6 @@ impl Decider {
         for (instance, state) in due {
             match state {
                 InstanceState::Starting { .. } => {
-                    self.stop(&instance);
                     let waited = self
                         .env
                         .instances
@@ -37,11 +36,13 @@ impl Decider {
                         .map(|known| self.now.since(known.planned_at).as_secs())
                         .unwrap_or_default();
                     let cause = format!("not ready after {waited} s");
-                    self.failed(&instance, Failure { cause, last_lines: Vec::new() })?;
+                    self.give_up(&instance, Failure { cause, last_lines: Vec::new() })?;
                 }
                 InstanceState::Stopping { .. } => {
-                    let why = "it was told to stop, and killed, and has not reported its end".to_owned();
-                    self.emit(Fact::InstanceEnded { instance, how: InstanceEnd::Unverifiable { why } })?;
+                    self.unverifiable(
+                        &instance,
+                        "it was told to stop, and killed, and has not reported its end",
+                    )?;
                 }
                 InstanceState::Draining { .. } => self.begin_stop(&instance)?,
                 InstanceState::Ready { .. } | InstanceState::Suspect { .. } | InstanceState::Down { .. } => {}
