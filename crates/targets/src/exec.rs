@@ -82,7 +82,7 @@ impl Uncollected {
     }
 }
 
-async fn start(command: crate::command::Prepared) -> Result<ExecSession, ExecError> {
+pub(crate) async fn start(command: crate::command::Prepared) -> Result<ExecSession, ExecError> {
     let pair = || pipe_with(PipeFlags::CLOEXEC).map_err(io::Error::from);
     let ((child_stdin, stdin), (stdout, child_stdout), (stderr, child_stderr)) = (pair()?, pair()?, pair()?);
     let (started, start_result) = oneshot::channel();

@@ -4,6 +4,7 @@
 //! starts a second copy, and never kills a process that it cannot prove to be its own.
 
 mod attach;
+pub mod backing;
 mod cgroup;
 mod child;
 mod client;
@@ -17,6 +18,7 @@ mod lock;
 pub mod logs;
 pub mod ports;
 mod process;
+pub mod reap;
 mod record;
 pub mod shim;
 mod sockets;

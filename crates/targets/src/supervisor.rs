@@ -23,6 +23,7 @@ use crate::client::{self, ClientError};
 use crate::event::TargetEvent;
 use crate::key::{InstanceKey, Layout};
 use crate::ports::{PortRange, Ports};
+use crate::reap::{ReapError, Reaped, reap};
 use crate::spec::{GivenPort, InstanceSpec, Launch, LaunchRecord, PortRequest, Role};
 use crate::wire::{Command, EXIT_FILE, RECORD_FILE, STATE_FILE, State};
 use crate::{cgroup, process, record};
@@ -306,6 +307,19 @@ impl Supervisor {
                 None => Err(StartError::NoPortFree { key: key.clone(), range: self.inner.range }),
             },
         }
+    }
+
+    /// Removes what ended instances and jobs left, as [`crate::reap::reap`] does, and forgets them. Blocking IO.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn reap(&self, keep: usize) -> Result<Reaped, ReapError> {
+        let reaped = reap(self.inner.layout.root(), keep)?;
+        let mut instances = lock(&self.inner.instances);
+        for key in &reaped.instances {
+            instances.remove(key);
+        }
+        Ok(reaped)
     }
 
     /// Asks an instance to stop: its stop signal now, `SIGKILL` to whatever is left after `grace` (none = as its
