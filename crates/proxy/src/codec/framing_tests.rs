@@ -451,3 +451,63 @@ fn random_requests_parse_the_same_however_they_are_split() {
         assert_eq!(verdict(&reads), whole, "seed {seed}: {:?}", String::from_utf8_lossy(&input));
     }
 }
+
+/// What reaches the instance is read by it as we read it: the same method, target and framing, with nothing of
+/// this hop left in it.
+#[test]
+fn what_is_passed_on_reads_the_same_again() {
+    const LINES: &[&str] = &[
+        "Content-Length: 3",
+        "Transfer-Encoding: chunked",
+        "Connection: close, x-a",
+        "Connection: keep-alive",
+        "X-A: 1",
+        "Upgrade: websocket",
+        "Connection: upgrade",
+        "Expect: 100-continue",
+        "TE: trailers",
+        "Keep-Alive: 5",
+        "X-Forwarded-For: 1.1.1.1",
+        "Cookie: a=b",
+        "Accept: */*",
+        "X-B: \t c ",
+    ];
+    let mut accepted = 0;
+    for seed in 0..5_000 {
+        let mut random = SplitMix(seed);
+        let mut input = String::from("PUT /x?y HTTP/1.1\r\nHost: a:1\r\n");
+        for _ in 0..random.below(6) {
+            input.push_str(LINES[random.below(LINES.len())]);
+            input.push_str("\r\n");
+        }
+        input.push_str("\r\n");
+        let mut storage = header_storage();
+        let Ok(before) = RequestHead::parse(input.as_bytes(), &mut storage) else { continue };
+        accepted += 1;
+        let out = forwarded(&input);
+        assert_eq!(
+            HeadScan::default().request(out.as_bytes()),
+            Ok(Some((0, out.len()))),
+            "seed {seed}: {out:?}"
+        );
+        let mut storage = header_storage();
+        let after = RequestHead::parse(out.as_bytes(), &mut storage).unwrap();
+        assert_eq!(
+            (after.method, after.target, after.host, after.length, after.upgrade, after.expects_continue),
+            (
+                before.method,
+                before.target,
+                before.host,
+                before.length,
+                before.upgrade,
+                before.expects_continue
+            ),
+            "seed {seed}: {input:?}"
+        );
+        let lower = out.to_lowercase();
+        for gone in ["te: ", "keep-alive", "1.1.1.1", "close"] {
+            assert!(!lower.contains(gone), "seed {seed}: {gone} in {out:?}");
+        }
+    }
+    assert!(accepted > 1_000, "{accepted}");
+}
