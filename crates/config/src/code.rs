@@ -34,6 +34,11 @@ codes! {
     ROUTE_NEEDS_PORT = "config/route-needs-port", "a service with a route has no port";
     WEIGHTS = "config/weights", "the weights of the steps do not rise from 1 to 100";
     STRATEGY_OPTION = "config/strategy-option", "an option belongs to another strategy";
+    UNREACHABLE = "config/unreachable", "static files that no request can reach";
+    PORT_VARIABLE = "config/port-variable", "PORT is set by hand, so that every instance would take the same port";
+    PLAIN_SECRET = "config/plain-secret", "a value that looks like a secret stands in the file";
+    NO_DIRECTORY = "config/no-directory", "a directory that the file names does not exist";
+    NO_COMMAND = "config/no-command", "the program of a command does not exist or cannot be executed";
     MISSING_SECRET = "config/missing-secret", "a secret has no value in this environment";
     MISSING_ARTIFACT = "config/missing-artifact", "a directory of the release was not captured";
 }

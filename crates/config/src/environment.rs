@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 
 use fairway_engine::id::{EnvironmentName, ServiceName};
 use fairway_engine::release::Listen;
+use fairway_engine::service::Reference;
 
 use crate::code;
 use crate::cycle;
@@ -15,9 +16,9 @@ use crate::job::{self, Jobs};
 use crate::keys;
 use crate::overlay::Merged;
 use crate::reader::{Context, Reader, Setting};
-use crate::service::{self, Service, Shared};
+use crate::service::{self, Service, ServiceRuns, Shared};
 use crate::span::{ByteRange, Source};
-use crate::variable::{self, Roster};
+use crate::variable::{self, Roster, Variable, VariableValue};
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Environment {
@@ -75,6 +76,7 @@ pub(crate) fn read_in(cx: &Context<'_>, merged: &Merged) -> Environment {
         }
     }
     routes(cx, &services);
+    unreachable(cx, &services, &vars);
     cycle::check(cx, &services);
     let jobs = job::read(&root, &services, &vars, &roster);
     let protect = protect(&root);
@@ -113,7 +115,11 @@ fn public_url(listen: &Listen) -> String {
         (None, Some(std::net::IpAddr::V4(ip))) => ip.to_string(),
         (None, None) => "localhost".to_owned(),
     };
-    if port == 80 { format!("http://{host}") } else { format!("http://{host}:{port}") }
+    match port {
+        80 => format!("http://{host}"),
+        443 => format!("https://{host}"),
+        port => format!("http://{host}:{port}"),
+    }
 }
 
 fn protect(root: &Reader<'_>) -> Protect {
@@ -121,6 +127,30 @@ fn protect(root: &Reader<'_>) -> Protect {
     Protect {
         confirm: reader.get_or("confirm", || root.cx.is_production(), bool::to_string),
         approvers: reader.fixed("approvers"),
+    }
+}
+
+/// Static files that have no route and that no variable leads to.
+fn unreachable(
+    cx: &Context<'_>,
+    services: &BTreeMap<ServiceName, Service>,
+    vars: &BTreeMap<String, Variable>,
+) {
+    let leads_to = |variable: &Variable, name: &ServiceName| matches!(&variable.value, VariableValue::Ref(Reference::ServiceUrl { service }) if service == name);
+    for service in services.values() {
+        let is_static = matches!(service.runs, ServiceRuns::Static { .. });
+        let mut variables = vars.values().chain(services.values().flat_map(|service| service.env.values()));
+        if is_static
+            && service.route.is_none()
+            && !variables.any(|variable| leads_to(variable, &service.name))
+        {
+            let message = format!("no request can reach the files of {}", service.name);
+            cx.push(
+                Diagnostic::warning(code::UNREACHABLE, message)
+                    .at(service.at.clone())
+                    .hint("add route = \"/\""),
+            );
+        }
     }
 }
 

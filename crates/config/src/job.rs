@@ -109,7 +109,7 @@ fn read_one(
         && let Some(name) = roster.service(reader.cx, &name, reader.value_at("service"))
     {
         if own_dir.is_some() {
-            reader.refuse(&["dir"], "together with service");
+            reader.refuse_beside("service", &["dir"], "together with service");
         }
         // A service that is broken itself is told where it stands.
         if let Some(service) = services.get(&name) {

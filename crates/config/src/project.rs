@@ -127,7 +127,7 @@ impl Project {
         Ok(requests.into_values().collect())
     }
 
-    /// Every value of an environment with where it came from, in the order of the keys. Secrets are shown as
+    /// Every value of an environment with where it came from, table by table. Secrets are shown as
     /// references: their values are not known here.
     ///
     /// # Errors

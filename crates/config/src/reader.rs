@@ -92,7 +92,12 @@ impl<'a> Context<'a> {
     }
 
     pub(crate) fn record(&self, key: String, node: &Node) {
-        let setting = Setting { key, value: show(&node.value), origin: self.origin(node) };
+        self.record_as(key, show(&node.value), node);
+    }
+
+    /// Records that the value is there, and shows something else.
+    pub(crate) fn record_as(&self, key: String, value: String, node: &Node) {
+        let setting = Setting { key, value, origin: self.origin(node) };
         self.settings.borrow_mut().push(setting);
     }
 
@@ -262,24 +267,30 @@ impl<'a> Reader<'a> {
             .flat_map(|table| table.entries.iter().map(|(name, entry)| (name.as_str(), entry)))
     }
 
-    /// Refuses keys that have no meaning here.
-    pub(crate) fn refuse(&self, keys: &[&str], why: &str) {
+    /// Refuses keys that have no meaning beside `chosen`. One that an overlay inherits is no mistake: the overlay has
+    /// chosen otherwise and could not take it away.
+    pub(crate) fn refuse_beside(&self, chosen: &str, keys: &[&str], why: &str) {
         for key in keys {
-            if self.has(key) {
-                let message = format!("{} has no meaning {why}", self.path_of(key));
-                self.cx.push_at(
-                    Diagnostic::error(code::CONFLICT, message).hint(format!("remove {key}")),
-                    self.key_at(key),
-                );
+            if self.has(key) && self.layer(key) >= self.layer(chosen) {
+                self.refuse(key, why);
             }
         }
     }
 
-    /// The one of several keys that is there; more than one is refused.
+    /// Refuses a key that has no meaning here, wherever it comes from.
+    pub(crate) fn refuse(&self, key: &str, why: &str) {
+        let message = format!("{} has no meaning {why}", self.path_of(key));
+        let diagnostic = Diagnostic::error(code::CONFLICT, message).hint(format!("remove {key}"));
+        self.cx.push_at(diagnostic, self.key_at(key));
+    }
+
+    /// The one of several keys that is there. An overlay chooses anew; two in the same layer are refused.
     pub(crate) fn one_of(&self, keys: &[&'static str]) -> Option<&'static str> {
-        let present: Vec<&'static str> = keys.iter().copied().filter(|key| self.has(key)).collect();
+        let layer = keys.iter().filter(|key| self.has(key)).map(|key| self.layer(key)).max()?;
+        let present: Vec<&'static str> =
+            keys.iter().copied().filter(|key| self.layer(key) == layer).collect();
         if let [first, second, ..] = present.as_slice() {
-            let message = format!("{} and {} exclude each other in {}", first, second, self.path);
+            let message = format!("{first} and {second} exclude each other in {}", self.path);
             self.cx.push(
                 Diagnostic::error(code::CONFLICT, message)
                     .at(self.cx.source.span(self.key_at(second)))

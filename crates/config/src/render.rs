@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use crate::code;
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::span::{Source, Span};
 
@@ -62,7 +63,11 @@ fn one(diagnostic: &Diagnostic, source: &Source, paint: &Paint) -> String {
         paint.severity(diagnostic.severity, &head),
         printable(&diagnostic.message, usize::MAX)
     );
-    if let Some(span) = &diagnostic.span {
+    // The line would put the secret on the terminal and into the log of whatever called.
+    let quiet = diagnostic.code == code::PLAIN_SECRET;
+    if let Some(span) = diagnostic.span.as_ref().filter(|_| quiet) {
+        let _ = writeln!(text, "{}{} {span}", " ".repeat(gutter), paint.frame("-->"));
+    } else if let Some(span) = &diagnostic.span {
         place(&mut text, span, "", source, gutter, paint, |carets| {
             paint.severity(diagnostic.severity, carets)
         });

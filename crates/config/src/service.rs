@@ -42,6 +42,8 @@ pub struct Service {
     pub backup: Option<Backup>,
     pub(crate) after_at: BTreeMap<ServiceName, Span>,
     pub(crate) route_at: Option<Span>,
+    /// The value of command, static or uses.
+    pub(crate) runs_at: Span,
 }
 
 /// What starts.
@@ -129,11 +131,12 @@ pub(crate) fn read(name: &str, reader: &Reader<'_>, shared: &Shared<'_>) -> Opti
             (process(reader, port), listens)
         }
         Some("static") => {
-            reader.refuse(&["port", "workdir", "env", "live"], "for static files");
+            reader.refuse_beside("static", &["port", "workdir", "env", "live"], "for static files");
             (static_files(reader), true)
         }
         Some("uses") => {
-            reader.refuse(
+            reader.refuse_beside(
+                "uses",
                 &["build", "dir", "workdir", "route", "sticky", "replicas", "after", "env", "live"],
                 "for a service that Fairway provides",
             );
@@ -150,7 +153,8 @@ pub(crate) fn read(name: &str, reader: &Reader<'_>, shared: &Shared<'_>) -> Opti
         }
     };
     let backing = kind == Some("uses");
-    let route = route(reader, name);
+    // What an overlay inherits and cannot take away does not reach a server that Fairway provides.
+    let route = if backing { None } else { route(reader, name) };
     if reader.has("route") && !listens && kind.is_some() {
         let message = format!("service {name} has a route and no port to send the requests to");
         cx.push_at(
@@ -159,7 +163,7 @@ pub(crate) fn read(name: &str, reader: &Reader<'_>, shared: &Shared<'_>) -> Opti
         );
     }
     if reader.has("backup") && !backing && kind.is_some() {
-        reader.refuse(&["backup"], "for a service without uses");
+        reader.refuse_beside(kind.unwrap_or("command"), &["backup"], "for a service without uses");
     }
     let env = if kind == Some("command") {
         variable::read(reader, "env", shared.vars, shared.roster)
@@ -173,7 +177,14 @@ pub(crate) fn read(name: &str, reader: &Reader<'_>, shared: &Shared<'_>) -> Opti
         let hint = "remove it here, or choose another with port = { number = …, env = \"NAME\" }";
         cx.push(Diagnostic::error(code::CONFLICT, message).at(variable.at.clone()).hint(hint));
     }
-    let mut after_at = after(reader, shared.roster);
+    if let Some(ServiceRuns::Process { port: None, .. }) = &runs
+        && let Some(variable) = env.get("PORT")
+    {
+        let message = format!("PORT is set by hand, and {name} has no port");
+        let hint = "port = 3000 gives every instance its own, so that two releases can run side by side";
+        cx.push(Diagnostic::warning(code::PORT_VARIABLE, message).at(variable.at.clone()).hint(hint));
+    }
+    let mut after_at = if backing { BTreeMap::new() } else { after(reader, shared.roster) };
     for variable in env.values() {
         if let VariableValue::Ref(Reference::BackingUrl { service }) = &variable.value {
             after_at.entry(service.clone()).or_insert_with(|| variable.at.clone());
@@ -186,11 +197,12 @@ pub(crate) fn read(name: &str, reader: &Reader<'_>, shared: &Shared<'_>) -> Opti
     let limits = limits(reader);
     let user = reader.get("user");
     let log = log(reader);
-    let backup = backup(reader);
+    let backup = if backing { backup(reader) } else { None };
     let replicas = if backing { 1 } else { reader.fixed("replicas") };
     Some(Service {
         name: ServiceName::new(name).ok()?,
         at: cx.source.span(reader.at),
+        runs_at: cx.source.span(kind.map_or(reader.at, |key| reader.value_at(key))),
         runs: runs?,
         replicas,
         after: after_at.keys().cloned().collect(),
@@ -316,7 +328,9 @@ fn backing(reader: &Reader<'_>) -> Option<ServiceRuns> {
         _ => return None,
     };
     if let Some(table) = reader.optional_table("port", &keys::PORT) {
-        table.refuse(&["env"], "for a service that Fairway provides");
+        if table.has("env") && table.layer("env") >= reader.layer("uses") {
+            table.refuse("env", "for a service that Fairway provides");
+        }
         return Some(ServiceRuns::Backing { engine, port: table.get("number")? });
     }
     Some(ServiceRuns::Backing { engine, port: reader.get_or("port", || default, u16::to_string) })
@@ -338,7 +352,7 @@ fn route(reader: &Reader<'_>, name: &str) -> Option<RouteSpec> {
         }
     };
     if sticky_cookie.is_some() && !reader.has("route") {
-        reader.refuse(&["sticky"], "without a route");
+        reader.refuse("sticky", "without a route");
     }
     let route = if let Some(table) = reader.optional_table("route", &keys::ROUTE) {
         RouteSpec {

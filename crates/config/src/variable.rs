@@ -68,8 +68,11 @@ impl Roster {
     /// From the entries of `service`, whatever their state.
     pub(crate) fn of(root: &Reader<'_>) -> Self {
         let shape = |node: &Node| {
-            let has = |key| node.value.as_table().is_some_and(|table| table.get(key).is_some());
-            Shape { backing: has("uses"), listens: has("uses") || has("port") || has("static") }
+            let layer = |key| Some(node.value.as_table()?.get(key)?.layer);
+            // As `Reader::one_of` chooses: an overlay's choice counts.
+            let backing = layer("uses").is_some() && layer("uses") >= layer("command").max(layer("static"));
+            let listens = ["uses", "port", "static"].iter().any(|key| layer(key).is_some());
+            Shape { backing, listens }
         };
         Self(root.entries("service").map(|(name, entry)| (name.to_owned(), shape(&entry.node))).collect())
     }
@@ -106,7 +109,24 @@ pub(crate) fn read(
     let path = reader.path_of(key);
     for (name, entry) in reader.entries(key) {
         let cx = reader.cx;
-        cx.record(format!("{path}.{}", crate::reader::toml_key(name)), &entry.node);
+        let key = format!("{path}.{}", crate::reader::toml_key(name));
+        let plain_secret =
+            entry.node.value.as_text().is_some_and(|text| crate::value::name::looks_secret(name, text));
+        if plain_secret {
+            cx.record_as(key, "(hidden: it looks like a secret)".to_owned(), &entry.node);
+        } else {
+            cx.record(key, &entry.node);
+        }
+        // What a developer's machine uses protects nothing.
+        if plain_secret && !cx.is_dev() {
+            let message = format!("{name} looks like a secret, and everybody who has the file can read it");
+            let secret = name.to_ascii_lowercase();
+            let hint = format!(
+                "{name} = {{ secret = \"{secret}\" }}, and fairway secret set {secret} -e {}",
+                cx.environment
+            );
+            cx.push_at(Diagnostic::warning(code::PLAIN_SECRET, message).hint(hint), entry.node.at);
+        }
         if let Some(value) = value(cx, &entry.node, roster) {
             variables.insert(name.to_owned(), Variable { value, at: cx.source.span(entry.node.at) });
         }

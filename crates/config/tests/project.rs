@@ -6,7 +6,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use fairway_config::{ArtifactKey, Diagnostic, Environment, Inputs, Origin, Project, StrategyKind};
+use fairway_config::{
+    ArtifactKey, Colour, Diagnostic, Environment, Inputs, Origin, Project, StrategyKind, render,
+};
 use fairway_engine::id::{ServiceName, TreeDigest};
 use fairway_engine::release::{ReleaseSpec, Source};
 use fairway_engine::service::{Argument, EnvValue, ReadyProbe, Reference, Runs, ServiceSpec};
@@ -286,4 +288,186 @@ fn each_value_says_where_it_came_from_and_secrets_stay_references() {
     let keys: Vec<&str> = settings.iter().map(|setting| setting.key.as_str()).collect();
     let unique: std::collections::BTreeSet<&str> = keys.iter().copied().collect();
     assert_eq!(keys.len(), unique.len(), "a key is there twice");
+}
+
+#[test]
+fn an_overlay_may_choose_another_way_to_run() {
+    let project = project(
+        r#"
+version = 1
+project = "p"
+vars.DATABASE_URL = { ref = "db.url" }
+[service.api]
+command = "bin/api"
+port = 3000
+ready = { http = "/healthz" }
+[service.db]
+uses = "postgres"
+backup = { every = "6h" }
+[service.cache]
+command = "bin/cache"
+port = 6000
+route = "/cache"
+after = ["api"]
+[env.dev]
+service.api.ready.tcp = true
+service.db.command = "bin/fake-db"
+service.db.port = 5000
+service.cache.uses = "redis"
+[env.production]
+"#,
+    );
+    let dev = resolve(&project, "dev").unwrap();
+    assert_eq!(service(&dev, "api").ready.probe, ReadyProbe::Tcp);
+    assert!(matches!(service(&dev, "db").runs, Runs::Process { .. }));
+    let db = ServiceName::new("db").unwrap();
+    let url = |spec: &ReleaseSpec| service(spec, "api").env["DATABASE_URL"].clone();
+    assert_eq!(url(&dev), EnvValue::Ref(Reference::ServiceUrl { service: db.clone() }));
+    let cache = service(&dev, "cache");
+    assert!(cache.is_backing() && cache.route.is_none() && cache.after.is_empty());
+    let production = resolve(&project, "production").unwrap();
+    assert_eq!(url(&production), EnvValue::Ref(Reference::BackingUrl { service: db }));
+    assert_eq!(service(&production, "api").ready.probe, ReadyProbe::Http { path: "/healthz".into() });
+}
+
+#[test]
+fn a_mark_at_the_start_and_line_ends_of_windows_are_no_error() {
+    let text = format!("\u{feff}{}", SHOP.replace('\n', "\r\n"));
+    let project = project(&text);
+    assert_eq!(project.environments().count(), 3);
+    let bad = text.replace("port = 4000", "prot = 4000");
+    let problems = Project::parse("f", &bad).unwrap_err();
+    let span = problems[0].span.clone().unwrap();
+    assert!(bad[span.bytes.start..].starts_with("prot"), "{span:?}");
+    assert_eq!(span.column, 1);
+}
+
+#[test]
+fn a_secret_in_plain_text_is_warned_about_and_not_repeated() {
+    let text = "version = 1\nproject = \"p\"\nvars.DB_PASSWORD = \"hunter2\"\nservice.a.command = \"x\"\n[env.production]\n";
+    let project = project(text);
+    assert_eq!(project.warnings()[0].code, "config/plain-secret");
+    let shown = render(project.warnings(), project.source(), Colour::Off);
+    let settings = format!("{:?}", project.resolved_with_origin("production").unwrap());
+    assert!(!shown.contains("hunter2") && !settings.contains("hunter2"), "{shown}{settings}");
+    let dev = Project::parse("f", &text.replace("production", "dev")).unwrap();
+    assert!(dev.warnings().is_empty());
+}
+
+#[test]
+fn no_setting_is_told_twice() {
+    let project = project(EVERYTHING);
+    for environment in project.environments() {
+        let settings = project.resolved_with_origin(environment.name.as_str()).unwrap();
+        let keys: std::collections::BTreeSet<&str> =
+            settings.iter().map(|setting| setting.key.as_str()).collect();
+        assert_eq!(keys.len(), settings.len());
+    }
+}
+
+/// Against the plain definition: there is an order exactly when services can be taken away one by one.
+#[test]
+fn a_cycle_is_found_exactly_when_there_is_one() {
+    let mut state = 42_u64;
+    let mut random = |bound: u64| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) % bound
+    };
+    let (mut cyclic, mut acyclic) = (0, 0);
+    for _ in 0..300 {
+        let edges: Vec<Vec<u64>> = (0..6).map(|_| (0..random(3)).map(|_| random(6)).collect()).collect();
+        let mut text = "version = 1\nproject = \"p\"\n".to_owned();
+        for (index, after) in edges.iter().enumerate() {
+            let after: Vec<String> = after.iter().map(|other| format!("\"s{other}\"")).collect();
+            text += &format!("[service.s{index}]\ncommand = \"x\"\nafter = [{}]\n", after.join(", "));
+        }
+        let mut left: Vec<u64> = (0..6).collect();
+        while let Some(at) = left.iter().position(|index| {
+            edges[usize::try_from(*index).unwrap()].iter().all(|other| !left.contains(other))
+        }) {
+            left.remove(at);
+        }
+        let told = Project::parse("f", &text).is_err();
+        assert_eq!(told, !left.is_empty(), "{text}");
+        if told { cyclic += 1 } else { acyclic += 1 }
+    }
+    assert!(cyclic > 30 && acyclic > 30, "{cyclic} {acyclic}");
+}
+
+#[test]
+fn a_project_may_go_to_another_thread() {
+    fn check<T: Send + Sync + 'static>() {}
+    check::<Project>();
+    check::<Diagnostic>();
+}
+
+#[cfg(unix)]
+#[test]
+fn what_is_not_on_the_disk_is_told_before_anything_starts() {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use fairway_config::Stage;
+
+    let project = project(
+        r#"
+version = 1
+project = "p"
+[service.a]
+command = "bin/a"
+[service.b]
+command = "bin/b"
+[service.c]
+command = "nothing-of-this-name"
+[service.d]
+command = "x"
+dir = "none"
+[service.e]
+command = "./out"
+build = { run = "sh build.sh", artifact = "target/out" }
+[service.f]
+static = "public"
+route = "/"
+[service.g]
+command = "tool"
+[release]
+smoke = "bin/missing"
+"#,
+    );
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path();
+    let write = |path: &str, mode| {
+        fs::create_dir_all(root.join(path).parent().unwrap()).unwrap();
+        fs::write(root.join(path), "").unwrap();
+        fs::set_permissions(root.join(path), fs::Permissions::from_mode(mode)).unwrap();
+    };
+    write("bin/a", 0o755);
+    write("bin/b", 0o644);
+    write("tool", 0o755);
+    write("path/sh", 0o755);
+    let search = root.join("path");
+    let told = |stage| -> Vec<(u32, &str)> {
+        let problems = project.check_files("dev", root, Some(search.as_os_str()), stage).unwrap();
+        problems.iter().map(|problem| (problem.span.as_ref().unwrap().line, problem.code)).collect()
+    };
+    let (no_directory, no_command) = ("config/no-directory", "config/no-command");
+    let always = [
+        (7, no_command),
+        (9, no_command),
+        (12, no_directory),
+        (17, no_directory),
+        (20, no_command),
+        (22, no_command),
+    ];
+    assert_eq!(told(Stage::BeforeBuild), always);
+    let after = told(Stage::AfterBuild);
+    assert!(after.contains(&(15, no_directory)), "{after:?}");
+    write("target/out", 0o755);
+    assert_eq!(told(Stage::AfterBuild), always);
+    let problems = project.check_files("dev", root, Some(search.as_os_str()), Stage::BeforeBuild).unwrap();
+    let hints: Vec<&str> = problems.iter().filter_map(|problem| problem.hint.as_deref()).collect();
+    assert!(
+        hints.contains(&"chmod +x bin/b") && hints.iter().any(|hint| hint.contains("\"./tool\"")),
+        "{hints:?}"
+    );
 }

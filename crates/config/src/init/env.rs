@@ -25,7 +25,7 @@ pub(super) fn add(service: &mut DraftService, variable: &str, text: &str, at: At
         return notes.mapped(at.file, at.line, key, format!("service.{}.port", service.name));
     }
     let to = format!("service.{}.env.{variable}", service.name);
-    if is_secret(variable, text) {
+    if name::looks_secret(variable, text) {
         let secret = variable.to_ascii_lowercase();
         let why = format!("a secret is not copied into the file: fairway secret set {secret} -e dev");
         notes.unmapped(at.file, at.line, format!("{key} (its value)"), why);
@@ -83,17 +83,6 @@ fn url_host(text: &str) -> Option<(&str, &str)> {
     Some((host.split(':').next()?, path))
 }
 
-/// By its name, or by a password in a URL.
-fn is_secret(variable: &str, text: &str) -> bool {
-    const WORDS: [&str; 8] =
-        ["SECRET", "PASSWORD", "PASSWD", "TOKEN", "API_KEY", "PRIVATE_KEY", "ACCESS_KEY", "CREDENTIAL"];
-    // A file's name or a number of seconds is no secret.
-    let excepted = ["_FILE", "_PATH", "_TTL", "_EXPIRY", "_EXPIRES_IN", "_URL"]
-        .iter()
-        .any(|end| variable.ends_with(end));
-    !text.is_empty() && !excepted && WORDS.iter().any(|word| variable.to_ascii_uppercase().contains(word))
-}
-
 /// `${NAME:-default}` and `$NAME` of compose. The names that have no default are returned beside the text.
 pub(super) fn interpolate(text: &str) -> (String, Vec<String>) {
     let mut out = String::new();
@@ -140,15 +129,5 @@ mod tests {
         assert_eq!(interpolate("${A}-$B-$"), ("--$".to_owned(), vec!["A".to_owned(), "B".to_owned()]));
         assert_eq!(interpolate("${A").1, Vec::<String>::new());
         assert_eq!(interpolate("${A:?no}").1, ["A"]);
-    }
-
-    #[test]
-    fn secrets_are_known_by_their_names() {
-        assert!(is_secret("STRIPE_API_KEY", "x") && is_secret("DB_PASSWORD", "x"));
-        assert!(
-            !is_secret("TOKEN_TTL", "60")
-                && !is_secret("LOG_LEVEL", "info")
-                && !is_secret("PASSWORD_FILE", "/x")
-        );
     }
 }

@@ -7,6 +7,7 @@ pub(crate) static ALIASES: &[(&str, &str)] = &[
     ("run", "the key is command"),
     ("entrypoint", "the key is command"),
     ("environment", "variables go into [vars] or env; environments are tables [env.NAME]"),
+    ("environments", "environments are tables [env.NAME]"),
     ("envs", "environments are tables [env.NAME]"),
     ("ports", "the key is port, one number"),
     ("depends_on", "the key is after"),

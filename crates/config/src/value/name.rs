@@ -93,9 +93,27 @@ pub(crate) fn header_value(text: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
+/// True when a variable is by its name one whose value nobody else should read.
+pub(crate) fn looks_secret(variable: &str, text: &str) -> bool {
+    const WORDS: [&str; 8] =
+        ["SECRET", "PASSWORD", "PASSWD", "TOKEN", "API_KEY", "PRIVATE_KEY", "ACCESS_KEY", "CREDENTIAL"];
+    // The name of a file, an address or a number of seconds is no secret.
+    const ENDS: [&str; 6] = ["_FILE", "_PATH", "_TTL", "_EXPIRY", "_EXPIRES_IN", "_URL"];
+    let variable = variable.to_ascii_uppercase();
+    let excepted = ENDS.iter().any(|end| variable.ends_with(end));
+    !text.is_empty() && !excepted && WORDS.iter().any(|word| variable.contains(word))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn secrets_are_known_by_their_names() {
+        assert!(looks_secret("STRIPE_API_KEY", "x") && looks_secret("db_password", "x"));
+        assert!(!looks_secret("TOKEN_TTL", "60") && !looks_secret("PASSWORD_FILE", "/x"));
+        assert!(!looks_secret("LOG_LEVEL", "info") && !looks_secret("PASSWORD", ""));
+    }
 
     #[test]
     fn each_name_refuses_what_would_break_where_it_ends_up() {
