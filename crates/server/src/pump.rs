@@ -5,6 +5,7 @@
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use fairway_engine::time::Timestamp;
 use fairway_engine::{Decision, Effect, Event, Input, State, decide, next_deadline};
 use fairway_store::{Head, Log, NewRecord, Snapshots};
 use tokio::sync::{broadcast, mpsc, oneshot};
@@ -25,6 +26,10 @@ const FOLLOW_MAX: usize = 1024;
 
 /// A snapshot each so many events bounds replay at the next start to some ten milliseconds.
 const SNAPSHOT_EVERY: u64 = 5_000;
+
+/// After a start, what drivers report comes before what the clock says: an instance that became ready while no server
+/// was there must not be failed for being late. Shims answer in milliseconds, on a loaded machine in a second.
+const RECOVERY: Duration = Duration::from_secs(2);
 
 /// After a failed write, outcomes wait this long before they are tried again: a full disk does not clear in less.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
@@ -208,7 +213,12 @@ impl Worker {
 
     fn until_deadline(&self) -> Option<Duration> {
         let now = self.shared.clock.now();
-        self.shared.read(next_deadline).map(|deadline| deadline.since(now))
+        self.deadline().map(|deadline| deadline.since(now))
+    }
+
+    fn deadline(&self) -> Option<Timestamp> {
+        let not_before = self.shared.clock.started_at() + RECOVERY;
+        self.shared.read(next_deadline).map(|deadline| deadline.max(not_before))
     }
 
     /// Decides a batch, makes it durable with one fsync, and only then lets anything of it out.
