@@ -91,11 +91,12 @@ impl Cgroup {
             let parent = self.dir.parent().unwrap_or(&self.dir);
             let _ = fs::write(parent.join("cgroup.subtree_control"), format!("+{controller}"));
         }
-        fs::write(self.dir.join(file), value).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => {
+        fs::write(self.dir.join(file), value).map_err(|error| {
+            if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) {
                 format!("the cgroup v2 controller {controller} is not delegated to Fairway")
+            } else {
+                format!("the kernel refuses {value:?} for {file}: {error}")
             }
-            _ => format!("the kernel refuses {value:?} for {file}: {error}"),
         })
     }
 

@@ -342,7 +342,7 @@ mod tests {
     fn what_cannot_be_run_says_so() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(resolve(&[], "/bin", dir.path()), Err(SpawnError::EmptyCommand));
-        assert_eq!(resolve(&["."], "/bin", dir.path()).is_err(), true);
+        assert!(resolve(&["."], "/bin", dir.path()).is_err());
         assert!(matches!(resolve(&["./"], "/bin", dir.path()), Err(SpawnError::IsADirectory { .. })));
         assert!(matches!(resolve(&["sleep", "a\0b"], "/bin", dir.path()), Err(SpawnError::NulByte { .. })));
         let gone = dir.path().join("gone");

@@ -277,20 +277,24 @@ impl Supervisor {
         };
         match client::launch(&dir, &self.inner.shim_command, &launch).await {
             Ok(()) => Ok(()),
-            Err(error) => match inspect(&dir).await {
-                Found::Unused => {
-                    if let Some(port) = number {
-                        lock(&self.inner.ports).release(port);
-                    }
-                    // Another server's directory stays: its shim may be about to use it.
-                    if fresh {
-                        let _ = fs::remove_dir_all(&dir);
-                    }
-                    Err(StartError::Shim { key: key.clone(), error })
+            Err(error) => {
+                if let Some(port) = number {
+                    lock(&self.inner.ports).release(port);
                 }
-                // A shim of an earlier server was faster.
-                Found::Ended(_) | Found::Alive(_) | Found::Gone { .. } | Found::Unverifiable { .. } => Ok(()),
-            },
+                match inspect(&dir).await {
+                    Found::Unused => {
+                        // Another server's directory stays: its shim may be about to use it.
+                        if fresh {
+                            let _ = fs::remove_dir_all(&dir);
+                        }
+                        Err(StartError::Shim { key: key.clone(), error })
+                    }
+                    // A shim of an earlier server was faster.
+                    Found::Ended(_) | Found::Alive(_) | Found::Gone { .. } | Found::Unverifiable { .. } => {
+                        Ok(())
+                    }
+                }
+            }
         }
     }
 

@@ -1,5 +1,8 @@
 //! A real PostgreSQL, where one is installed.
 
+// The helpers below unwrap as the tests do.
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use std::os::unix::fs::PermissionsExt;

@@ -13,7 +13,11 @@ use fairway_targets::spec::JobSpec;
 use tokio::sync::mpsc::Receiver;
 
 async fn outcome(events: &mut Receiver<JobEvent>) -> JobOutcome {
-    tokio::time::timeout(PATIENCE, events.recv()).await.expect("no event came").unwrap().outcome
+    tokio::time::timeout(PATIENCE, events.recv())
+        .await
+        .expect("no event came")
+        .expect("the runner is gone")
+        .outcome
 }
 
 fn run(dir: &tempfile::TempDir, script: &str) -> JobSpec {

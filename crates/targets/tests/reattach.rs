@@ -27,6 +27,39 @@ async fn a_server_that_comes_back_finds_what_runs() {
     assert_eq!(world.stop("api.r1.1").await, TargetEventKind::Stopped { exit: Exit::Signal(15) });
 }
 
+/// Not a test: the server process that the next test kills.
+#[tokio::test]
+#[ignore = "runs for ever; started by another test"]
+async fn host_of_a_supervisor() {
+    let Some(state) = std::env::var_os("HOST_STATE_DIR") else { return };
+    let (supervisor, mut events) = Supervisor::open(std::path::Path::new(&state), shim_command()).unwrap();
+    supervisor.start(instance("api.r1.1"), shell("exec sleep 1000")).await.unwrap();
+    while events.recv().await.is_some() {}
+}
+
+#[tokio::test]
+async fn a_killed_server_process_takes_nothing_with_it() {
+    let mut world = World::new();
+    let mut host = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "host_of_a_supervisor", "--ignored"])
+        .env("HOST_STATE_DIR", &world.state)
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let record = world.dir("api.r1.1").join("state.json");
+    eventually("it is ready", || {
+        std::fs::read_to_string(&record).is_ok_and(|state| state.contains(r#"{"is":"ready"}"#))
+    })
+    .await;
+    let pid = world.recorded("api.r1.1")["phase"]["process"]["pid"].as_u64().unwrap();
+    host.kill().unwrap();
+    host.wait().unwrap();
+    world.reopen().await;
+    assert_eq!(u64::from(world.started().await.0), pid);
+    assert_eq!(world.next().await, TargetEventKind::Ready);
+    assert_eq!(world.stop("api.r1.1").await, TargetEventKind::Stopped { exit: Exit::Signal(15) });
+}
+
 #[tokio::test]
 async fn what_ended_meanwhile_is_told_from_its_record() {
     let mut world = World::new();

@@ -399,3 +399,86 @@ async fn a_shim_is_small_and_idle() {
     // Unoptimised, with the whole standard library's pages; the release build is below four.
     assert!(rss < 8 << 10, "{rss} kB");
 }
+
+#[tokio::test]
+async fn garbage_on_the_control_socket_disturbs_nobody() {
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+    let mut world = World::new();
+    world.start("api.r1.1", shell("exec sleep 1000")).await;
+    world.ready().await;
+    let socket = world.dir("api.r1.1").join("ctl.sock");
+    let connect = || UnixStream::connect(&socket).unwrap();
+    let mut rude = connect();
+    rude.write_all(b"hello\n{\"do\":\"dance\"}\n\xff\xfe\n").unwrap();
+    let mut answer = vec![0; 4096];
+    let len = rude.read(&mut answer).unwrap();
+    assert!(String::from_utf8_lossy(&answer[..len]).contains("not a command"));
+    let mut endless = connect();
+    // It is cut off; how far one gets is the kernel's affair.
+    let _ = endless.write_all(&vec![b'x'; 1 << 20]);
+    // One that asks and asks and never reads.
+    let deaf = connect();
+    deaf.set_nonblocking(true).unwrap();
+    for _ in 0..50_000 {
+        if (&deaf).write_all(b"{\"do\":\"status\"}\n").is_err() {
+            break;
+        }
+    }
+    let crowd: Vec<_> = (0..40).map(|_| connect()).collect();
+    drop((rude, endless, deaf, crowd));
+    let status = world.supervisor.status(&instance("api.r1.1")).await.unwrap();
+    assert!(matches!(status.phase, InstancePhase::Ready { .. }));
+    assert_eq!(world.stop("api.r1.1").await, TargetEventKind::Stopped { exit: Exit::Signal(15) });
+}
+
+#[tokio::test]
+async fn an_instance_runs_as_the_user_it_names() {
+    let mut world = World::new();
+    let mut spec = shell("id -un; id -G; echo HOME=$HOME; exec sleep 1000");
+    spec.user = Some("nobody".into());
+    spec.workdir = "/".into();
+    spec.ready = ready(ReadyProbe::LogLine { contains: "HOME=".into() });
+    world.supervisor.start(instance("api.r1.1"), spec).await.unwrap();
+    if !rustix::process::geteuid().is_root() {
+        let TargetEventKind::SpawnFailed { cause } = world.end().await else { panic!() };
+        assert!(matches!(cause, SpawnError::CannotBecomeUser { .. }));
+        return;
+    }
+    world.ready().await;
+    let log = world.log("api.r1.1");
+    assert_eq!(log[0], "nobody");
+    assert!(!log[1].split(' ').any(|group| group == "0"), "it kept root's groups: {log:?}");
+    assert_eq!(world.stop("api.r1.1").await, TargetEventKind::Stopped { exit: Exit::Signal(15) });
+}
+
+#[tokio::test]
+async fn a_memory_limit_holds_by_whatever_means() {
+    let mut world = World::new();
+    let script = "exec python3 -c 'print(\"begin\", flush=True); x = bytearray(400 << 20); print(\"had it\", flush=True)'";
+    let mut spec = shell(script);
+    spec.limits.memory_bytes = Some(100 << 20);
+    spec.restart.burst = 0;
+    world.start("api.r1.1", spec).await;
+    world.end().await;
+    let log = world.log("api.r1.1");
+    assert!(log.iter().any(|line| line == "begin") && !log.iter().any(|line| line == "had it"), "{log:?}");
+}
+
+#[tokio::test]
+async fn an_idle_shim_uses_no_processor() {
+    let mut world = World::new();
+    world.start("api.r1.1", shell("exec sleep 1000")).await;
+    world.ready().await;
+    let shim = world.shim_pid("api.r1.1");
+    let switches = || -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{shim}/status")).unwrap();
+        let count = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:")).unwrap();
+        count.trim().parse().unwrap()
+    };
+    // Let what follows the start settle.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let before = switches();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(switches() - before <= 1, "it woke up {} times", switches() - before);
+}

@@ -174,7 +174,8 @@ pub fn read(state_dir: &Path, query: &LogQuery) -> Result<Vec<LogEntry>, LogErro
     let limit = query.limit.min(LINES_MAX);
     let mut entries = Vec::new();
     for (source, dir) in query.sources(&Layout::new(state_dir)).map_err(failed)? {
-        let lines = last_lines(&dir, query, limit).map_err(|error| LogError::Io { path: dir, error })?;
+        let lines =
+            last_lines(&dir, query, limit, None).map_err(|error| LogError::Io { path: dir, error })?;
         entries.extend(lines.into_iter().map(|line| LogEntry { source: source.clone(), line }));
         // Bounded by the limit and one instance more, however many instances there are.
         merge(&mut entries, limit);
@@ -189,7 +190,13 @@ fn merge(entries: &mut Vec<LogEntry>, limit: usize) {
     entries.drain(..surplus);
 }
 
-fn last_lines(dir: &Path, query: &LogQuery, limit: usize) -> io::Result<Vec<Line>> {
+/// `before` is a file and an offset in it: what comes after is left to somebody else.
+fn last_lines(
+    dir: &Path,
+    query: &LogQuery,
+    limit: usize,
+    before: Option<(u64, u64)>,
+) -> io::Result<Vec<Line>> {
     let numbers = match file_numbers(dir) {
         Ok(numbers) => numbers,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -197,11 +204,17 @@ fn last_lines(dir: &Path, query: &LogQuery, limit: usize) -> io::Result<Vec<Line
     };
     let mut newest_first = Vec::new();
     'files: for number in numbers.into_iter().rev() {
-        let text = match fs::read(dir.join(file_name(number))) {
+        if before.is_some_and(|(file, _)| number > file) {
+            continue;
+        }
+        let mut text = match fs::read(dir.join(file_name(number))) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(error) => return Err(error),
         };
+        if let Some((_, offset)) = before.filter(|(file, _)| number == *file) {
+            text.truncate(usize::try_from(offset).unwrap_or(usize::MAX));
+        }
         let mut lines_before_since = false;
         for line in text.split(|byte| *byte == b'\n').rev().filter_map(Line::decode) {
             if newest_first.len() >= limit {
@@ -227,54 +240,86 @@ fn last_lines(dir: &Path, query: &LogQuery, limit: usize) -> io::Result<Vec<Line
 /// # Errors
 /// As [`read`].
 pub async fn follow(state_dir: &Path, query: LogQuery, to: mpsc::Sender<LogEntry>) -> Result<(), LogError> {
-    let failed = |error| LogError::Io { path: state_dir.to_path_buf(), error };
-    let query = LogQuery { until: None, ..query };
-    let layout = Layout::new(state_dir);
-    // The places are taken before the past is read, and the past is read up to them: nothing is lost or told twice.
-    let mut followed: BTreeMap<LogSource, Tail> = BTreeMap::new();
-    let mut past = Vec::new();
-    for (source, dir) in query.sources(&layout).map_err(failed)? {
-        let mut tail = Tail::at_start(dir);
-        let mut lines = std::collections::VecDeque::new();
-        while let Some(chunk) = tail.read().map_err(failed)? {
-            for line in chunk.into_iter().filter(|line| query.takes(line)) {
-                if lines.len() >= query.limit.min(LINES_MAX) {
-                    lines.pop_front();
-                }
-                lines.push_back(line);
-            }
-        }
-        past.extend(lines.into_iter().map(|line| LogEntry { source: source.clone(), line }));
-        merge(&mut past, query.limit.min(LINES_MAX));
-        followed.insert(source, tail);
-    }
-    for entry in past {
-        if to.send(entry).await.is_err() {
-            return Ok(());
-        }
-    }
+    let (following, past) = aside(
+        Following {
+            state_dir: state_dir.to_path_buf(),
+            query: LogQuery { until: None, ..query },
+            tails: BTreeMap::new(),
+        },
+        Following::past,
+    )
+    .await?;
+    let mut following = following;
+    let mut entries = past;
     loop {
-        tokio::select! {
-            () = to.closed() => return Ok(()),
-            () = tokio::time::sleep(FOLLOW_EVERY) => {}
-        }
-        for (source, dir) in query.sources(&layout).map_err(failed)? {
-            followed.entry(source).or_insert_with(|| Tail::at_start(dir));
-        }
-        let mut news = Vec::new();
-        for (source, tail) in &mut followed {
-            // One chunk an instance and look: a flood from one does not hold the others back.
-            if let Some(lines) = tail.read().map_err(failed)? {
-                let lines = lines.into_iter().filter(|line| query.takes(line));
-                news.extend(lines.map(|line| LogEntry { source: source.clone(), line }));
-            }
-        }
-        merge(&mut news, LINES_MAX);
-        for entry in news {
+        for entry in entries {
             if to.send(entry).await.is_err() {
                 return Ok(());
             }
         }
+        tokio::select! {
+            () = to.closed() => return Ok(()),
+            () = tokio::time::sleep(FOLLOW_EVERY) => {}
+        }
+        (following, entries) = aside(following, Following::news).await?;
+    }
+}
+
+/// Reads files on a thread that may block.
+async fn aside(
+    mut following: Following,
+    read: fn(&mut Following) -> Result<Vec<LogEntry>, LogError>,
+) -> Result<(Following, Vec<LogEntry>), LogError> {
+    let path = following.state_dir.clone();
+    let reading = tokio::task::spawn_blocking(move || {
+        let entries = read(&mut following)?;
+        Ok((following, entries))
+    });
+    reading.await.map_err(|error| LogError::Io { path, error: io::Error::other(error) })?
+}
+
+#[derive(Debug)]
+struct Following {
+    state_dir: PathBuf,
+    query: LogQuery,
+    tails: BTreeMap<LogSource, Tail>,
+}
+
+impl Following {
+    /// The places are taken first and the past is read up to them: nothing is lost, nothing is told twice.
+    fn past(&mut self) -> Result<Vec<LogEntry>, LogError> {
+        let limit = self.query.limit.min(LINES_MAX);
+        let mut past = Vec::new();
+        for (source, dir) in self.sources()? {
+            let failed = |error| LogError::Io { path: dir.clone(), error };
+            let tail = Tail::at_end(dir.clone()).map_err(failed)?;
+            let place = Some((tail.number, tail.offset));
+            let lines = last_lines(&dir, &self.query, limit, place).map_err(failed)?;
+            past.extend(lines.into_iter().map(|line| LogEntry { source: source.clone(), line }));
+            merge(&mut past, limit);
+            self.tails.insert(source, tail);
+        }
+        Ok(past)
+    }
+
+    /// One chunk an instance: a flood from one does not hold the others back.
+    fn news(&mut self) -> Result<Vec<LogEntry>, LogError> {
+        for (source, dir) in self.sources()? {
+            self.tails.entry(source).or_insert_with(|| Tail::at_start(dir));
+        }
+        let mut news = Vec::new();
+        for (source, tail) in &mut self.tails {
+            let lines = tail.read().map_err(|error| LogError::Io { path: tail.dir.clone(), error })?;
+            let lines = lines.into_iter().flatten().filter(|line| self.query.takes(line));
+            news.extend(lines.map(|line| LogEntry { source: source.clone(), line }));
+        }
+        merge(&mut news, usize::MAX);
+        Ok(news)
+    }
+
+    fn sources(&self) -> Result<Vec<(LogSource, PathBuf)>, LogError> {
+        let sources = self.query.sources(&Layout::new(&self.state_dir));
+        sources.map_err(|error| LogError::Io { path: self.state_dir.clone(), error })
     }
 }
 
@@ -289,6 +334,23 @@ struct Tail {
 impl Tail {
     fn at_start(dir: PathBuf) -> Self {
         Self { dir, number: 0, offset: 0 }
+    }
+
+    /// Behind the last whole line there is.
+    fn at_end(dir: PathBuf) -> io::Result<Self> {
+        let numbers = match file_numbers(&dir) {
+            Ok(numbers) => numbers,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(error) => return Err(error),
+        };
+        let Some(number) = numbers.last().copied() else { return Ok(Self::at_start(dir)) };
+        let text = match fs::read(dir.join(file_name(number))) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(error) => return Err(error),
+        };
+        let offset = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at as u64 + 1);
+        Ok(Self { dir, number, offset })
     }
 
     /// The next whole lines; none when there is nothing new.

@@ -52,9 +52,9 @@ impl NotifySocket {
             let Ok(received) = recvmsg(&self.socket, &mut parts, &mut ancillary, RecvFlags::DONTWAIT) else {
                 break;
             };
-            let trusted = ancillary.drain().any(|message| match message {
-                RecvAncillaryMessage::ScmCredentials(from) => [0, self.uid].contains(&from.uid.as_raw()),
-                _ => false,
+            let trusted = ancillary.drain().any(|message| {
+                matches!(message, RecvAncillaryMessage::ScmCredentials(from)
+                    if [0, self.uid].contains(&from.uid.as_raw()))
             });
             let len = received.bytes.min(text.len());
             ready |= trusted && text[..len].split(|byte| *byte == b'\n').any(|line| line == b"READY=1");

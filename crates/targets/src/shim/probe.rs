@@ -302,12 +302,10 @@ fn connect_to(port: u16) -> io::Result<TcpStream> {
 }
 
 fn connect_failure(port: u16, error: &io::Error) -> Failure {
-    match error.kind() {
-        io::ErrorKind::ConnectionRefused => {
-            Failure { why: format!("nothing listens on port {port}"), refused: true }
-        }
-        _ => Failure::new(format!("port {port}: {error}")),
+    if error.kind() == io::ErrorKind::ConnectionRefused {
+        return Failure { why: format!("nothing listens on port {port}"), refused: true };
     }
+    Failure::new(format!("port {port}: {error}"))
 }
 
 #[cfg(test)]

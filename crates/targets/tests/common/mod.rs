@@ -1,5 +1,6 @@
 //! A state directory with a supervisor over it, and real processes below.
-#![allow(dead_code)]
+// Each test file uses a part of it, and a helper of tests may unwrap as they do.
+#![allow(dead_code, clippy::unwrap_used, clippy::wildcard_enum_match_arm)]
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
