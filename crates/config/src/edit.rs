@@ -58,7 +58,7 @@ pub fn set(file: &str, text: &str, key: &str, value: &str) -> Result<String, Edi
             table.insert(last.get(), Item::Value(value));
         }
     }
-    validated(file, document)
+    original.validated(&document)
 }
 
 /// The text of the file without `key`. A comment right above the key goes with it; one that a blank line separates
@@ -85,7 +85,7 @@ pub fn unset(file: &str, text: &str, key: &str) -> Result<String, EditRefused> {
     }
     keep_comment(table, last.get());
     table.remove(last.get());
-    validated(file, document)
+    original.validated(&document)
 }
 
 /// The file before the change.
@@ -97,6 +97,21 @@ struct Original<'a> {
 impl Original<'_> {
     fn refused(&self, diagnostic: Diagnostic) -> EditRefused {
         EditRefused { diagnostics: vec![diagnostic], text: Source::new(self.file, self.text) }
+    }
+
+    fn validated(&self, document: &DocumentMut) -> Result<String, EditRefused> {
+        let mut text = document.to_string();
+        // The writer knows neither; a file that had them keeps them, or its every line would have changed.
+        if self.text.contains("\r\n") {
+            text = text.replace("\r\n", "\n").replace('\n', "\r\n");
+        }
+        if self.text.starts_with('\u{feff}') && !text.starts_with('\u{feff}') {
+            text.insert(0, '\u{feff}');
+        }
+        match Project::parse(self.file, &text) {
+            Ok(_) => Ok(text),
+            Err(diagnostics) => Err(EditRefused { diagnostics, text: Source::new(self.file, &text) }),
+        }
     }
 
     fn path(&self, key: &str) -> Result<Vec<Key>, EditRefused> {
@@ -160,14 +175,6 @@ fn document(file: &str, text: &str) -> Result<DocumentMut, EditRefused> {
         diagnostics: vec![Diagnostic::error(code::SYNTAX, error.message().to_owned())],
         text: source,
     })
-}
-
-fn validated(file: &str, document: DocumentMut) -> Result<String, EditRefused> {
-    let text = document.to_string();
-    match Project::parse(file, &text) {
-        Ok(_) => Ok(text),
-        Err(diagnostics) => Err(EditRefused { diagnostics, text: Source::new(file, &text) }),
-    }
 }
 
 fn table_of(kind: &'static Kind) -> Option<&'static TableSpec> {

@@ -70,6 +70,13 @@ fn a_value_needs_no_quotes_when_only_a_string_is_meant() {
 }
 
 #[test]
+fn line_ends_of_windows_and_a_mark_at_the_start_stay() {
+    let text = "\u{feff}version = 1\r\nproject = \"p\"\r\nservice.a.command = \"x\" # c\r\n";
+    let after = set("f", text, "service.a.command", "y").unwrap();
+    assert_eq!(after, text.replace("\"x\"", "\"y\""));
+}
+
+#[test]
 fn comments_stay() {
     let after = check_set("vars.LOG_LEVEL", "warn", &["-LOG_LEVEL = \"info\"", "+LOG_LEVEL = \"warn\""]);
     assert!(after.contains("# run time") && after.contains("# once per release"));

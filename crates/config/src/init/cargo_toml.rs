@@ -53,7 +53,10 @@ fn at<'a>(table: &'a Table, path: &[&str]) -> Option<&'a Node> {
 /// The binaries of one package. `root` is where `target` is.
 fn package(manifest: &Table, file: &File, files: &Files, root: &Files, draft: &mut Draft) {
     let Some(name) = at(manifest, &["package", "name"]).and_then(|node| node.value.as_text()) else { return };
-    draft.project.get_or_insert_with(|| project_name(name));
+    // A member's name is not the workspace's.
+    if files.dir == root.dir {
+        draft.project.get_or_insert_with(|| project_name(name));
+    }
     let mut binaries: Vec<String> = Vec::new();
     let declared = manifest.get("bin").and_then(|node| node.value.as_array()).unwrap_or_default();
     for binary in declared {
@@ -73,6 +76,9 @@ fn package(manifest: &Table, file: &File, files: &Files, root: &Files, draft: &m
     binaries.retain(|name| {
         !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
     });
+    if binaries.is_empty() {
+        return;
+    }
     let serves = at(manifest, &["dependencies"])
         .and_then(|node| node.value.as_table())
         .is_some_and(|dependencies| SERVERS.iter().any(|server| dependencies.get(server).is_some()));
@@ -163,6 +169,7 @@ mod tests {
         .unwrap();
         assert_eq!(names(&draft), ["api-server"]);
         assert_eq!(draft.services[0].dir.as_deref(), Some("."), "target is the workspace's");
+        assert_eq!(draft.project, None, "a member's name is not the workspace's");
     }
 
     #[test]
