@@ -15,4 +15,5 @@ pub use message::{
     SeriesStats, Stats, StatusClass,
 };
 pub use path::bind as bind_path;
+pub(crate) use path::{bind_over as bind_path_over, connect as connect_path};
 pub(crate) use server::{Command, serve};

@@ -21,6 +21,7 @@ mod conn;
 pub mod control;
 mod deadline;
 mod endpoint;
+mod handover;
 mod health;
 mod limits;
 mod listen;

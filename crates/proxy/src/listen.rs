@@ -59,7 +59,7 @@ pub(crate) fn refuse_new(socket: &TcpListener) -> io::Result<()> {
 
 /// Sockets that were open before this process, by address.
 #[derive(Debug, Default)]
-pub(crate) struct Inherited(HashMap<SocketAddr, TcpListener>);
+pub(crate) struct Inherited(HashMap<SocketAddr, (TcpListener, Origin)>);
 
 impl Inherited {
     /// Takes over what `LISTEN_FDS` announces, if it is meant for this process.
@@ -73,7 +73,7 @@ impl Inherited {
                     // and nothing else in it takes them over: this runs once, before any thread starts.
                     unsafe { std::os::fd::FromRawFd::from_raw_fd(fd) }
                 });
-                Self::of(fds)
+                Self::of(fds, Origin::Inherited)
             }
             (_, _) => Ok(Self::default()),
         }
@@ -81,7 +81,7 @@ impl Inherited {
 
     /// # Errors
     /// When one of them is not a listening TCP socket.
-    pub(crate) fn of(sockets: impl Iterator<Item = TcpListener>) -> io::Result<Self> {
+    pub(crate) fn of(sockets: impl Iterator<Item = TcpListener>, origin: Origin) -> io::Result<Self> {
         let mut inherited = HashMap::new();
         for socket in sockets {
             let is_listening = rustix::net::sockopt::socket_acceptconn(&socket)?;
@@ -91,15 +91,21 @@ impl Inherited {
                     "an inherited socket does not listen",
                 ));
             }
-            inherited.insert(socket.local_addr()?, socket);
+            inherited.insert(socket.local_addr()?, (socket, origin));
         }
         Ok(Self(inherited))
+    }
+
+    /// Adds those of a predecessor, which are this process's own once it is gone.
+    pub(crate) fn add(&mut self, sockets: Vec<TcpListener>) -> io::Result<()> {
+        self.0.extend(Self::of(sockets.into_iter(), Origin::Own)?.0);
+        Ok(())
     }
 
     /// An inherited socket for the address, or a new one.
     pub(crate) fn listen(&mut self, addr: SocketAddr) -> io::Result<(TcpListener, Origin)> {
         let (socket, origin) = match self.0.remove(&addr) {
-            Some(socket) => (socket, Origin::Inherited),
+            Some(inherited) => inherited,
             None => (TcpListener::bind(addr)?, Origin::Own),
         };
         rustix::net::listen(&socket, BACKLOG)?;
@@ -118,7 +124,7 @@ mod tests {
         let addr = socket.local_addr().unwrap();
         let twin = socket.try_clone().unwrap();
         assert_eq!(Inherited::default().listen(addr).unwrap_err().kind(), io::ErrorKind::AddrInUse);
-        let mut inherited = Inherited::of([twin].into_iter()).unwrap();
+        let mut inherited = Inherited::of([twin].into_iter(), Origin::Inherited).unwrap();
         let (found, origin) = inherited.listen(addr).unwrap();
         assert_eq!((found.local_addr().unwrap(), origin), (addr, Origin::Inherited));
     }

@@ -4,18 +4,22 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::num::NonZeroUsize;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use tokio::io::AsyncReadExt as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, broadcast, mpsc, oneshot};
+use tokio::task::AbortHandle;
 
 use crate::accesslog::{self, AccessLog};
 use crate::control::{self, Applied, Ask, Command, Event, RejectReason, Rejected, Say, Stats};
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, Health};
+use crate::handover;
 use crate::health::{Change, Checks};
 use crate::limits::Limits;
 use crate::listen::{Inherited, Origin};
@@ -40,6 +44,9 @@ pub struct RunOptions {
     pub limits: Limits,
     /// Drain on SIGTERM and SIGINT.
     pub handle_signals: bool,
+    /// Take the sockets over from the proxy that runs in the same directory, if there is one. Without this a
+    /// second proxy in a directory is an error.
+    pub take_over: bool,
 }
 
 impl RunOptions {
@@ -54,6 +61,7 @@ impl RunOptions {
             trusted_proxies: Vec::new(),
             limits: Limits::default(),
             handle_signals: true,
+            take_over: false,
         }
     }
 
@@ -86,6 +94,9 @@ pub enum RunError {
     Metrics { addr: SocketAddr, source: io::Error },
     #[error("inherited sockets: {0}")]
     Inherited(io::Error),
+    /// The running proxy goes on.
+    #[error("cannot take over from the running proxy: {0}")]
+    TakeOver(io::Error),
     #[error("the saved snapshot cannot be served: {0}")]
     Saved(RejectReason),
     #[error("cannot start: {0}")]
@@ -100,6 +111,9 @@ const COMMANDS_MAX: usize = 64;
 
 /// Events that a client may be behind before it is told that it missed some.
 const EVENTS_MAX: usize = 4_096;
+
+/// How long a successor waits for the first health checks.
+const FIRST_CHECKS: Duration = Duration::from_secs(10);
 
 /// How often removed instances are looked at. A drain is reported that much late.
 const DRAIN_LOOK: Duration = Duration::from_millis(10);
@@ -133,7 +147,8 @@ pub fn run(options: RunOptions) -> Result<ExitReason, RunError> {
         let mut proxy = Proxy::start(&options, inherited, Arc::clone(&shared), tell).await?;
         proxy.serve(options.handle_signals).await
     });
-    drop(runtime);
+    // Not waiting for blocking tasks: a successor that never got ready has 30 s.
+    runtime.shutdown_background();
     // The senders are gone with the proxy, so the cores end.
     for thread in threads {
         // A core that panicked was reported by the loop that missed it.
@@ -219,7 +234,14 @@ struct Proxy {
     checks: Checks,
     changes: mpsc::Receiver<Change>,
     commands: mpsc::Receiver<Command>,
-    events: broadcast::Sender<Event>,
+    /// `None` once a successor speaks for this directory.
+    events: Option<broadcast::Sender<Event>>,
+    steps: mpsc::Receiver<handover::Step>,
+    /// Keeps `commands` and `steps` open when nobody can connect any more.
+    _senders: (mpsc::Sender<Command>, mpsc::Sender<handover::Step>),
+    /// What is served to others over sockets of this process.
+    doors: Vec<AbortHandle>,
+    predecessor: Option<tokio::net::UnixStream>,
     stage: Stage,
 }
 
@@ -227,7 +249,14 @@ struct Proxy {
 #[derive(Debug)]
 enum Stage {
     Serving,
-    Draining { cores: tokio::task::JoinSet<bool>, until: tokio::time::Instant },
+    /// A successor has the sockets and is not ready yet.
+    Offering,
+    Draining {
+        /// Its connection ends with this process, which is how it knows.
+        successor: Option<UnixStream>,
+        cores: tokio::task::JoinSet<bool>,
+        until: tokio::time::Instant,
+    },
 }
 
 /// Why a snapshot is not taken over: a reason to tell, or the end of the process.
@@ -245,13 +274,26 @@ impl Proxy {
     ) -> Result<Self, RunError> {
         let state = |source| RunError::State { path: options.state_dir.clone(), source };
         let path = options.control_socket();
-        // Bound first: of two proxies in one directory the second must not touch the state.
-        let socket = control::bind_path(&path)
-            .map_err(|source| RunError::ControlSocket { path: path.clone(), source })?;
+        let upgrade_path = handover::path(&options.state_dir);
+        let mut inherited = inherited;
+        let relieved = match options.take_over {
+            true => handover::receive(&options.state_dir).map_err(RunError::TakeOver)?,
+            false => None,
+        };
+        let control = |source| RunError::ControlSocket { path: path.clone(), source };
+        let (bound, predecessor) = match relieved {
+            Some((predecessor, sockets)) => {
+                inherited.add(sockets).map_err(RunError::TakeOver)?;
+                (None, Some(predecessor))
+            }
+            // Bound first: of two proxies in one directory the second must not touch the state.
+            None => (Some(control::bind_path(&path).map_err(control)?), None),
+        };
         let loaded = persist::load(&options.state_dir).map_err(state)?;
         let (command, commands) = mpsc::channel(COMMANDS_MAX);
         let (events, _) = broadcast::channel(EVENTS_MAX);
         let (change, changes) = mpsc::channel(COMMANDS_MAX);
+        let (step, steps) = mpsc::channel(1);
         let cores = tell.len();
         let series = Arc::new(SeriesBook::new(cores));
         let generation = Arc::new(AtomicU64::new(0));
@@ -272,7 +314,11 @@ impl Proxy {
             checks: Checks::new(change),
             changes,
             commands,
-            events: events.clone(),
+            events: Some(events.clone()),
+            steps,
+            _senders: (command.clone(), step.clone()),
+            doors: Vec::new(),
+            predecessor: None,
             stage: Stage::Serving,
         };
         match loaded {
@@ -290,12 +336,32 @@ impl Proxy {
                 Err(NotApplied::Fatal(error)) => return Err(error),
             },
         }
+        let socket = match (bound, predecessor) {
+            (Some(socket), _) => socket,
+            (None, None) => control::bind_path(&path).map_err(control)?,
+            (None, Some(predecessor)) => {
+                proxy.await_first_checks().await;
+                let generation = proxy.current.generation;
+                let relieve = tokio::task::spawn_blocking(move || predecessor.relieve(generation));
+                let joined = relieve.await.map_err(io::Error::other).map_err(RunError::TakeOver)?;
+                let alone = joined.map_err(RunError::TakeOver)?;
+                alone.set_nonblocking(true).map_err(RunError::TakeOver)?;
+                let alone = tokio::net::UnixStream::from_std(alone).map_err(RunError::TakeOver)?;
+                proxy.predecessor = Some(alone);
+                control::bind_path_over(&path).map_err(control)?
+            }
+        };
         if let Some(addr) = options.metrics_addr {
-            let listener = tokio::net::TcpListener::bind(addr).await;
+            let listener = proxy.bind_metrics(addr).await;
             let listener = listener.map_err(|source| RunError::Metrics { addr, source })?;
-            tokio::spawn(crate::metrics::serve(listener, command.clone()));
+            let task = tokio::spawn(crate::metrics::serve(listener, command.clone()));
+            proxy.doors.push(task.abort_handle());
         }
-        tokio::spawn(control::serve(socket, command, events, generation));
+        let upgrade = control::bind_path_over(&upgrade_path)
+            .map_err(|source| RunError::ControlSocket { path: upgrade_path, source })?;
+        tokio::spawn(handover::serve(upgrade, step));
+        let task = tokio::spawn(control::serve(socket, command, events, generation));
+        proxy.doors.push(task.abort_handle());
         Ok(proxy)
     }
 
@@ -317,9 +383,15 @@ impl Proxy {
                         self.say(Event::Health { instance: endpoint.id.clone(), healthy, reason });
                     }
                 }
-                () = stop.asked() => self.drain(),
+                step = self.steps.recv() => {
+                    if let Some(step) = step {
+                        self.hand_over(step);
+                    }
+                }
+                () = end_of(&mut self.predecessor) => self.predecessor = None,
+                () = stop.asked() => self.drain(None),
                 _ = look.tick(), if !self.draining.is_empty() => self.report_drained(),
-                exit = exit(&mut self.stage), if !matches!(self.stage, Stage::Serving) => {
+                exit = exit(&mut self.stage), if matches!(self.stage, Stage::Draining { .. }) => {
                     return Ok(match exit {
                         Exit::Drained => ExitReason::Drained,
                         Exit::Capped => ExitReason::DrainCapped { connections: self.connections() },
@@ -330,8 +402,10 @@ impl Proxy {
     }
 
     fn say(&self, event: Event) {
-        // No client connected is fine: it will ask.
-        let _ = self.events.send(event);
+        if let Some(events) = &self.events {
+            // No client connected is fine: it will ask.
+            let _ = events.send(event);
+        }
     }
 
     async fn answer(&mut self, ask: Ask) -> Result<Say, RunError> {
@@ -351,12 +425,15 @@ impl Proxy {
             Ask::InFlight { instance } => {
                 let serving = self.table.endpoints.values().filter(|e| e.id == instance);
                 let draining = self.draining.iter().map(|d| &d.endpoint).filter(|e| e.id == instance);
-                let count = serving.chain(draining).map(|endpoint| endpoint.in_flight()).sum();
+                let mut count = serving.clone().chain(draining).map(|endpoint| endpoint.in_flight()).sum();
+                if self.predecessor.is_some() && serving.count() == 0 {
+                    count += 1;
+                }
                 Say::InFlight { instance, count }
             }
             Ask::Ping => Say::Pong,
             Ask::Shutdown => {
-                self.drain();
+                self.drain(None);
                 Say::ShuttingDown
             }
         })
@@ -364,8 +441,10 @@ impl Proxy {
 
     async fn apply(&mut self, snapshot: Snapshot) -> Result<(), NotApplied> {
         let reject = |reason| Err(NotApplied::Rejected(reason));
-        if matches!(self.stage, Stage::Draining { .. }) {
-            return reject(RejectReason::Draining);
+        match self.stage {
+            Stage::Serving => {}
+            Stage::Offering => return reject(RejectReason::HandingOver),
+            Stage::Draining { .. } => return reject(RejectReason::Draining),
         }
         if snapshot.generation < self.current.generation {
             return reject(RejectReason::OlderGeneration);
@@ -478,6 +557,10 @@ impl Proxy {
     }
 
     fn report_drained(&mut self) {
+        if self.predecessor.is_some() {
+            // It drains with an older table and may still use what was removed since.
+            return;
+        }
         let (idle, busy) = std::mem::take(&mut self.draining)
             .into_iter()
             .partition(|draining: &Draining| draining.endpoint.in_flight() == 0);
@@ -491,24 +574,89 @@ impl Proxy {
         }
     }
 
-    fn drain(&mut self) {
+    /// Waits until every instance was checked once, but not for ever: a check that hangs must not keep a
+    /// successor from serving.
+    async fn await_first_checks(&self) {
+        let unchecked = || self.table.endpoints.values().any(|e| e.health() == Health::Unchecked);
+        let until = Instant::now() + FIRST_CHECKS;
+        while unchecked() && Instant::now() < until {
+            tokio::time::sleep(DRAIN_LOOK).await;
+        }
+    }
+
+    /// A predecessor closes its socket when it says `GO`, which may be a moment later.
+    async fn bind_metrics(&self, addr: SocketAddr) -> io::Result<tokio::net::TcpListener> {
+        let until = Instant::now() + FIRST_CHECKS;
+        loop {
+            match tokio::net::TcpListener::bind(addr).await {
+                Err(error)
+                    if error.kind() == io::ErrorKind::AddrInUse
+                        && self.predecessor.is_some()
+                        && Instant::now() < until =>
+                {
+                    tokio::time::sleep(DRAIN_LOOK).await;
+                }
+                result => return result,
+            }
+        }
+    }
+
+    fn hand_over(&mut self, step: handover::Step) {
+        match step {
+            handover::Step::Offer { reply } => {
+                let sockets = self.listeners.values().map(|listener| listener.socket.try_clone());
+                let offer = match (&self.stage, sockets.collect::<io::Result<Vec<_>>>()) {
+                    (Stage::Serving, Ok(sockets)) => {
+                        self.stage = Stage::Offering;
+                        Some(handover::Offer { generation: self.current.generation, sockets })
+                    }
+                    (Stage::Serving | Stage::Offering | Stage::Draining { .. }, _) => None,
+                };
+                // Whoever asked is gone: so is its interest.
+                let _ = reply.send(offer);
+            }
+            handover::Step::Withdraw => {
+                if matches!(self.stage, Stage::Offering) {
+                    self.stage = Stage::Serving;
+                }
+            }
+            handover::Step::Ready { successor } => {
+                if !matches!(self.stage, Stage::Offering) {
+                    return;
+                }
+                for door in self.doors.drain(..) {
+                    door.abort();
+                }
+                // Clients see the end of the connection and find the successor at the same path.
+                self.events = None;
+                self.drain(Some(successor));
+            }
+        }
+    }
+
+    fn drain(&mut self, mut successor: Option<UnixStream>) {
         if matches!(self.stage, Stage::Draining { .. }) {
             return;
+        }
+        let queue = if successor.is_some() { Origin::Inherited } else { Origin::Own };
+        if let Some(successor) = &mut successor {
+            // It accepts already. If it is gone after READY, its supervisor starts another.
+            let _ = handover::say_go(successor);
         }
         let mut cores = tokio::task::JoinSet::new();
         for tell in &self.tell {
             let tell = tell.clone();
             cores.spawn(async move {
                 let (done, drained) = oneshot::channel();
-                tell.send(Tell::Drain { done }).await.is_ok() && drained.await.is_ok()
+                tell.send(Tell::Drain { queue, done }).await.is_ok() && drained.await.is_ok()
             });
         }
-        for listener in self.listeners.values() {
-            listener.about_to_close();
+        if queue == Origin::Own {
+            self.listeners.values().for_each(OpenListener::about_to_close);
         }
         self.listeners.clear();
         let until = tokio::time::Instant::now() + self.shared.limits.drain;
-        self.stage = Stage::Draining { cores, until };
+        self.stage = Stage::Draining { successor, cores, until };
     }
 
     fn connections(&self) -> u64 {
@@ -583,11 +731,22 @@ enum Exit {
     Capped,
 }
 
+/// Waits until the other side of the connection is gone.
+async fn end_of(stream: &mut Option<tokio::net::UnixStream>) {
+    match stream {
+        None => std::future::pending().await,
+        Some(stream) => {
+            let mut byte = [0u8; 1];
+            while let Ok(1..) = stream.read(&mut byte).await {}
+        }
+    }
+}
+
 /// Waits for the end of a drain; never ends while serving.
 async fn exit(stage: &mut Stage) -> Exit {
     match stage {
-        Stage::Serving => std::future::pending().await,
-        Stage::Draining { cores, until } => {
+        Stage::Serving | Stage::Offering => std::future::pending().await,
+        Stage::Draining { cores, until, .. } => {
             let all = async { while cores.join_next().await.is_some() {} };
             match tokio::time::timeout_at(*until, all).await {
                 Ok(()) => Exit::Drained,

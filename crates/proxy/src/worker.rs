@@ -50,8 +50,8 @@ pub(crate) struct NewListener {
 pub(crate) enum Tell {
     /// Route by this table; open and close listeners. `done` when no request is routed by the old one any more.
     Install { table: Arc<Table>, open: Vec<NewListener>, close: Vec<u64>, done: oneshot::Sender<()> },
-    /// Stop accepting and drain; `done` when no connection is left.
-    Drain { done: oneshot::Sender<()> },
+    /// Stop accepting and drain; `done` when no connection is left. `queue`: whose the sockets' queues are now.
+    Drain { queue: Origin, done: oneshot::Sender<()> },
 }
 
 /// An unused connection to an instance.
@@ -109,7 +109,7 @@ enum State {
 pub(crate) struct Accepting {
     pub uid: u64,
     pub addr: SocketAddr,
-    origin: Origin,
+    origin: Cell<Origin>,
     state: Cell<State>,
     stop: Notify,
 }
@@ -142,8 +142,8 @@ impl Worker {
                         // The control side may have gone; then nobody waits.
                         let _ = done.send(());
                     }
-                    Some(Tell::Drain { done }) => {
-                        self.drain();
+                    Some(Tell::Drain { queue, done }) => {
+                        self.drain(queue);
                         let worker = Rc::clone(&self);
                         tokio::task::spawn_local(async move {
                             worker.drained().await;
@@ -206,7 +206,7 @@ impl Worker {
         let listener = Rc::new(Accepting {
             uid: new.uid,
             addr: new.addr,
-            origin: new.origin,
+            origin: Cell::new(new.origin),
             state,
             stop: Notify::new(),
         });
@@ -220,9 +220,12 @@ impl Worker {
         });
     }
 
-    fn drain(&self) {
+    fn drain(&self, queue: Origin) {
         self.state.set(State::Draining);
         for (_, listener) in self.listeners.borrow_mut().drain() {
+            if queue == Origin::Inherited {
+                listener.origin.set(queue);
+            }
             listener.state.set(State::Draining);
             listener.stop.notify_one();
         }
@@ -306,7 +309,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 async fn accept(worker: &Rc<Worker>, listener: &Rc<Accepting>, socket: TcpListener) {
     let until_stopped = accept_until(worker, listener, &socket, listener.stop.notified());
     until_stopped.await;
-    match listener.origin {
+    match listener.origin.get() {
         // Its queue is for whoever holds the socket after us.
         Origin::Inherited => {}
         // Rule 1: who believes to be connected is served. The deciding thread made the kernel drop new SYNs, so

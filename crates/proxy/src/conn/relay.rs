@@ -623,13 +623,13 @@ impl Relay<'_> {
     }
 
     async fn send(&mut self, request: &mut RequestBuffer, answer: &Answer<'_>) -> After {
-        // Whether the body is complete must be known before the answer says that the connection stays open.
-        let complete =
-            request.body_is_complete() || request.absorb(u64::MAX).is_ok() && request.body_is_complete();
-        let keep_alive = self.known.facts.wants_keep_alive
-            && complete
-            && answer.status != 400
-            && !self.conn.worker.is_draining(&self.conn.listener);
+        // After a malformed body nobody knows where the next request begins. Otherwise, whether the body is here
+        // must be known before the answer says that the connection stays open.
+        let keep_alive = answer.status != 400
+            && self.known.facts.wants_keep_alive
+            && !self.conn.worker.is_draining(&self.conn.listener)
+            && request.absorb(u64::MAX).is_ok()
+            && request.body_is_complete();
         let deadline = &self.conn.deadline;
         deadline.arm(self.conn.worker.shared.limits.head);
         self.report.status = answer.status;

@@ -54,7 +54,8 @@ pub enum Say {
     Metrics {
         text: String,
     },
-    /// 0 for instances that the proxy does not know (any more).
+    /// 0 for instances that the proxy does not know (any more). While a predecessor of the process drains,
+    /// removed instances have at least 1: it may still be using them.
     InFlight {
         instance: String,
         count: u64,
@@ -106,6 +107,9 @@ pub enum RejectReason {
     Persist { errno: Option<i32>, message: String },
     #[error("the proxy is draining and takes no snapshot over any more")]
     Draining,
+    /// Try again: within half a minute either this process or its successor will take it.
+    #[error("the proxy is handing over to its successor")]
+    HandingOver,
 }
 
 fn list(problems: &[Invalid]) -> String {

@@ -29,6 +29,24 @@ pub fn bind(path: &Path) -> io::Result<UnixListener> {
     UnixListener::bind(short)
 }
 
+/// Binds a listener in the place of one that may still be listened on: whoever connects from now on gets this one.
+///
+/// # Errors
+/// Whatever the system says.
+pub fn bind_over(path: &Path) -> io::Result<UnixListener> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    let beside = path.with_file_name(name);
+    if let Err(error) = std::fs::remove_file(&beside)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        return Err(error);
+    }
+    let listener = bind(&beside)?;
+    std::fs::rename(&beside, path)?;
+    Ok(listener)
+}
+
 /// Connects to a listener.
 ///
 /// # Errors

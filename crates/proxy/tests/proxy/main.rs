@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test's helpers may panic like the test itself")]
 
 mod drain;
+mod handover;
 mod loss;
 mod messages;
 mod state;

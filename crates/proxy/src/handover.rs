@@ -1,0 +1,183 @@
+//! Handing the listening sockets to a successor (rule 2).
+//!
+//! Over `upgrade.sock` in the state directory, between two processes of which both may be another version:
+//!
+//! 1. The successor connects. The predecessor answers with one JSON line and then its listening sockets, one
+//!    `SCM_RIGHTS` message each.
+//! 2. The successor loads the saved snapshot, checks health, accepts, and says `READY <generation>`.
+//! 3. The predecessor stops accepting and says `GO`. The sockets' queues never were without an owner.
+//! 4. The predecessor drains. The connection stays open until it exits, so that the successor knows.
+//!
+//! Whatever goes wrong before `GO` (a crash, silence, another generation) leaves the predecessor serving as if
+//! nothing had happened. There are no pauses of a fixed length.
+
+use std::io::{self, IoSlice, IoSliceMut, Read as _, Write as _};
+use std::mem::MaybeUninit;
+use std::net::TcpListener;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags,
+};
+use serde::{Deserialize, Serialize};
+use tokio::sync::{mpsc, oneshot};
+
+/// How long a successor may take from the sockets to `READY`. Most of it is for the first health checks of many
+/// instances; meanwhile no snapshot is taken over, so it must not be long.
+const READY_WITHIN: Duration = Duration::from_secs(30);
+
+/// Lines are a few dozen bytes.
+const LINE_BYTES_MAX: usize = 1_024;
+
+pub(crate) fn path(state_dir: &Path) -> PathBuf {
+    state_dir.join("upgrade.sock")
+}
+
+/// What goes before the sockets.
+#[derive(Debug, Serialize, Deserialize)]
+struct Header {
+    pid: u32,
+    generation: u64,
+    sockets: usize,
+}
+
+/// What the deciding thread hands out.
+#[derive(Debug)]
+pub(crate) struct Offer {
+    pub generation: u64,
+    pub sockets: Vec<TcpListener>,
+}
+
+/// What the conversation with a successor asks the deciding thread.
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// `None` when it drains already.
+    Offer { reply: oneshot::Sender<Option<Offer>> },
+    /// The successor serves: stop accepting, say `GO`, keep the connection.
+    Ready { successor: UnixStream },
+    /// It came to nothing.
+    Withdraw,
+}
+
+/// Talks to one successor after the other until the receiver of `steps` is gone.
+pub(crate) async fn serve(listener: UnixListener, steps: mpsc::Sender<Step>) -> io::Result<()> {
+    listener.set_nonblocking(true)?;
+    let listener = tokio::net::UnixListener::from_std(listener)?;
+    loop {
+        let (stream, _) = listener.accept().await?;
+        let stream = stream.into_std()?;
+        let (reply, offer) = oneshot::channel();
+        if steps.send(Step::Offer { reply }).await.is_err() {
+            return Ok(());
+        }
+        let Ok(Some(offer)) = offer.await else { continue };
+        let talk = tokio::task::spawn_blocking(move || hand_out(stream, &offer));
+        let step = match talk.await {
+            Ok(Ok(successor)) => Step::Ready { successor },
+            Ok(Err(_)) | Err(_) => Step::Withdraw,
+        };
+        if steps.send(step).await.is_err() {
+            return Ok(());
+        }
+    }
+}
+
+/// Returns the connection once the successor is ready.
+fn hand_out(mut stream: UnixStream, offer: &Offer) -> io::Result<UnixStream> {
+    stream.set_nonblocking(false)?;
+    stream.set_read_timeout(Some(READY_WITHIN))?;
+    stream.set_write_timeout(Some(READY_WITHIN))?;
+    let header =
+        Header { pid: std::process::id(), generation: offer.generation, sockets: offer.sockets.len() };
+    let mut line = serde_json::to_vec(&header)?;
+    line.push(b'\n');
+    stream.write_all(&line)?;
+    for socket in &offer.sockets {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        let sockets = [socket.as_fd()];
+        control.push(SendAncillaryMessage::ScmRights(&sockets));
+        rustix::net::sendmsg(&stream, &[IoSlice::new(b"s")], &mut control, SendFlags::NOSIGNAL)?;
+    }
+    let ready = read_line(&mut stream)?;
+    if ready != format!("READY {}", offer.generation) {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "the successor serves something else"));
+    }
+    Ok(stream)
+}
+
+/// Tells the successor that it is alone now.
+pub(crate) fn say_go(successor: &mut UnixStream) -> io::Result<()> {
+    successor.write_all(b"GO\n")
+}
+
+/// The successor's side, between the sockets and `GO`.
+#[derive(Debug)]
+pub(crate) struct Predecessor {
+    stream: UnixStream,
+    generation: u64,
+}
+
+/// The running proxy's sockets; `None` when no proxy runs there.
+pub(crate) fn receive(state_dir: &Path) -> io::Result<Option<(Predecessor, Vec<TcpListener>)>> {
+    let mut stream = match crate::control::connect_path(&path(state_dir)) {
+        Ok(stream) => stream,
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
+            return Ok(None);
+        }
+        Err(error) => return Err(error),
+    };
+    stream.set_read_timeout(Some(READY_WITHIN))?;
+    let header: Header = serde_json::from_str(&read_line(&mut stream)?)?;
+    let mut sockets = Vec::new();
+    while sockets.len() < header.sockets {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let mut byte = [0u8; 1];
+        let flags = RecvFlags::CMSG_CLOEXEC;
+        let got = rustix::net::recvmsg(&stream, &mut [IoSliceMut::new(&mut byte)], &mut control, flags)?;
+        if got.bytes == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        for message in control.drain() {
+            if let RecvAncillaryMessage::ScmRights(received) = message {
+                sockets.extend(received.map(|socket: OwnedFd| TcpListener::from(socket)));
+            }
+        }
+    }
+    Ok(Some((Predecessor { stream, generation: header.generation }, sockets)))
+}
+
+impl Predecessor {
+    /// Says that this process serves `generation`, and waits until the predecessor stopped accepting. The
+    /// connection that is returned ends when the predecessor does.
+    pub(crate) fn relieve(mut self, generation: u64) -> io::Result<UnixStream> {
+        if generation != self.generation {
+            let problem = format!("it serves generation {}, the saved one is {generation}", self.generation);
+            return Err(io::Error::new(io::ErrorKind::InvalidData, problem));
+        }
+        self.stream.write_all(format!("READY {generation}\n").as_bytes())?;
+        match read_line(&mut self.stream)?.as_str() {
+            "GO" => Ok(self.stream),
+            _ => Err(io::Error::new(io::ErrorKind::InvalidData, "it did not let go")),
+        }
+    }
+}
+
+/// Byte by byte: what follows a line may carry sockets, which a larger read would lose.
+fn read_line(stream: &mut UnixStream) -> io::Result<String> {
+    let mut line = Vec::new();
+    let mut byte = [0u8; 1];
+    loop {
+        stream.read_exact(&mut byte)?;
+        match byte[0] {
+            b'\n' => return String::from_utf8(line).map_err(|_| io::ErrorKind::InvalidData.into()),
+            b if line.len() < LINE_BYTES_MAX => line.push(b),
+            _ => return Err(io::ErrorKind::InvalidData.into()),
+        }
+    }
+}
