@@ -253,7 +253,7 @@ enum Stage {
     Offering,
     Draining {
         /// Its connection ends with this process, which is how it knows.
-        successor: Option<UnixStream>,
+        _successor: Option<UnixStream>,
         cores: tokio::task::JoinSet<bool>,
         until: tokio::time::Instant,
     },
@@ -656,7 +656,7 @@ impl Proxy {
         }
         self.listeners.clear();
         let until = tokio::time::Instant::now() + self.shared.limits.drain;
-        self.stage = Stage::Draining { successor, cores, until };
+        self.stage = Stage::Draining { _successor: successor, cores, until };
     }
 
     fn connections(&self) -> u64 {

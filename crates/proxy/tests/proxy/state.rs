@@ -158,6 +158,7 @@ fn metrics_are_served() {
     let mut proxy = Proxy::start_with(|options| options.metrics_addr = Some(addr));
     proxy.serve(service(&[("i", origin.addr)]));
     proxy.wire().get("/").unwrap();
+    crate::support::eventually("it is counted", || proxy.stats().version("s", "r1").requests_total() == 1);
     let text = Wire::open(addr).get("/metrics").unwrap().text();
     assert!(
         text.contains(
