@@ -11,6 +11,7 @@ use fairway_engine::{Job, JobKind};
 use fairway_store::Trees;
 use fairway_targets::spec::{InstanceSpec, JobSpec, LogPolicy, PortRequest, Variables};
 
+use crate::backing::backing;
 use crate::drivers::materialise;
 use crate::ports::Ports;
 use crate::proxy_process::own_program;
@@ -64,8 +65,9 @@ impl Launcher<'_> {
                 }
                 (argv, root, PortRequest::Assign { variable: "PORT".to_owned() })
             }
-            Runs::Backing { engine, port } => {
-                return crate::backing::instance(self.state_dir, environment, instance, spec, *engine, *port);
+            Runs::Backing { engine, .. } => {
+                return backing(self.state_dir, self.ports, environment, &instance.service, *engine)
+                    .map(|backing| backing.spec);
             }
         };
         Ok(InstanceSpec {
@@ -151,8 +153,12 @@ impl Launcher<'_> {
             state_dir: self.state_dir,
             ports: self.ports,
             secret: &|environment, name, version| self.vault.value(environment, name, version),
-            backing_url: &|environment, service, runs| {
-                crate::backing::url(self.state_dir, environment, service, runs)
+            backing_url: &|environment, service, runs| match runs {
+                Runs::Backing { engine, .. } => {
+                    backing(self.state_dir, self.ports, environment, service, *engine)
+                        .map(|backing| backing.url)
+                }
+                Runs::Process { .. } | Runs::Static { .. } => Err("it is not a backing service".to_owned()),
             },
         };
         let mut env = values.resolve(environment, release, declared).map_err(|error| error.to_string())?;

@@ -34,6 +34,10 @@ pub const SOCKET_NAME: &str = "fairway.sock";
 /// The server waits for the disk and for people; the proxy has the cores.
 const WORKER_THREADS: usize = 2;
 
+/// Ended copies of a service, and ended jobs of an environment, whose logs stay: enough to compare a bad release with
+/// the ones before it.
+const ENDED_KEPT: usize = 20;
+
 #[derive(Clone, Debug)]
 pub struct ServerOptions {
     pub state_dir: PathBuf,

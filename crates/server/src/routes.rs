@@ -177,8 +177,9 @@ impl Driver {
                         RejectReason::OlderGeneration | RejectReason::SameGenerationDifferent => {}
                         RejectReason::Invalid { .. }
                         | RejectReason::Bind { .. }
-                        | RejectReason::Persist { .. }
-                        | RejectReason::Draining => self.refused(&mut parts, &rejected).await,
+                        | RejectReason::Persist { .. } => self.refused(&mut parts, &rejected).await,
+                        // Nobody's table is at fault: the next process takes it.
+                        RejectReason::Draining | RejectReason::HandingOver => return Err(()),
                     }
                 }
                 Ok(Err(ApplyError::Client(_))) | Err(_) => return Err(()),
@@ -209,6 +210,7 @@ impl Driver {
                 RejectReason::Invalid { .. }
                 | RejectReason::Persist { .. }
                 | RejectReason::Draining
+                | RejectReason::HandingOver
                 | RejectReason::OlderGeneration
                 | RejectReason::SameGenerationDifferent => true,
             })

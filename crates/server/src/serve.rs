@@ -10,6 +10,7 @@ use fairway_engine::Power;
 use fairway_engine::time::Timestamp;
 use fairway_store::database::DATABASE_FILE;
 use fairway_store::{Log, ServerLock, Snapshots, Trees};
+use fairway_targets::reap::reap;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -24,10 +25,13 @@ use crate::pump::{self, Pump};
 use crate::record::replay;
 use crate::routes::{self, ProxyState};
 use crate::secrets::Vault;
-use crate::{SOCKET_NAME, ServerOptions};
+use crate::{ENDED_KEPT, SOCKET_NAME, ServerOptions};
 
 /// Commands that are being answered may finish; streams are cut.
 const LINGER: Duration = Duration::from_secs(2);
+
+/// A deploy leaves a directory a copy; in this time even a busy pipeline leaves some hundreds, of small logs.
+const TIDY_EVERY: Duration = Duration::from_secs(600);
 
 /// Accept fails when descriptors run out; trying again at once would only burn CPU.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -77,12 +81,14 @@ pub async fn serve(options: &ServerOptions) -> Result<(), StartError> {
     };
     drivers::start(hands, receivers, effects).await?;
 
+    let app_state_dir = state_dir.clone();
     let app = App { pump: pump.clone(), routes: routes.clone(), drivers, trees, vault, state_dir, log_path };
     let mut tasks = JoinSet::new();
     if let Some(listener) = figures {
         tasks.spawn(serve_figures(listener, api::public_router(app.clone())));
     }
     tasks.spawn(serve_commands(commands, api::router(app)));
+    tasks.spawn(tidy_up(app_state_dir));
     println!("fairway server ready at {}", socket_path.display());
 
     wait_for_stop().await;
@@ -100,6 +106,19 @@ pub async fn serve(options: &ServerOptions) -> Result<(), StartError> {
     // The pump ends after what it has before it, which is an fsync.
     drop(tokio::task::spawn_blocking(move || pump_thread.join()).await);
     Ok(())
+}
+
+/// What ended copies left behind must not fill the disk.
+async fn tidy_up(state_dir: PathBuf) {
+    loop {
+        tokio::time::sleep(TIDY_EVERY).await;
+        let dir = state_dir.clone();
+        match tokio::task::spawn_blocking(move || reap(&dir, ENDED_KEPT)).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => eprintln!("fairway: {error}"),
+            Err(error) => eprintln!("fairway: {error}"),
+        }
+    }
 }
 
 fn nothing_runs(pump: &Pump) -> bool {

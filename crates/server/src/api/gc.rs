@@ -6,9 +6,11 @@ use axum::Json;
 use axum::extract::{Query, State};
 use fairway_api::{ApiError, GcItem, GcReport};
 use fairway_store::{Removal, Roots};
+use fairway_targets::reap::reap;
 use serde::Deserialize;
 
 use super::{Answer, App, blocking};
+use crate::ENDED_KEPT;
 
 /// What was touched within this time may belong to a deploy that has not been asked for yet.
 const GRACE: Duration = Duration::from_secs(3600);
@@ -31,7 +33,20 @@ pub async fn gc(State(app): State<App>, Query(wanted): Query<Wanted>) -> Answer<
             // Releases that came while the plan was made are among the roots of now.
             app.trees.apply(&plan, &self::roots(&app), GRACE, now).map_err(|e| fail(e.to_string()))?.removed
         };
-        Ok(report(&removed, !wanted.dry_run))
+        let mut report = report(&removed, !wanted.dry_run);
+        if !wanted.dry_run {
+            let reaped = reap(&app.state_dir, ENDED_KEPT).map_err(|e| fail(e.to_string()))?;
+            report.bytes += reaped.bytes;
+            let names = reaped.instances.iter().map(ToString::to_string);
+            report.items.extend(names.chain(reaped.jobs.iter().map(ToString::to_string)).map(|what| {
+                GcItem {
+                    what,
+                    why: format!("ended, and {ENDED_KEPT} newer ones are kept with their logs"),
+                    bytes: 0,
+                }
+            }));
+        }
+        Ok(report)
     })
     .await
     .map(Json)
