@@ -9,6 +9,7 @@
 
 mod control;
 mod group;
+mod health;
 mod limits;
 mod notify;
 mod probe;
@@ -24,16 +25,15 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use fairway_engine::service::{Argument, LiveProbe, ReadyProbe, StopSignal};
+use fairway_engine::service::{Argument, ReadyProbe, StopSignal};
 use rustix::process::Signal;
 use thiserror::Error;
 
 use self::control::Control;
 use self::group::{Collected, Group, Intent, StopWhy};
 use self::notify::NotifySocket;
-use self::probe::{Check, Failure, Probe};
 use self::signals::Signals;
-use self::watch::{Finding, Watch};
+use self::watch::Watch;
 use crate::cgroup::Cgroup;
 use crate::command::{self, Prepared};
 use crate::event::GiveUpCause;
@@ -304,27 +304,6 @@ impl Shim {
         }
     }
 
-    fn watch(&mut self, now: Instant) {
-        let Role::Instance { ready, live, .. } = &self.launch.role else { return };
-        let port = self.state.port.unwrap_or(0);
-        let check = match &ready.probe {
-            ReadyProbe::Http { path } => Some(Check::Http { port, path: path.clone() }),
-            ReadyProbe::Tcp => Some(Check::Tcp { port }),
-            ReadyProbe::Exec { command } => Some(Check::Exec { command: command.clone() }),
-            ReadyProbe::Notify | ReadyProbe::LogLine { .. } | ReadyProbe::Alive { .. } => None,
-        };
-        self.readiness =
-            check.map(|check| Watch::new(Probe::new(check, ready.timeout), ready.every, ready.failures, now));
-        self.liveness = live.as_ref().map(|live| {
-            let check = match &live.probe {
-                LiveProbe::Http { path } => Check::Http { port, path: path.clone() },
-                LiveProbe::Tcp => Check::Tcp { port },
-                LiveProbe::Exec { command } => Check::Exec { command: command.clone() },
-            };
-            Watch::new(Probe::new(check, live.timeout), live.every, live.failures, now)
-        });
-    }
-
     /// Starts a command beside the instance, in its environment and its cgroup.
     fn start_command(&self, argv: &[String]) -> Result<i32, String> {
         let command = self.prepare(argv).map_err(|cause| cause.to_string())?;
@@ -496,108 +475,6 @@ impl Shim {
         self.log.remark(stamp::now(), &remark);
         self.activity = Activity::Down { restart_at: now + restart_in, last_exit: exit.clone() };
         self.enter(Phase::BackingOff { exit, why, port_taken, restart_in, last_lines });
-    }
-
-    fn on_verdict(&mut self, is_readiness: bool, verdict: probe::Verdict, now: Instant) {
-        let Phase::Running { process, health } = &self.state.phase else { return };
-        let (process, health) = (*process, health.clone());
-        let waiting = match health {
-            Health::Waiting { .. } => true,
-            Health::Ready | Health::Suspect { .. } => false,
-        };
-        let watch = if is_readiness { &mut self.readiness } else { &mut self.liveness };
-        let Some(watch) = watch else { return };
-        match (is_readiness, watch.judge(verdict, waiting, now), health) {
-            (true, Finding::Good, Health::Waiting { .. } | Health::Suspect { .. }) => {
-                self.ever_ready = true;
-                self.enter(Phase::Running { process, health: Health::Ready });
-            }
-            (true, Finding::Doubt(failure) | Finding::Bad(failure), Health::Waiting { .. }) => {
-                // Not news, and not worth a sync of the disk every few milliseconds: told when somebody asks.
-                self.state.phase =
-                    Phase::Running { process, health: Health::Waiting { why: Some(failure.why) } };
-            }
-            (true, Finding::Bad(failure), Health::Ready) => {
-                let why = self.explain(failure).0;
-                self.enter(Phase::Running { process, health: Health::Suspect { why } });
-            }
-            // A fresh instance answers to readiness alone; liveness begins where that is done.
-            (false, Finding::Bad(failure), Health::Ready | Health::Suspect { .. }) => {
-                let why = format!("liveness failed: {}", failure.why);
-                self.stop(StopWhy::NotLive { why }, self.launch.stop.timeout, now);
-            }
-            (true, Finding::Good | Finding::Doubt(_), Health::Ready)
-            | (true, Finding::Doubt(_) | Finding::Bad(_), Health::Suspect { .. })
-            | (false, _, _) => {}
-        }
-    }
-
-    /// Looks where the instance listens instead, when it does not listen where it should.
-    fn explain(&self, failure: Failure) -> (String, Vec<std::net::SocketAddr>) {
-        let (Activity::Up(group), Some(port), true) = (&self.activity, self.state.port, failure.refused)
-        else {
-            return (failure.why, Vec::new());
-        };
-        let own = process::descendants(self.state.shim.pid).unwrap_or_default();
-        let elsewhere = sockets::listening(own.iter().map(|process| process.pid).chain([group.main.pid]));
-        if elsewhere.is_empty() {
-            return (failure.why, elsewhere);
-        }
-        let places = elsewhere.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ");
-        let variable = self.launch.port.as_ref().and_then(|given| given.variable.as_ref());
-        let given_in = variable.map(|name| format!(" in ${name}")).unwrap_or_default();
-        let why = if elsewhere.iter().all(|at| at.port() == port) {
-            format!("listens on {places}, which 127.0.0.1:{port} does not reach")
-        } else {
-            format!("listens on {places}, not on the port it was given{given_in} ({port})")
-        };
-        (why, elsewhere)
-    }
-
-    fn not_ready(&self, within: Duration) -> GiveUpCause {
-        let (why, listens_on) = match (&self.launch.role, &self.state.phase) {
-            (Role::Instance { ready, .. }, Phase::Running { health: Health::Waiting { why }, .. }) => {
-                match (why, &ready.probe) {
-                    (Some(why), _) => {
-                        let refused = why.starts_with("nothing listens");
-                        self.explain(Failure { why: why.clone(), refused })
-                    }
-                    (None, ReadyProbe::Notify) => {
-                        ("READY=1 did not come on $NOTIFY_SOCKET".into(), Vec::new())
-                    }
-                    (None, ReadyProbe::LogLine { contains }) => {
-                        (format!("no line of output contains {contains:?}"), Vec::new())
-                    }
-                    (
-                        None,
-                        ReadyProbe::Http { .. }
-                        | ReadyProbe::Tcp
-                        | ReadyProbe::Exec { .. }
-                        | ReadyProbe::Alive { .. },
-                    ) => ("no probe has been answered yet".into(), Vec::new()),
-                }
-            }
-            (_, Phase::BackingOff { exit, why: Some(why), .. }) => (format!("{exit} ({why})"), Vec::new()),
-            (_, Phase::BackingOff { exit, .. }) => (format!("it keeps ending: {exit}"), Vec::new()),
-            (_, Phase::Running { .. } | Phase::Starting | Phase::Stopping { .. } | Phase::Ended { .. }) => {
-                ("it did not get there".into(), Vec::new())
-            }
-        };
-        GiveUpCause::NotReady { within, why, listens_on }
-    }
-
-    fn awaited_text(&self) -> Option<String> {
-        match &self.launch.role {
-            Role::Instance { ready, .. } => match &ready.probe {
-                ReadyProbe::LogLine { contains } => Some(contains.clone()),
-                ReadyProbe::Http { .. }
-                | ReadyProbe::Tcp
-                | ReadyProbe::Exec { .. }
-                | ReadyProbe::Notify
-                | ReadyProbe::Alive { .. } => None,
-            },
-            Role::Job { .. } => None,
-        }
     }
 
     fn read_output(&mut self, turns: usize) {

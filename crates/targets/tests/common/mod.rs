@@ -208,7 +208,7 @@ impl World {
     }
 
     pub fn log(&self, name: &str) -> Vec<String> {
-        let query = LogQuery::of_instance(&instance(name), 1000);
+        let query = LogQuery::of_instance(&instance(name), logs::LINES_MAX);
         logs::read(&self.state, &query).unwrap().iter().map(|entry| entry.line.text()).collect()
     }
 
