@@ -2,17 +2,21 @@
 //! Remembered in a file, because a port that changed with every start would change the environment of the services.
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 /// Outside the kernel's ephemeral range (32768 on), beside the range that instances get theirs from (20000 on).
-const RANGE: std::ops::Range<u16> = 18_000..20_000;
+const RANGE: std::ops::Range<u16> = 12_000..20_000;
 
 #[derive(Debug)]
 pub struct Ports {
     path: PathBuf,
+    /// Where the search starts. A port is only held once the proxy listens on it, so two servers on one machine that
+    /// search at the same moment must start at different places.
+    first: u16,
     given: Mutex<BTreeMap<String, u16>>,
 }
 
@@ -21,13 +25,21 @@ impl Ports {
     #[must_use]
     pub fn open(path: PathBuf) -> Self {
         let given = std::fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        Self { path, given: Mutex::new(given.unwrap_or_default()) }
+        let mut hasher = DefaultHasher::new();
+        path.hash(&mut hasher);
+        let first = u16::try_from(hasher.finish() % u64::from(RANGE.end - RANGE.start)).unwrap_or(0);
+        Self { path, first, given: Mutex::new(given.unwrap_or_default()) }
     }
 
     /// Gives back the ports of what is no longer there. Forgetting to costs a port, doing it too early would move one:
     /// so it is written down with the next port that is given, not before.
     pub fn retain(&self, is_needed: impl Fn(&str) -> bool) {
         self.given.lock().unwrap_or_else(PoisonError::into_inner).retain(|what, _| is_needed(what));
+    }
+
+    /// Somebody else holds the port of `what`: the next call gives another.
+    pub fn forget(&self, what: &str) {
+        self.given.lock().unwrap_or_else(PoisonError::into_inner).remove(what);
     }
 
     /// The address of `what`, the same on every call.
@@ -40,13 +52,12 @@ impl Ports {
         if let Some(port) = given.get(what) {
             return Ok(at(*port));
         }
-        // Two servers on one machine start their search at different places, so that they rarely meet.
-        let offset = u16::try_from(std::process::id() % u32::from(RANGE.end - RANGE.start)).unwrap_or(0);
+        let offset = self.first;
         let port = (0..RANGE.end - RANGE.start)
             .map(|step| RANGE.start + (offset + step) % (RANGE.end - RANGE.start))
             .filter(|port| !given.values().any(|other| other == port))
             .find(|port| TcpListener::bind(at(*port)).is_ok())
-            .ok_or_else(|| std::io::Error::other("no port between 18000 and 20000 is free"))?;
+            .ok_or_else(|| std::io::Error::other("no port between 12000 and 20000 is free"))?;
         given.insert(what.to_owned(), port);
         let temporary = self.path.with_extension("new");
         let mut file = std::fs::File::create(&temporary)?;

@@ -216,6 +216,10 @@ impl Driver {
             })
             .map(|(environment, part)| (environment.clone(), part.generation));
         let Some((environment, generation)) = culprit else { return };
+        if let RejectReason::Bind { listener, .. } = &rejected.reason {
+            // One of ours, not one that the project asked for: the next attempt gets another port.
+            self.ports.forget(listener);
+        }
         match self.good.get(&environment) {
             Some(good) => drop(parts.insert(environment.clone(), good.clone())),
             None => drop(parts.remove(&environment)),

@@ -62,12 +62,12 @@ pub fn accepted(app: &App, environment: &EnvironmentKey, recorded: &[Recorded]) 
     let mut release = None;
     let mut job = None;
     for one in recorded {
-        match &one.event.fact {
-            Fact::ReleaseCreated { release: made } => release = Some(made.number.to_string()),
-            Fact::RolloutPlanned { rollout } => release = Some(rollout.to.to_string()),
-            Fact::JobPlanned { job: planned } => job = Some(planned.number.0),
-            // The others name nothing that the caller could follow.
-            _ => {}
+        if let Fact::ReleaseCreated { release: made } = &one.event.fact {
+            release = Some(made.number.to_string());
+        } else if let Fact::RolloutPlanned { rollout } = &one.event.fact {
+            release = Some(rollout.to.to_string());
+        } else if let Fact::JobPlanned { job: planned } = &one.event.fact {
+            job = Some(planned.number.0);
         }
     }
     let summary =
@@ -86,10 +86,14 @@ pub fn accepted(app: &App, environment: &EnvironmentKey, recorded: &[Recorded]) 
 
 /// The rollout that the events are about: the last one planned or ended, else the one under way.
 fn rollout_of(app: &App, environment: &EnvironmentKey, recorded: &[Recorded]) -> Option<u32> {
-    let named = recorded.iter().rev().find_map(|one| match &one.event.fact {
-        Fact::RolloutPlanned { rollout } => Some(rollout.number.0),
-        Fact::RolloutEnded { rollout, .. } => Some(rollout.0),
-        _ => None,
+    let named = recorded.iter().rev().find_map(|one| {
+        if let Fact::RolloutPlanned { rollout } = &one.event.fact {
+            Some(rollout.number.0)
+        } else if let Fact::RolloutEnded { rollout, .. } = &one.event.fact {
+            Some(rollout.0)
+        } else {
+            None
+        }
     });
     named.or_else(|| {
         app.pump.shared.read(|state| {

@@ -21,6 +21,7 @@ pub async fn deploy(
 ) -> Answer<Accepted> {
     let environment = key(&project, &environment)?;
     let spec = release_spec(&app, &environment, &request).await?;
+    check_listen(&app, &spec)?;
     check_trees(&app, &spec).await?;
     let if_release = request.if_release.as_deref().map(parse_release).transpose()?;
     let command =
@@ -88,6 +89,38 @@ pub async fn release_spec(
         spec.deploy.approvers = 0;
     }
     Ok(spec)
+}
+
+/// An address that somebody else holds is found out before anything starts.
+fn check_listen(app: &App, spec: &ReleaseSpec) -> Result<(), Failure> {
+    let wanted = &spec.listen.address;
+    let is_ours = app.pump.shared.read(|state| {
+        let tables = state.environments.values().map(|env| &env.routes.table);
+        tables
+            .filter(|table| !table.services.is_empty())
+            .filter_map(|table| table.listen.as_ref())
+            .any(|listen| listen.address == *wanted)
+    });
+    let needed = spec.services.values().any(|service| service.route.is_some());
+    if is_ours || !needed {
+        return Ok(());
+    }
+    let Err(error) = std::net::TcpListener::bind(wanted) else { return Ok(()) };
+    let port = wanted.rsplit(':').next().unwrap_or_default();
+    let hint = match error.kind() {
+        std::io::ErrorKind::AddrInUse => {
+            format!(
+                "`ss -ltnp sport = :{port}` shows who has it; or set another `listen` for the environment"
+            )
+        }
+        std::io::ErrorKind::PermissionDenied => {
+            "ports below 1024 need root or CAP_NET_BIND_SERVICE; or set another `listen` for the environment"
+                .to_owned()
+        }
+        _ => "set another `listen` for the environment".to_owned(),
+    };
+    let message = format!("the environment cannot listen on {wanted}: {error}");
+    Err(Failure(ApiError::new("listen/taken", message).hint(hint)))
 }
 
 /// A release whose bytes are not all there must not begin.

@@ -1,9 +1,12 @@
 //! `GET …/logs`: what instances and jobs wrote, oldest first, then as it comes.
 
+use std::collections::BTreeSet;
+
 use axum::extract::{Path, Query, State};
 use axum::response::Response;
 use fairway_api::{ApiError, LogLine};
-use fairway_engine::id::{JobNumber, ServiceName};
+use fairway_engine::Refusal;
+use fairway_engine::id::{EnvironmentKey, JobNumber, ServiceName};
 use fairway_engine::time::Timestamp;
 use fairway_targets::logs::{self, LINES_MAX, LogEntry, LogQuery, Pattern, Selection};
 use futures_util::StreamExt;
@@ -11,6 +14,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::{App, Failure, blocking, key, line, lines};
+use crate::error::Refused;
 
 /// A screenful, as `tail` does it, where nobody says how much.
 const LIMIT_DEFAULT: usize = 200;
@@ -24,6 +28,7 @@ pub async fn logs(
     Query(wanted): Query<fairway_api::LogQuery>,
 ) -> Result<Response, Failure> {
     let environment = key(&project, &environment)?;
+    known(&app, &environment, wanted.service.as_deref())?;
     let query = LogQuery {
         selection: selection(&wanted)?,
         since: wanted.since_ms.map(Timestamp),
@@ -49,6 +54,29 @@ pub async fn logs(
     })
     .await?;
     Ok(lines(futures_util::stream::iter(found.into_iter().map(|entry| line(&to_api(entry))))))
+}
+
+/// A name that was never there is a mistake, not an empty log.
+fn known(app: &App, environment: &EnvironmentKey, service: Option<&str>) -> Result<(), Failure> {
+    let services: Option<BTreeSet<String>> = app.pump.shared.read(|state| {
+        let env = state.environments.get(environment)?;
+        let released = env.releases.values().flat_map(|release| release.spec.services.keys());
+        Some(released.chain(env.services().iter()).map(ToString::to_string).collect())
+    });
+    let Some(services) = services else {
+        return Err(Refused::from(Refusal::UnknownEnvironment { environment: environment.clone() }).into());
+    };
+    match service {
+        Some(service) if !services.contains(service) => {
+            let names = services.into_iter().collect::<Vec<_>>().join(", ");
+            Err(Failure(
+                ApiError::new("service/unknown", format!("there is no service {service} in {environment}"))
+                    .hint(format!("services: {names}"))
+                    .exit(2),
+            ))
+        }
+        Some(_) | None => Ok(()),
+    }
 }
 
 fn selection(wanted: &fairway_api::LogQuery) -> Result<Selection, Failure> {
