@@ -51,6 +51,18 @@ impl Environment {
         self.release(release)
             .is_none_or(|r| r.spec.services.keys().all(|service| self.is_satisfied(release, service)))
     }
+
+    /// May traffic move? For a deploy everything must be ready. A rollback waits only for what takes requests, and for
+    /// data: workers are not kept warm, and visitors must not wait for them.
+    fn can_take_traffic(&self, rollout: &Rollout) -> bool {
+        match rollout.kind {
+            RolloutKind::Deploy => self.is_release_satisfied(rollout.to),
+            RolloutKind::Rollback => self.release(rollout.to).is_none_or(|release| {
+                let needed = release.spec.services.iter().filter(|(_, spec)| spec.takes_requests() || spec.is_backing());
+                needed.map(|(service, _)| service).all(|service| self.is_satisfied(rollout.to, service))
+            }),
+        }
+    }
 }
 
 impl Decider {
@@ -76,7 +88,7 @@ impl Decider {
                 Some(end @ (JobEnd::Failed { .. } | JobEnd::Lost { .. })) => self.abort_for_job(*job, end),
             },
             Phase::Starting => {
-                if self.env.is_release_satisfied(rollout.to) {
+                if self.env.can_take_traffic(&rollout) {
                     self.verify_or_shift(&rollout, None)
                 } else {
                     self.watch_deadline(&rollout)
@@ -195,10 +207,13 @@ impl Decider {
         let (hold, approve) = rung.map_or((Duration::ZERO, false), |rung| (rung.hold, rung.approve));
         match state {
             StepState::Raising => {
-                if !self.env.is_release_satisfied(rollout.to) || !self.env.routes_are_in_force() {
+                if !self.env.can_take_traffic(rollout) || !self.env.routes_are_in_force() {
                     return self.watch_deadline(rollout);
                 }
                 self.note_switch(rollout)?;
+                if !self.env.is_release_satisfied(rollout.to) {
+                    return self.watch_deadline(rollout);
+                }
                 if hold.is_zero() && !approve {
                     return self.leave_step(step);
                 }
@@ -227,9 +242,9 @@ impl Decider {
         let Some(from) = rollout.from else { return self.enter_step(0) };
         let old_is_gone = self.env.services().iter().all(|service| {
             // What the new release does not have is served until the end and drained after it.
-            let replaced = self.env.service(rollout.to, service).is_some();
+            let rolls = self.env.is_like_for_like(from, rollout.to, service);
             let is_backing = self.env.service(from, service).is_some_and(|spec| spec.is_backing());
-            !replaced || is_backing || self.env.giving_way(rollout.to, from, service).next().is_none()
+            !rolls || is_backing || self.env.giving_way(rollout.to, from, service).next().is_none()
         });
         if !old_is_gone || !self.env.is_release_satisfied(rollout.to) || !self.env.routes_are_in_force() {
             return self.watch_deadline(rollout);
