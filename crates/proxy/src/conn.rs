@@ -6,6 +6,7 @@ mod io;
 mod relay;
 mod request_buffer;
 mod tunnel;
+mod websocket;
 
 use std::future::poll_fn;
 use std::net::SocketAddr;

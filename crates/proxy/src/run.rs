@@ -1,6 +1,6 @@
 //! The process: cores, control socket, signals, drain.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::num::NonZeroUsize;
@@ -561,15 +561,19 @@ impl Proxy {
             // It drains with an older table and may still use what was removed since.
             return;
         }
-        let (idle, busy) = std::mem::take(&mut self.draining)
+        let (idle, busy): (Vec<_>, _) = std::mem::take(&mut self.draining)
             .into_iter()
             .partition(|draining: &Draining| draining.endpoint.in_flight() == 0);
         self.draining = busy;
-        for Draining { endpoint } in idle {
-            // An instance that moved to another address is not drained: it serves.
-            let serves = self.table.endpoints.values().any(|serving| serving.id == endpoint.id);
-            if !serves {
-                self.say(Event::Drained { instance: endpoint.id.clone() });
+        let idle: BTreeSet<String> =
+            idle.into_iter().map(|Draining { endpoint }| endpoint.id.clone()).collect();
+        for instance in idle {
+            // It may have come back, or moved: then it is not drained before it is removed again, and then only
+            // when nothing is left of its earlier lives either.
+            let serves = self.table.endpoints.values().any(|serving| serving.id == instance);
+            let still_busy = self.draining.iter().any(|draining| draining.endpoint.id == instance);
+            if !serves && !still_busy {
+                self.say(Event::Drained { instance });
             }
         }
     }

@@ -28,6 +28,7 @@ pub(super) struct Facts {
     pub version: MinorVersion,
     pub wants_keep_alive: bool,
     pub offers_upgrade: bool,
+    pub offers_websocket: bool,
 }
 
 /// How an attempt ended.

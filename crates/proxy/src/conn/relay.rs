@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use super::answer::{self, Answer};
 use super::exchange::{End, Exchange, Facts, Terms};
 use super::request_buffer::{BodyRefusal, RequestBuffer};
-use super::tunnel::Tunnel;
+use super::tunnel::{Protocol, Tunnel};
 use super::{After, Conn, io};
 use crate::accesslog::Record;
 use crate::balance::{Choice, Decided, Pick, Routing};
@@ -177,6 +177,7 @@ impl Known {
                 version: head.version,
                 wants_keep_alive: head.keep_alive,
                 offers_upgrade: head.upgrade.is_some(),
+                offers_websocket: head.upgrade.is_some_and(|p| p.eq_ignore_ascii_case(b"websocket")),
             },
             is_idempotent: head.is_idempotent(),
             length: head.length,
@@ -514,7 +515,9 @@ impl Relay<'_> {
         let deadline = &self.conn.deadline;
         deadline.enter(Phase::Stream { endpoint, drain_ms: timeouts.stream_drain_ms });
         let worker = &self.conn.worker;
+        let protocol = if self.known.facts.offers_websocket { Protocol::WebSocket } else { Protocol::Other };
         let mut tunnel = Tunnel::new(
+            protocol,
             &self.conn.stream,
             &upstream.stream,
             deadline,

@@ -7,17 +7,32 @@ use std::task::{Context, Poll};
 use tokio::net::TcpStream;
 
 use super::io::{half_close, poll_read, poll_write};
+use super::websocket::{Frames, GOING_AWAY, GOING_AWAY_MASKED};
 use crate::buffer::{Buffer, Kind};
 use crate::deadline::Deadline;
 
 /// One direction.
 #[derive(Debug)]
-enum Direction {
+struct Direction {
+    state: State,
+    /// For WebSockets: where frames end.
+    frames: Option<Frames>,
+}
+
+#[derive(Debug)]
+enum State {
     /// Nothing read; no buffer held.
     Waiting,
     Holding(Buffer),
     /// The reading side ended, and the writing side was told.
     Closed,
+}
+
+/// What is spoken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Protocol {
+    WebSocket,
+    Other,
 }
 
 /// Why a tunnel ended.
@@ -44,6 +59,7 @@ pub(super) struct Tunnel<'a> {
 impl<'a> Tunnel<'a> {
     /// `from_client` and `from_upstream`: what was read already.
     pub(super) fn new(
+        protocol: Protocol,
         client: &'a TcpStream,
         upstream: &'a TcpStream,
         deadline: &'a Deadline,
@@ -52,15 +68,29 @@ impl<'a> Tunnel<'a> {
         from_upstream: Option<Buffer>,
     ) -> Self {
         let up = if from_client.is_empty() {
-            Direction::Waiting
+            State::Waiting
         } else {
             let mut buffer = Buffer::take(Kind::Request);
             buffer.space()[..from_client.len()].copy_from_slice(from_client);
             buffer.add(from_client.len());
-            Direction::Holding(buffer)
+            State::Holding(buffer)
         };
-        let down = from_upstream.map_or(Direction::Waiting, Direction::Holding);
+        let down = from_upstream.map_or(State::Waiting, State::Holding);
+        let frames = (protocol == Protocol::WebSocket).then(Frames::new);
+        let (up, down) = (Direction { state: up, frames }, Direction { state: down, frames });
         Self { client, upstream, deadline, idle_ms, up, down, bytes_in: 0, bytes_out: 0 }
+    }
+
+    /// Tells both sides that this is the end, where that can be put between two frames.
+    fn say_goodbye(&self) {
+        for (direction, to, frame) in
+            [(&self.down, self.client, GOING_AWAY), (&self.up, self.upstream, GOING_AWAY_MASKED)]
+        {
+            if direction.is_between_frames() {
+                // A few bytes; if there is no room for them the other side does not read anyway.
+                let _ = to.try_write(frame);
+            }
+        }
     }
 
     pub(super) async fn run(&mut self) -> TunnelEnd {
@@ -77,7 +107,10 @@ impl<'a> Tunnel<'a> {
                     Poll::Ready(TunnelEnd::Closed)
                 }
                 (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => Poll::Ready(TunnelEnd::Closed),
-                (_, _) => self.deadline.poll_passed(cx).map(|_| TunnelEnd::Deadline),
+                (_, _) => self.deadline.poll_passed(cx).map(|_| {
+                    self.say_goodbye();
+                    TunnelEnd::Deadline
+                }),
             }
         })
         .await
@@ -87,6 +120,10 @@ impl<'a> Tunnel<'a> {
 struct Broken;
 
 impl Direction {
+    fn is_between_frames(&self) -> bool {
+        matches!(self.state, State::Waiting) && self.frames.is_some_and(|frames| frames.is_between())
+    }
+
     /// Ready when this direction has ended.
     fn poll(
         &mut self,
@@ -96,20 +133,23 @@ impl Direction {
         bytes: &mut u64,
     ) -> Poll<Result<(), Broken>> {
         loop {
-            match self {
-                Self::Closed => return Poll::Ready(Ok(())),
-                Self::Holding(buffer) => match poll_write(to, cx, &[IoSlice::new(buffer.filled())]) {
+            match &mut self.state {
+                State::Closed => return Poll::Ready(Ok(())),
+                State::Holding(buffer) => match poll_write(to, cx, &[IoSlice::new(buffer.filled())]) {
                     Poll::Pending => return Poll::Pending,
                     Poll::Ready(Err(_)) => return Poll::Ready(Err(Broken)),
                     Poll::Ready(Ok(written)) => {
                         *bytes += written as u64;
+                        if let Some(frames) = &mut self.frames {
+                            frames.follow(&buffer.filled()[..written]);
+                        }
                         buffer.consume(written);
                         if buffer.is_empty() {
-                            *self = Self::Waiting;
+                            self.state = State::Waiting;
                         }
                     }
                 },
-                Self::Waiting => {
+                State::Waiting => {
                     if from.poll_read_ready(cx).is_pending() {
                         return Poll::Pending;
                     }
@@ -119,11 +159,11 @@ impl Direction {
                         Poll::Ready(Err(_)) => return Poll::Ready(Err(Broken)),
                         Poll::Ready(Ok(0)) => {
                             half_close(to);
-                            *self = Self::Closed;
+                            self.state = State::Closed;
                         }
                         Poll::Ready(Ok(read)) => {
                             buffer.add(read);
-                            *self = Self::Holding(buffer);
+                            self.state = State::Holding(buffer);
                         }
                     }
                 }

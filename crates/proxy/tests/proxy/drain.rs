@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use fairway_proxy::ExitReason;
-use fairway_proxy::control::{RejectReason, StatusClass};
+use fairway_proxy::control::{Event, RejectReason, StatusClass};
 
 use crate::support::{Origin, Proxy, Wire, eventually, ok, service};
 
@@ -55,6 +55,40 @@ fn idle_connections_end_with_the_idle_time_of_a_drain() {
     assert_eq!(idle.rest().unwrap(), b"", "closed in good order");
     drop(idle);
     assert_eq!(proxy.join(), ExitReason::Drained);
+}
+
+#[test]
+fn an_instance_that_came_back_in_between_is_drained_once_and_last() {
+    let (release, gate) = channel::<()>();
+    let gate = Mutex::new(gate);
+    let origin = Origin::start(move |request| {
+        if request.target() == "/slow" {
+            gate.lock().unwrap().recv().unwrap();
+        }
+        ok("")
+    });
+    let mut proxy = Proxy::start();
+    let mut events = proxy.events();
+    proxy.serve(service(&[("i", origin.addr)]));
+    let mut slow = proxy.wire();
+    slow.send("GET /slow HTTP/1.1\r\nHost: a\r\n\r\n");
+    eventually("it is on its way", || proxy.in_flight("i") == 1);
+    for _ in 0..3 {
+        proxy.serve(service(&[]));
+        proxy.serve(service(&[("i", origin.addr)]));
+        assert_eq!(proxy.wire().get("/").unwrap().status(), 200);
+    }
+    proxy.serve(service(&[]));
+    std::thread::sleep(Duration::from_millis(50));
+    assert_eq!(proxy.in_flight("i"), 1);
+    release.send(()).unwrap();
+    slow.read().unwrap();
+    assert_eq!(proxy.next_event(&mut events), Event::Drained { instance: "i".into() });
+    let mut marker = proxy.snapshot(service(&[("j", origin.addr)]));
+    proxy.apply(&marker).unwrap();
+    marker = proxy.snapshot(service(&[]));
+    proxy.apply(&marker).unwrap();
+    assert_eq!(proxy.next_event(&mut events), Event::Drained { instance: "j".into() }, "said once");
 }
 
 #[test]

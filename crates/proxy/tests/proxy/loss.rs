@@ -287,6 +287,29 @@ fn an_upgraded_connection_survives_swaps_that_do_not_concern_it() {
 }
 
 #[test]
+fn a_websocket_is_told_why_it_ends() {
+    let origin = Origin::start(|_| {
+        Reply::Echo(b"HTTP/1.1 101 X\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n".to_vec())
+    });
+    let mut proxy = Proxy::start();
+    let mut streams = service(&[("ws", origin.addr)]);
+    streams.timeouts.stream_drain_ms = 100;
+    let handshake = "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: WebSocket\r\n\r\n";
+    // The echo of a whole frame, and then of half a frame into which nothing may be put.
+    for (frame, expect) in [(&b"\x82\x03abc"[..], &b"\x88\x02\x03\xe9"[..]), (&b"\x82\x04abc"[..], &b""[..])]
+    {
+        proxy.serve(streams.clone());
+        let mut wire = proxy.wire();
+        wire.send(handshake);
+        assert_eq!(wire.read().unwrap().status(), 101);
+        wire.send(frame);
+        assert_eq!(wire.bytes(5).unwrap(), frame);
+        proxy.serve(service(&[]));
+        assert_eq!(wire.rest().unwrap(), expect);
+    }
+}
+
+#[test]
 fn half_closed_upgraded_connections_still_answer() {
     let origin = Origin::raw(free_addr(), |mut stream| {
         let mut buf = [0; 4096];

@@ -308,6 +308,104 @@ fn slow_heads_and_slow_bodies_time_out() {
     assert_eq!(wire.read().unwrap().status(), 408);
 }
 
+/// Requests, instances' answers and interruptions put together at random, over real sockets: nobody else notices.
+#[test]
+fn garbage_from_both_sides_harms_nobody_else() {
+    const FROM_CLIENT: &[&str] = &[
+        "GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+        "POST /b HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n",
+        "POST /c HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n",
+        "5\r\nhello\r\n",
+        "0\r\n\r\n",
+        "hello",
+        "GET / HTTP/1.0\r\n\r\n",
+        "\r\n",
+        "\0\u{1}",
+        "Expect: 100-continue\r\n",
+        "HEAD / HTTP/1.1\r\nHost: a\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n",
+    ];
+    const FROM_INSTANCE: &[&str] = &[
+        "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n",
+        "hello",
+        "HTTP/1.1 100 Continue\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+        "5\r\nhello\r\n",
+        "0\r\n\r\n",
+        "\r\n",
+        "x",
+        "HTTP/1.0 200 OK\r\n\r\n",
+        "HTTP/1.1 204 No\r\n\r\n",
+        "HTTP/1.1 101 X\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
+    ];
+    fn next(state: &mut u64) -> usize {
+        *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (*state >> 33) as usize
+    }
+    let mad = Origin::raw(crate::support::free_addr(), |mut stream| {
+        use std::io::{Read as _, Write as _};
+        let mut buf = [0; 4096];
+        let mut state = 1;
+        while let Ok(n @ 1..) = stream.read(&mut buf) {
+            state += buf[..n].iter().map(|b| u64::from(*b)).sum::<u64>();
+            for _ in 0..next(&mut state) % 4 {
+                let piece = FROM_INSTANCE[next(&mut state) % FROM_INSTANCE.len()];
+                if stream.write_all(piece.as_bytes()).is_err() {
+                    return;
+                }
+            }
+            if next(&mut state).is_multiple_of(4) {
+                return;
+            }
+        }
+    });
+    let sane = Origin::start(|_| ok("sane"));
+    let mut proxy = Proxy::start_with(|options| options.limits.head = Duration::from_millis(100));
+    let mut odd = service(&[("mad", mad.addr)]);
+    odd.timeouts.response_head_ms = 100;
+    odd.timeouts.body_idle_ms = 100;
+    odd.timeouts.upgrade_idle_ms = 100;
+    let mut snapshot = proxy.snapshot(odd);
+    snapshot.services.insert("sane".into(), service(&[("sane", sane.addr)]));
+    snapshot.routes.push(route("/sane", "sane"));
+    proxy.apply(&snapshot).unwrap();
+    let addr = proxy.addr;
+    let attackers: Vec<_> = (0..8u64)
+        .map(|attacker| {
+            std::thread::spawn(move || {
+                for round in 0..60 {
+                    use std::io::Write as _;
+                    let mut state = attacker * 1_000 + round;
+                    let mut wire = Wire::open(addr);
+                    for _ in 0..1 + next(&mut state) % 6 {
+                        let piece = FROM_CLIENT[next(&mut state) % FROM_CLIENT.len()].as_bytes();
+                        let cut = 1 + next(&mut state) % piece.len();
+                        let _ = wire.stream.write_all(if next(&mut state).is_multiple_of(3) {
+                            &piece[..cut]
+                        } else {
+                            piece
+                        });
+                    }
+                    match next(&mut state) % 3 {
+                        0 => drop(wire.stream.shutdown(std::net::Shutdown::Write)),
+                        1 => continue,
+                        _ => {}
+                    }
+                    wire.stream.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+                    let _ = wire.rest();
+                }
+            })
+        })
+        .collect();
+    let mut wire = proxy.wire();
+    while !attackers.iter().all(std::thread::JoinHandle::is_finished) {
+        assert_eq!(wire.get("/sane").unwrap().text(), "sane");
+    }
+    crate::support::eventually("nothing of it is left", || {
+        proxy.in_flight("mad") == 0 && proxy.stats().series.iter().all(|series| series.in_flight == 0)
+    });
+}
+
 #[test]
 fn an_instance_that_does_not_answer_is_504() {
     let origin = Origin::raw(crate::support::free_addr(), |stream| {

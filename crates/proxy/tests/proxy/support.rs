@@ -278,6 +278,7 @@ impl Proxy {
     }
 
     pub fn start_in(dir: tempfile::TempDir, change: impl FnOnce(&mut RunOptions)) -> Self {
+        panics_end_the_test();
         let mut options = RunOptions::new(dir.path());
         options.workers = NonZeroUsize::new(2);
         options.handle_signals = false;
@@ -379,6 +380,20 @@ impl Drop for Proxy {
             }
         }
     }
+}
+
+/// A panic on a core ends one connection and would go unseen: here it ends everything.
+fn panics_end_the_test() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            before(info);
+            if std::thread::current().name().is_some_and(|name| name.starts_with("core-")) {
+                std::process::abort();
+            }
+        }));
+    });
 }
 
 pub fn route(path: &str, service: &str) -> Route {
