@@ -426,7 +426,12 @@ async fn garbage_on_the_control_socket_disturbs_nobody() {
         }
     }
     let crowd: Vec<_> = (0..40).map(|_| connect()).collect();
+    // With all of them still there, and again with all of them just gone.
+    let status = world.supervisor.signal(&instance("api.r1.1"), libc::SIGCONT).await;
+    assert!(status.is_ok(), "{status:?}");
     drop((rude, endless, deaf, crowd));
+    let status = world.supervisor.signal(&instance("api.r1.1"), libc::SIGCONT).await;
+    assert!(status.is_ok(), "{status:?}");
     let status = world.supervisor.status(&instance("api.r1.1")).await.unwrap();
     assert!(matches!(status.phase, InstancePhase::Ready { .. }));
     assert_eq!(world.stop("api.r1.1").await, TargetEventKind::Stopped { exit: Exit::Signal(15) });

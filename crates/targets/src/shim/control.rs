@@ -52,10 +52,25 @@ impl Control {
             let own = rustix::process::geteuid();
             let welcome =
                 sockopt::socket_peercred(&stream).is_ok_and(|peer| peer.uid == own || peer.uid.is_root());
-            if welcome && self.clients.len() < CLIENTS_MAX && stream.set_nonblocking(true).is_ok() {
-                let (input, output) = (Vec::new(), VecDeque::new());
-                self.clients.push(Client { stream, input, output, subscribed: false, open: true });
+            if !welcome || stream.set_nonblocking(true).is_err() || !self.make_room() {
+                continue;
             }
+            let (input, output) = (Vec::new(), VecDeque::new());
+            self.clients.push(Client { stream, input, output, subscribed: false, open: true });
+        }
+    }
+
+    /// A newcomer has a question now; the one that came first and subscribed to nothing had its time to ask.
+    fn make_room(&mut self) -> bool {
+        if self.clients.len() < CLIENTS_MAX {
+            return true;
+        }
+        match self.clients.iter().position(|client| !client.subscribed) {
+            Some(idle) => {
+                self.clients.remove(idle);
+                true
+            }
+            None => false,
         }
     }
 

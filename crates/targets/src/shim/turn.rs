@@ -49,11 +49,12 @@ impl Shim {
                     self.stop(StopWhy::Asked, self.launch.stop.timeout, now);
                 }
             }
-            if ready.contains(&Source::Listener) {
-                self.control.accept();
-            }
+            // In this order, so that a place that was just given up is free for whoever comes.
             if ready.contains(&Source::Client) {
                 self.serve(now);
+            }
+            if ready.contains(&Source::Listener) {
+                self.control.accept();
             }
             for (source, is_readiness) in [(Source::Readiness, true), (Source::Liveness, false)] {
                 let watch = if is_readiness { &mut self.readiness } else { &mut self.liveness };
