@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::num::NonZeroUsize;
-use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
@@ -111,6 +111,10 @@ const COMMANDS_MAX: usize = 64;
 
 /// Events that a client may be behind before it is told that it missed some.
 const EVENTS_MAX: usize = 4_096;
+
+/// How long a process that was killed may still hold its sockets: the kernel takes them away some time after the
+/// signal. Whoever holds them longer is alive.
+const LET_GO: Duration = Duration::from_secs(1);
 
 /// How long a successor waits for the first health checks.
 const FIRST_CHECKS: Duration = Duration::from_secs(10);
@@ -287,7 +291,7 @@ impl Proxy {
                 (None, Some(predecessor))
             }
             // Bound first: of two proxies in one directory the second must not touch the state.
-            None => (Some(control::bind_path(&path).map_err(control)?), None),
+            None => (Some(bind_control(&path).await.map_err(control)?), None),
         };
         let loaded = persist::load(&options.state_dir).map_err(state)?;
         let (command, commands) = mpsc::channel(COMMANDS_MAX);
@@ -330,15 +334,11 @@ impl Proxy {
                     kept.display()
                 );
             }
-            Loaded::Snapshot(snapshot) => match proxy.take_over(*snapshot).await {
-                Ok(()) => {}
-                Err(NotApplied::Rejected(reason)) => return Err(RunError::Saved(reason)),
-                Err(NotApplied::Fatal(error)) => return Err(error),
-            },
+            Loaded::Snapshot(snapshot) => proxy.serve_saved(*snapshot).await?,
         }
         let socket = match (bound, predecessor) {
             (Some(socket), _) => socket,
-            (None, None) => control::bind_path(&path).map_err(control)?,
+            (None, None) => bind_control(&path).await.map_err(control)?,
             (None, Some(predecessor)) => {
                 proxy.await_first_checks().await;
                 let generation = proxy.current.generation;
@@ -363,6 +363,20 @@ impl Proxy {
         let task = tokio::spawn(control::serve(socket, command, events, generation));
         proxy.doors.push(task.abort_handle());
         Ok(proxy)
+    }
+
+    async fn serve_saved(&mut self, snapshot: Snapshot) -> Result<(), RunError> {
+        let until = Instant::now() + LET_GO;
+        loop {
+            match self.take_over(snapshot.clone()).await {
+                Ok(()) => return Ok(()),
+                Err(NotApplied::Rejected(RejectReason::Bind { .. })) if Instant::now() < until => {
+                    tokio::time::sleep(DRAIN_LOOK).await;
+                }
+                Err(NotApplied::Rejected(reason)) => return Err(RunError::Saved(reason)),
+                Err(NotApplied::Fatal(error)) => return Err(error),
+            }
+        }
     }
 
     async fn serve(&mut self, handle_signals: bool) -> Result<ExitReason, RunError> {
@@ -733,6 +747,19 @@ impl Stop {
 enum Exit {
     Drained,
     Capped,
+}
+
+/// The control socket, as soon as a process that is being killed has let go of it.
+async fn bind_control(path: &Path) -> io::Result<UnixListener> {
+    let until = Instant::now() + LET_GO;
+    loop {
+        match control::bind_path(path) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < until => {
+                tokio::time::sleep(DRAIN_LOOK).await;
+            }
+            result => return result,
+        }
+    }
 }
 
 /// Waits until the other side of the connection is gone.

@@ -80,6 +80,38 @@ fn two_proxies_do_not_share_a_directory() {
     proxy.runtime.block_on(proxy.client.ping()).unwrap();
 }
 
+/// A process that got SIGKILL holds its sockets for some milliseconds, and its supervisor may be faster.
+#[test]
+fn sockets_that_a_killed_process_still_holds_are_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let addr = crate::support::free_addr();
+    let saved = format!(r#"{{"generation":3,"listeners":[{{"name":"web","addr":"{addr}"}}]}}"#);
+    std::fs::write(dir.path().join("snapshot.json"), saved).unwrap();
+    let control = std::os::unix::net::UnixListener::bind(dir.path().join("proxy.sock")).unwrap();
+    let traffic = std::net::TcpListener::bind(addr).unwrap();
+    let dying = std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        drop(control);
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        drop(traffic);
+    });
+    let mut options = RunOptions::new(dir.path());
+    options.handle_signals = false;
+    let socket = options.control_socket();
+    let running = std::thread::spawn(move || fairway_proxy::run(options));
+    dying.join().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    crate::support::eventually("it serves", || {
+        runtime.block_on(async {
+            match fairway_proxy::control::Client::connect(&socket).await {
+                Ok(client) => client.hello().generation == 3 && client.shutdown().await.is_ok(),
+                Err(_) => false,
+            }
+        })
+    });
+    running.join().unwrap().unwrap();
+}
+
 #[test]
 fn a_saved_snapshot_whose_address_is_taken_is_an_error_with_its_name() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
