@@ -1,0 +1,256 @@
+//! Follows what the server does until it is done: events in, lines out. The server may go away and come back.
+
+mod feed;
+
+use std::time::Duration;
+
+use fairway_api::client::{Client, Target};
+use fairway_api::{Accepted, Event, RolloutInfo};
+use serde_json::json;
+use tokio::time::MissedTickBehavior;
+
+pub use feed::{Feed, patient};
+
+use crate::ago;
+use crate::context::Context;
+use crate::duration;
+use crate::exit::Exit;
+use crate::ladder;
+use crate::output::Paint;
+use crate::problem::{Outcome, Problem};
+
+/// How often the live line is brought up to date: a countdown is shown in seconds.
+const REFRESH: Duration = Duration::from_secs(1);
+/// Without a live line only changes are printed, and the events tell most of them.
+const REFRESH_PLAIN: Duration = Duration::from_secs(5);
+/// A status that takes longer comes from a server that is stuck; the line keeps what it said.
+const STATUS_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wanted {
+    Rollout(u32),
+    /// Our deploy is the n-th that leaves the queue; at zero it is the next to be planned.
+    Queued {
+        before: u32,
+    },
+}
+
+/// Follows what `accepted` started until it ends, and says what came of it. Ctrl-C detaches.
+///
+/// # Errors
+/// When the rollout did not complete, or the server stays away.
+pub async fn rollout(cx: &Context, client: &Client, target: &Target, accepted: &Accepted) -> Outcome {
+    tokio::select! {
+        ended = until_ended(cx, client, target, accepted) => match ended? {
+            Some(info) => Ok(tell(cx, &target.environment, &info)),
+            None => {
+                // Nothing was started and nothing waits: the answer was all there is.
+                cx.out.result(Exit::Done, &json!(accepted));
+                Ok(Exit::Done)
+            }
+        },
+        _ = tokio::signal::ctrl_c() => {
+            let environment = &target.environment;
+            let what = match accepted.rollout {
+                Some(number) => format!("rollout #{number} goes on"),
+                None => "the deploy stays in the queue".to_owned(),
+            };
+            cx.out.progress(format!(
+                "detached: {what} on the server; `fairway watch -e {environment}` comes back to it"
+            ));
+            cx.out.result(Exit::Interrupted, &json!({ "detached": true, "rollout": accepted.rollout }));
+            Ok(Exit::Interrupted)
+        }
+    }
+}
+
+/// The rollout that `accepted` started, when it has completed; none when there was nothing to do.
+///
+/// # Errors
+/// When the rollout did not complete, or the server stays away.
+pub async fn until_ended(
+    cx: &Context,
+    client: &Client,
+    target: &Target,
+    accepted: &Accepted,
+) -> Result<Option<RolloutInfo>, Problem> {
+    let wanted = match accepted.rollout {
+        Some(number) => Wanted::Rollout(number),
+        None => match feed::patient(cx, || client.environment(target)).await?.queued {
+            0 => return Ok(None),
+            before => Wanted::Queued { before },
+        },
+    };
+    let feed = Feed::after(client, target, accepted.seq.saturating_sub(1));
+    let info = Follow { cx, client, target, wanted, feed }.until_ended().await?;
+    if Exit::of_outcome(&info.outcome) == Exit::Done {
+        return Ok(Some(info));
+    }
+    Err(Problem::Rollout { environment: target.environment.clone(), rollout: Box::new(info) })
+}
+
+fn tell(cx: &Context, environment: &str, info: &RolloutInfo) -> Exit {
+    let took = duration::show_ms(info.requested_ms, info.ended_ms);
+    let switched = match info.switched_ms {
+        Some(at) => format!(", all traffic on it after {}", duration::show_ms(info.requested_ms, at)),
+        None => String::new(),
+    };
+    let done = cx.out.colours().paint(Paint::Good, "done");
+    cx.out.data(format!(
+        "{done}: {environment} serves {} (rollout #{}, {took}{switched})",
+        info.to, info.number
+    ));
+    cx.out.result(Exit::Done, &json!(info));
+    Exit::Done
+}
+
+struct Follow<'a> {
+    cx: &'a Context,
+    client: &'a Client,
+    target: &'a Target,
+    wanted: Wanted,
+    feed: Feed<'a>,
+}
+
+impl Follow<'_> {
+    async fn until_ended(&mut self) -> Result<RolloutInfo, Problem> {
+        let every = if self.cx.out.is_live() { REFRESH } else { REFRESH_PLAIN };
+        let mut tick = tokio::time::interval(every);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                event = self.feed.next(self.cx, self.rollout_number()) => {
+                    let event = event?;
+                    show(self.cx, &event);
+                    self.queue(&event);
+                    if let Some(info) = self.ended(&event).await? {
+                        return Ok(info);
+                    }
+                }
+                _ = tick.tick() => {
+                    // A rollout that ended while its event was lost to us is found here.
+                    if let Some(info) = self.refresh().await {
+                        return Ok(info);
+                    }
+                }
+            }
+        }
+    }
+
+    fn rollout_number(&self) -> Option<u32> {
+        match self.wanted {
+            Wanted::Rollout(number) => Some(number),
+            Wanted::Queued { .. } => None,
+        }
+    }
+
+    /// Deploys leave the queue in their order; ours becomes the rollout that is planned after ours was taken out.
+    fn queue(&mut self, event: &Event) {
+        if let Wanted::Queued { before } = self.wanted {
+            match (event.kind.as_str(), before) {
+                ("deploy_dequeued", _) => self.wanted = Wanted::Queued { before: before.saturating_sub(1) },
+                ("rollout_planned", 0) => {
+                    if let Some(number) = number(&event.detail["rollout"]["number"]) {
+                        self.wanted = Wanted::Rollout(number);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    async fn ended(&self, event: &Event) -> Result<Option<RolloutInfo>, Problem> {
+        let Wanted::Rollout(wanted) = self.wanted else { return Ok(None) };
+        if event.kind != "rollout_ended"
+            || number(&event.detail["rollout"]).is_some_and(|number| number != wanted)
+        {
+            return Ok(None);
+        }
+        self.in_history(wanted).await
+    }
+
+    async fn in_history(&self, wanted: u32) -> Result<Option<RolloutInfo>, Problem> {
+        let history = feed::patient(self.cx, || self.client.history(self.target)).await?;
+        Ok(history.into_iter().find(|info| info.number == wanted))
+    }
+
+    /// Brings the live line up to date; a server that does not answer is the feed's business.
+    async fn refresh(&self) -> Option<RolloutInfo> {
+        let status = tokio::time::timeout(STATUS_TIMEOUT, self.client.environment(self.target)).await;
+        let Ok(Ok(status)) = status else { return None };
+        let Wanted::Rollout(wanted) = self.wanted else {
+            self.cx.out.step(&format!("{} deploys wait in the queue", status.queued));
+            return None;
+        };
+        match &status.rollout {
+            Some(rollout) if rollout.number == wanted => {
+                if self.cx.out.is_live() {
+                    self.cx.out.step(&ladder::line(&status, rollout, ago::now_ms()));
+                } else if let Some(waiting) = ladder::waiting(rollout, ago::now_ms())
+                    && rollout.waiting_until_ms.is_none()
+                {
+                    self.cx.out.step(&format!("{}: {waiting}", rollout.phase));
+                }
+                None
+            }
+            Some(_) | None => {
+                let last = status.last.filter(|info| info.number == wanted);
+                if last.is_some() { last } else { self.in_history(wanted).await.ok().flatten() }
+            }
+        }
+    }
+}
+
+fn number(value: &serde_json::Value) -> Option<u32> {
+    let of_text = || value.as_str()?.trim_start_matches('#').parse().ok();
+    value.as_u64().and_then(|number| u32::try_from(number).ok()).or_else(of_text)
+}
+
+/// Facts that are steps on the way to another one that is shown.
+const QUIET: &[&str] = &[
+    "environment_created",
+    "instance_draining",
+    "instance_planned",
+    "instance_started",
+    "instance_stopping",
+    "release_created",
+    "release_dropped",
+    "routes_applied",
+    "routes_set",
+];
+
+/// One line for an event that people want to see; all of them with `--json`.
+pub fn show(cx: &Context, event: &Event) {
+    cx.out.event("event", event);
+    let is_quiet = QUIET.contains(&event.kind.as_str())
+        || (event.kind == "instance_ended" && event.detail["how"]["how"] == "stopped");
+    if is_quiet || cx.out.is_json() {
+        return;
+    }
+    let colours = cx.out.progress_colours();
+    let paint = match event.kind.as_str() {
+        "switched" | "instance_ready" => Paint::Good,
+        "instance_suspect" | "instance_down" | "replacement_delayed" | "paused" => Paint::Warn,
+        "routes_refused" | "instance_ended" | "restart_abandoned" => Paint::Bad,
+        _ => Paint::Bold,
+    };
+    let time = colours.paint(Paint::Dim, &ago::clock(event.at_ms));
+    let summary = crate::output::printable(&event.summary);
+    let summary = if paint == Paint::Bold { summary } else { colours.paint(paint, &summary) };
+    cx.out.progress(format!("{time}  {summary}"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rollout_number_is_read_in_each_of_its_forms() {
+        assert_eq!(number(&json!(7)), Some(7));
+        assert_eq!(number(&json!("#7")), Some(7));
+        assert_eq!(number(&json!(null)), None);
+        assert_eq!(number(&json!(99_999_999_999_u64)), None);
+    }
+}

@@ -1,0 +1,311 @@
+//! A status as people read it.
+
+use fairway_api::{
+    EnvironmentStatus, InstanceStatus, JobOutcome, ProxyStatus, ServiceStatus, Status, TrafficStatus,
+};
+
+use crate::ago;
+use crate::duration;
+use crate::ladder;
+use crate::output::{Colours, Paint, Table, printable};
+
+#[must_use]
+pub fn status(status: &Status, detailed: bool, now_ms: u64, colours: Colours) -> String {
+    let mut parts = Vec::new();
+    if let ProxyStatus::Unreachable { why } = &status.server.proxy {
+        let word = colours.paint(Paint::Warn, "proxy unknown:");
+        parts.push(format!(
+            "{word} it does not answer the server, and may serve all the same ({})",
+            printable(why)
+        ));
+    }
+    if status.environments.is_empty() {
+        parts.push("nothing is deployed; `fairway deploy -e ENV` or `fairway up`".to_owned());
+    }
+    if detailed {
+        parts.extend(status.environments.iter().map(|one| environment(one, now_ms, colours)));
+    } else if !status.environments.is_empty() {
+        parts.push(overview(&status.environments, now_ms, colours));
+    }
+    parts.join("\n\n")
+}
+
+fn overview(environments: &[EnvironmentStatus], now_ms: u64, colours: Colours) -> String {
+    let mut table = Table::default();
+    for one in environments {
+        let (word, paint) = ladder::health_word(one.health);
+        let serves = match &one.stable {
+            Some(release) => format!("{} {}", release.name, since(one.stable_since_ms, now_ms)),
+            None => "nothing".to_owned(),
+        };
+        let doing = match &one.rollout {
+            Some(rollout) => ladder::line(one, rollout, now_ms),
+            None => printable(&one.summary),
+        };
+        table.row([
+            format!("{}/{}", one.project, one.environment),
+            colours.paint(paint, word),
+            serves,
+            doing,
+        ]);
+    }
+    table.render()
+}
+
+fn since(at_ms: Option<u64>, now_ms: u64) -> String {
+    at_ms.map(|at| format!("for {}", duration::show_ms(at, now_ms))).unwrap_or_default()
+}
+
+fn environment(one: &EnvironmentStatus, now_ms: u64, colours: Colours) -> String {
+    let (word, paint) = ladder::health_word(one.health);
+    let name = colours.paint(Paint::Bold, &format!("{}/{}", one.project, one.environment));
+    let mut text = vec![format!("{name}  {}  {}", colours.paint(paint, word), printable(&one.summary))];
+    let mut facts = Table::indented(2);
+    if let Some(release) = &one.stable {
+        let title =
+            release.title.as_deref().map(|title| format!(" · {}", printable(title))).unwrap_or_default();
+        let commit = release.commit.as_deref().map(|commit| {
+            let short: String = commit.chars().take(9).collect();
+            format!(" · {short}{}", if release.dirty { " with local changes" } else { "" })
+        });
+        facts.row([
+            "serves".to_owned(),
+            format!(
+                "{} {}, made by {}{}{title}",
+                release.name,
+                since(one.stable_since_ms, now_ms),
+                release.created_by,
+                commit.unwrap_or_default()
+            ),
+        ]);
+    }
+    if let Some(listen) = &one.listen {
+        let host = one.host.as_deref().map(|host| format!(" for {host}")).unwrap_or_default();
+        facts.row(["listens".to_owned(), format!("{listen}{host}")]);
+    }
+    if let Some(warm) = &one.warm {
+        let left = duration::show_ms(now_ms, warm.until_ms);
+        facts.row([
+            "warm".to_owned(),
+            format!("{} for {left}: a rollback to it is one change of the routes", warm.release),
+        ]);
+    }
+    if let Some(target) = &one.rollback_target {
+        facts.row(["rollback".to_owned(), format!("goes to {target}")]);
+    }
+    if let Some(message) = &one.maintenance {
+        facts.row(["maintenance".to_owned(), colours.paint(Paint::Warn, &printable(message))]);
+    }
+    if one.queued > 0 {
+        facts.row(["queue".to_owned(), format!("{} deploys wait", one.queued)]);
+    }
+    if let Some(due) = one.contract_due_ms {
+        facts.row(["contract".to_owned(), format!("due at {} UTC", ago::utc(due))]);
+    }
+    if let Some(why) = &one.routes.refused {
+        facts.row([
+            "routes".to_owned(),
+            colours.paint(Paint::Bad, &format!("refused by the proxy: {}", printable(why))),
+        ]);
+    } else if one.routes.applied != one.routes.generation {
+        let (applied, wanted) = (one.routes.applied, one.routes.generation);
+        facts.row(["routes".to_owned(), format!("table {applied} in force, {wanted} on its way")]);
+    }
+    if let Some(rollout) = &one.rollout {
+        facts.row(["rollout".to_owned(), ladder::line(one, rollout, now_ms)]);
+        let reason =
+            rollout.reason.as_deref().map(|reason| format!(": {}", printable(reason))).unwrap_or_default();
+        facts.row([String::new(), format!("{} by {}{reason}", rollout.strategy, rollout.requested_by)]);
+        if !rollout.steps.is_empty() {
+            facts.row([String::new(), ladder::steps(rollout, colours)]);
+        }
+        if let Some(cause) = &rollout.cause {
+            facts.row([String::new(), colours.paint(Paint::Bad, &printable(cause))]);
+        }
+    }
+    if let Some(last) = one.last.as_ref().filter(|_| one.rollout.is_none()) {
+        let cause = last.cause.as_deref().map(|cause| format!(": {}", printable(cause))).unwrap_or_default();
+        facts.row([
+            "last".to_owned(),
+            format!(
+                "#{} {} to {} {} {}{cause}",
+                last.number,
+                last.kind,
+                last.to,
+                last.outcome,
+                ago::ago(last.ended_ms, now_ms)
+            ),
+        ]);
+    }
+    if !facts.is_empty() {
+        text.push(facts.render());
+    }
+    if !one.services.is_empty() {
+        text.push(services(&one.services, now_ms, colours));
+    }
+    if one.traffic.iter().any(|traffic| traffic.requests > 0 || traffic.weight > 0) {
+        text.push(traffic(&one.traffic, colours));
+    }
+    for job in one.jobs.iter().filter(|job| job.outcome == JobOutcome::Running) {
+        text.push(format!("  job j{} {} runs {}", job.number, job.kind, since(Some(job.started_ms), now_ms)));
+    }
+    text.join("\n")
+}
+
+fn services(services: &[ServiceStatus], now_ms: u64, colours: Colours) -> String {
+    let mut table = Table::indented(2);
+    for service in services {
+        let paint = if service.ready >= service.wanted { Paint::Good } else { Paint::Bad };
+        let retry = match service.retry_ms {
+            Some(at) if at > now_ms => format!("tried again in {}", duration::show_ms(now_ms, at)),
+            Some(_) | None => String::new(),
+        };
+        table.row([
+            colours.paint(Paint::Bold, &service.name),
+            colours.paint(paint, &format!("{}/{} ready", service.ready, service.wanted)),
+            service.route.clone().unwrap_or_default(),
+            retry,
+        ]);
+        for one in &service.instances {
+            table.row(instance(one, now_ms, colours));
+        }
+    }
+    table.render()
+}
+
+fn instance(one: &InstanceStatus, now_ms: u64, colours: Colours) -> Vec<String> {
+    let paint = match one.state.as_str() {
+        "ready" => Paint::Good,
+        "starting" | "draining" | "stopping" => Paint::Dim,
+        _ => Paint::Bad,
+    };
+    let mut notes = Vec::new();
+    notes.extend(one.pid.map(|pid| format!("pid {pid}")));
+    if one.crashes > 0 {
+        notes.push(format!("{} crashes", one.crashes));
+    }
+    notes.extend(one.why.as_deref().map(printable));
+    notes.extend(one.not_enforced.iter().map(|limit| format!("not enforced: {}", printable(limit))));
+    vec![
+        format!("  {}", one.id),
+        format!("{} {}", colours.paint(paint, &one.state), since(Some(one.since_ms), now_ms)),
+        one.address.clone().unwrap_or_default(),
+        notes.join(", "),
+    ]
+}
+
+fn traffic(traffic: &[TrafficStatus], colours: Colours) -> String {
+    let ms = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.1}ms"));
+    let mut table = Table::indented(2);
+    table.row(
+        ["traffic", "release", "share", "requests", "errors", "p50", "p95", "p99", "now"]
+            .map(|head| colours.paint(Paint::Dim, head)),
+    );
+    for one in traffic {
+        let errors = if one.errors > 0 {
+            let share = one.errors as f64 * 100.0 / (one.requests.max(1)) as f64;
+            colours.paint(Paint::Bad, &format!("{} ({share:.2} %)", one.errors))
+        } else {
+            "0".to_owned()
+        };
+        table.row([
+            one.service.clone(),
+            one.release.clone(),
+            format!("{} %", one.weight),
+            one.requests.to_string(),
+            errors,
+            ms(one.p50_ms),
+            ms(one.p95_ms),
+            ms(one.p99_ms),
+            one.in_flight.to_string(),
+        ]);
+    }
+    table.render()
+}
+
+#[cfg(test)]
+mod tests {
+    use fairway_api::{ReleaseInfo, ServerInfo};
+
+    use super::*;
+    use crate::ladder::tests::{environment as an_environment, rollout};
+
+    fn whole(environments: Vec<EnvironmentStatus>) -> Status {
+        Status {
+            server: ServerInfo {
+                version: "0.1.0".to_owned(),
+                pid: 1,
+                started_ms: 0,
+                now_ms: 61_000,
+                state_dir: "/s".to_owned(),
+                seq: 9,
+                proxy: ProxyStatus::Serving { pid: 2, generation: 4 },
+            },
+            environments,
+        }
+    }
+
+    #[test]
+    fn an_environment_tells_what_serves_what_goes_on_and_each_copy() {
+        let mut one = an_environment();
+        one.stable = Some(ReleaseInfo {
+            name: "r11".to_owned(),
+            created_ms: 0,
+            created_by: "ann".to_owned(),
+            title: Some("Add gifts".to_owned()),
+            commit: Some("0123456789abcdef".to_owned()),
+            dirty: true,
+        });
+        one.stable_since_ms = Some(1_000);
+        one.rollout = Some(rollout());
+        one.traffic = vec![TrafficStatus {
+            service: "api".to_owned(),
+            release: "r12".to_owned(),
+            weight: 50,
+            requests: 200,
+            errors: 3,
+            in_flight: 1,
+            p50_ms: Some(1.25),
+            p95_ms: Some(9.0),
+            p99_ms: None,
+        }];
+        let expected = "\
+shop/production  serving  all copies ready
+  serves   r11 for 1m 00s, made by ann · 012345678 with local changes · Add gifts
+  listens  0.0.0.0:80 for shop.example
+  rollout  #7 r12 shifting · step 2 of 3, 50 % · api 1/2 · waits for the hold of this step to pass (2m 10s left) · 1m 00s
+           canary by ann
+           5 % → [50 %?] → 100 %
+  api            1/1 ready         /api
+    api.r11.1    ready for 1m 00s  127.0.0.1:41001  pid 4242
+    api.r12.1    ready for 1m 00s  127.0.0.1:41001  pid 4242
+    api.r12.2    starting for 1m 00s  127.0.0.1:41001  pid 4242";
+        let shown = status(&whole(vec![one]), true, 61_000, Colours::Off);
+        let squeeze = |text: &str| {
+            text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect::<Vec<_>>()
+        };
+        let (shown, expected) = (squeeze(&shown), squeeze(expected));
+        assert_eq!(shown[..expected.len()], expected[..]);
+        assert_eq!(shown.last().unwrap(), "api r12 50 % 200 3 (1.50 %) 1.2ms 9.0ms - 1");
+    }
+
+    #[test]
+    fn a_proxy_that_does_not_answer_is_unknown_not_down() {
+        let mut all = whole(vec![an_environment()]);
+        all.server.proxy = ProxyStatus::Unreachable { why: "timed out".to_owned() };
+        let shown = status(&all, false, 0, Colours::Off);
+        assert!(
+            shown.starts_with("proxy unknown: it does not answer the server, and may serve all the same"),
+            "{shown}"
+        );
+        assert!(shown.contains("shop/production  serving  nothing"), "{shown}");
+    }
+
+    #[test]
+    fn an_empty_server_says_how_to_begin() {
+        assert_eq!(
+            status(&whole(Vec::new()), false, 0, Colours::Off),
+            "nothing is deployed; `fairway deploy -e ENV` or `fairway up`"
+        );
+    }
+}

@@ -1,0 +1,53 @@
+//! `fairway validate`
+
+use serde_json::json;
+
+use crate::context::Context;
+use crate::exit::Exit;
+use crate::output::Paint;
+use crate::problem::{Outcome, of_diagnostic};
+
+/// Check fairway.toml, in all of its environments
+///
+/// Every problem is shown with its place and with what to do. Nothing but the file is looked at; `fairway doctor`
+/// looks at the machine.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  fairway validate\n  fairway validate --strict")]
+pub struct Args {
+    /// Warnings are errors
+    #[arg(long)]
+    strict: bool,
+}
+
+pub fn run(args: &Args, cx: &Context) -> Outcome {
+    let file = cx.need_project_file()?;
+    let project = file.load()?;
+    let warnings: Vec<_> =
+        project.warnings().iter().map(|warning| of_diagnostic(warning, project.source())).collect();
+    if args.strict && !warnings.is_empty() {
+        cx.out.errors(Exit::Usage, &warnings);
+        return Ok(Exit::Usage);
+    }
+    for warning in &warnings {
+        cx.out.warning(warning);
+    }
+    let environments: Vec<&str> =
+        project.environments().map(|environment| environment.name.as_str()).collect();
+    let services: std::collections::BTreeSet<&str> = project
+        .environments()
+        .flat_map(|environment| environment.services.keys().map(|name| name.as_str()))
+        .collect();
+    let word = cx.out.colours().paint(Paint::Good, "valid");
+    cx.out.data(format!(
+        "{}: {word}; project {} with {} in {}",
+        file.shown(),
+        project.name().as_str(),
+        services.iter().copied().collect::<Vec<_>>().join(", "),
+        environments.join(", ")
+    ));
+    cx.out.result(
+        Exit::Done,
+        &json!({ "project": project.name().as_str(), "environments": environments, "services": services }),
+    );
+    Ok(Exit::Done)
+}
