@@ -1,9 +1,14 @@
 //! Work on Fairway itself: `cargo xtask demo`, `cargo xtask test`. Nothing here ships.
 
+mod bench;
 mod checks;
+mod demo;
+mod e2e;
 mod fault;
+mod home;
 mod setup;
 mod shell;
+mod sim;
 mod test;
 mod tidy;
 mod workspace;
@@ -25,14 +30,22 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    Demo(demo::Arguments),
     Test(test::Arguments),
+    E2e(e2e::Arguments),
+    Sim(sim::Arguments),
+    Bench(bench::Arguments),
     Tidy(tidy::Arguments),
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let done = match arguments.verb {
+        Verb::Demo(arguments) => demo::run(&arguments),
         Verb::Test(arguments) => test::run(&arguments),
+        Verb::E2e(arguments) => e2e::run(&arguments),
+        Verb::Sim(arguments) => sim::run(&arguments),
+        Verb::Bench(arguments) => bench::run(&arguments),
         Verb::Tidy(arguments) => tidy::run(&arguments),
     };
     match done {

@@ -66,18 +66,20 @@ pub fn watched(command: &mut Command, watch: &(dyn Fn(&str) + Sync)) -> Done<boo
 }
 
 fn pass_on(from: impl Read, to: &mut dyn Write, watch: &(dyn Fn(&str) + Sync)) {
+    each_line(from, &mut |line| {
+        watch(&without_colour(line));
+        // A reader that went away ends the passing on, not the run.
+        drop(to.write_all(line.as_bytes()).and_then(|()| to.flush()));
+    });
+}
+
+/// Each line as it comes, with its end; what is not UTF-8 is replaced.
+pub fn each_line(from: impl Read, take: &mut dyn FnMut(&str)) {
     let mut from = BufReader::new(from);
     let mut line = Vec::new();
-    loop {
+    while from.read_until(b'\n', &mut line).is_ok_and(|length| length > 0) {
+        take(&String::from_utf8_lossy(&line));
         line.clear();
-        match from.read_until(b'\n', &mut line) {
-            Ok(0) | Err(_) => return,
-            Ok(_) => {
-                watch(&without_colour(&String::from_utf8_lossy(&line)));
-                // A reader that went away ends the passing on, not the run.
-                drop(to.write_all(&line).and_then(|()| to.flush()));
-            }
-        }
     }
 }
 

@@ -9,12 +9,13 @@ use std::time::Instant;
 
 use crate::checks::Count;
 use crate::fault::{Context, Done};
-use crate::{setup, shell, tidy, workspace};
+use crate::{e2e, setup, shell, sim, tidy, workspace};
 
 /// Set up what is missing, then check and test everything
 ///
-/// Formatting, clippy, all tests of the workspace, the example shop's own tests and `tidy`.
-/// Needs no input, no cache and no service; ends with one line: how many passed and failed.
+/// Formatting, clippy, all tests of the workspace, the example shop's own tests, simulated stories, whole processes
+/// under kills and load, and `tidy`. Needs no input, no cache and no service; ends with one line: how many passed and
+/// failed.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {}
 
@@ -49,6 +50,12 @@ pub fn run(_: &Arguments) -> Done {
     count.add(tests(
         Command::new(Path::new(".").join("test.sh")).current_dir(workspace::root().join("examples/shop")),
     )?);
+
+    step("simulated world");
+    count.add(sim::short());
+
+    step("whole processes");
+    count.add(e2e::short(&fairway));
 
     step("tidy");
     count.add(tidy::all(|| Ok(fairway)));

@@ -56,6 +56,17 @@ pub fn build() -> Done<PathBuf> {
     Ok(target_dir()?.join("debug").join("fairway"))
 }
 
+/// The binary as people get it.
+pub fn build_release() -> Done<PathBuf> {
+    shell::run(cargo().args(["build", "--release", "--package", "fairway"]))?;
+    Ok(target_dir()?.join("release").join("fairway"))
+}
+
+/// A binary that somebody named, absolute because we work in other directories.
+pub fn binary(path: PathBuf) -> Done<PathBuf> {
+    path.canonicalize().context(path.display())
+}
+
 /// Every file that git knows or would add, relative to the root.
 pub fn files() -> Done<Vec<PathBuf>> {
     let output = Command::new("git")

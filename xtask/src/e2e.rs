@@ -1,0 +1,57 @@
+//! `cargo xtask e2e`
+
+mod crashes;
+mod dice;
+mod loss;
+mod notes;
+mod refusals;
+
+use std::path::{Path, PathBuf};
+
+use crate::checks::Count;
+use crate::fault::Done;
+use crate::{setup, workspace};
+
+/// Test whole processes: bad input, kills at random moments, and deploys under load
+///
+/// Builds Fairway as for tests and drives the real binary. Every failure prints how to repeat it. Ends with one line:
+/// how many passed and failed.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    #[command(subcommand)]
+    what: Option<What>,
+    /// This binary, instead of one built from this tree
+    #[arg(long, global = true, value_name = "PATH")]
+    fairway: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum What {
+    /// Bad input of every kind: an error with a cause and a hint, and nothing changed
+    Refusals,
+    /// `kill -9` of server, proxy and shims at random moments; then all must be as it was asked
+    Crashes(crashes::Arguments),
+    /// Deploys and rollbacks of the example shop under load, with kills of the control plane among them
+    Loss(loss::Arguments),
+}
+
+pub fn run(arguments: &Arguments) -> Done {
+    setup::ensure(&[setup::NODE, setup::PYTHON])?;
+    let fairway = arguments.fairway.clone().map_or_else(workspace::build, workspace::binary)?;
+    let mut count = Count::default();
+    match &arguments.what {
+        None => count.add(short(&fairway)),
+        Some(What::Refusals) => count.add(refusals::run(&fairway)),
+        Some(What::Crashes(arguments)) => count.add(crashes::run(&fairway, arguments)),
+        Some(What::Loss(arguments)) => count.add(loss::run(&fairway, arguments)),
+    }
+    count.close()
+}
+
+/// All three, as long as a person waits for a test.
+pub fn short(fairway: &Path) -> Count {
+    let mut count = refusals::run(fairway);
+    count.add(crashes::run(fairway, &crashes::Arguments::short()));
+    count.add(loss::run(fairway, &loss::Arguments::short()));
+    count
+}
