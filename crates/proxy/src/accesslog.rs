@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::SystemTime;
 
 /// Where access log lines go.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -86,11 +87,40 @@ pub(crate) struct Record<'a> {
     pub version: &'a str,
     pub instance: &'a str,
     pub attempts: u32,
+    /// [`crate::control::Cause`], or why the request was refused.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub error: Option<&'static str>,
+    pub error: Option<&'a str>,
 }
 
-impl Record<'_> {
+/// Milliseconds since 1970.
+pub(crate) fn now_ms() -> u64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl<'a> Record<'a> {
+    /// A request that was refused before it was understood.
+    pub(crate) fn refused(client: std::net::IpAddr, status: u16, why: &'a str) -> Self {
+        Self {
+            time_ms: now_ms(),
+            request_id: "",
+            client,
+            method: "",
+            host: "",
+            target: "",
+            status,
+            duration_us: 0,
+            bytes_in: 0,
+            bytes_out: 0,
+            route: "",
+            service: "",
+            version: "",
+            instance: "",
+            attempts: 0,
+            error: Some(why),
+        }
+    }
+
     pub(crate) fn line(&self) -> String {
         let mut line = serde_json::to_string(self).expect("strings and numbers always serialize");
         line.push('\n');

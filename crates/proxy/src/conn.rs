@@ -15,6 +15,7 @@ use std::task::Poll;
 
 use tokio::net::TcpStream;
 
+use crate::accesslog::Record;
 use crate::codec::Refusal;
 use crate::deadline::{Passed, Phase, Registered};
 use crate::limits::LINGER_BYTES_MAX;
@@ -71,14 +72,8 @@ pub(crate) async fn serve(
     loop {
         let after = match conn.next_head().await {
             Next::Head => relay::relay(&mut conn).await,
-            Next::Refused(refusal) => {
-                conn.worker.count_refusal(refusal.status());
-                conn.refuse(refusal.status(), &refusal.to_string()).await
-            }
-            Next::TooSlow => {
-                conn.worker.count_refusal(408);
-                conn.refuse(408, "the request head did not arrive in time").await
-            }
+            Next::Refused(refusal) => conn.refuse(refusal.status(), &refusal.to_string()).await,
+            Next::TooSlow => conn.refuse(408, "the request head did not arrive in time").await,
             Next::Nothing => After::Close,
         };
         match after {
@@ -129,7 +124,12 @@ impl Conn {
         }
     }
 
+    /// Answers a request that cannot be trusted far enough to be routed, counts and logs it.
     async fn refuse(&self, status: u16, why: &str) -> After {
+        self.worker.count_refusal(status);
+        if let Some(log) = &self.worker.shared.access_log {
+            log.write(Record::refused(self.peer.ip().to_canonical(), status, why).line());
+        }
         let body = format!("{status} {}: {why}\n", answer::reason(status));
         self.deadline.arm(self.worker.shared.limits.head);
         match Answer::plain(status, &body, b"").send(&self.stream, &self.deadline, false, false).await {

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
 
@@ -12,7 +12,7 @@ use super::exchange::{End, Exchange, Facts, Terms};
 use super::request_buffer::{BodyRefusal, RequestBuffer};
 use super::tunnel::{Protocol, Tunnel};
 use super::{After, Conn, io};
-use crate::accesslog::Record;
+use crate::accesslog::{Record, now_ms};
 use crate::balance::{Choice, Decided, Pick, Routing};
 use crate::buffer::{Buffer, HeadBuffer};
 use crate::codec::{BodyLength, Field, Forward, Refusal, RequestHead, header_storage};
@@ -139,7 +139,6 @@ pub(super) async fn relay(conn: &mut Conn) -> After {
     let known = match known {
         Ok(known) => known,
         Err(refusal) => {
-            conn.worker.count_refusal(refusal.status());
             return conn.refuse(refusal.status(), &refusal.to_string()).await;
         }
     };
@@ -666,12 +665,10 @@ impl Relay<'_> {
         if let Some(log) = &worker.shared.access_log {
             let mut storage = header_storage();
             let Ok(head) = RequestHead::parse(request.head(), &mut storage) else { return };
-            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-            let begin = now.saturating_sub(report.started.elapsed());
             let (route, service) = report.series.as_ref().map_or(("", ""), |series| series.labels());
             log.write(
                 Record {
-                    time_ms: u64::try_from(begin.as_millis()).unwrap_or(u64::MAX),
+                    time_ms: now_ms().saturating_sub(duration_us / 1_000),
                     request_id: &self.id_text(),
                     client: self.conn.peer.ip().to_canonical(),
                     method: head.method,

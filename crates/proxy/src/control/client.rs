@@ -2,6 +2,7 @@ use std::collections::HashMap;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::UnixStream;
@@ -13,6 +14,9 @@ use crate::snapshot::Snapshot;
 /// Events kept for a slow reader. A rollout of a hundred instances makes a few hundred; whoever is further
 /// behind gets [`Event::Missed`] and asks again.
 const EVENTS_MAX: usize = 1_024;
+
+/// How long the greeting may take; the proxy sends it without being asked.
+const GREETING: Duration = Duration::from_secs(5);
 
 /// Questions on their way to the socket. More than a handful at a time means that the proxy does not read;
 /// askers then wait.
@@ -94,7 +98,9 @@ impl Client {
         let (read, mut write) = UnixStream::from_std(stream)?.into_split();
         let mut reader = BufReader::new(read);
         let mut line = String::new();
-        if reader.read_line(&mut line).await? == 0 {
+        // Somebody may have the socket and not answer: a process that is dying, or that is stopped.
+        let greeting = tokio::time::timeout(GREETING, reader.read_line(&mut line)).await;
+        if greeting.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?? == 0 {
             return Err(ClientError::Closed);
         }
         let Say::Hello(hello) = parse(&line)?.say else {

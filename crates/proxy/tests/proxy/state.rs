@@ -168,11 +168,15 @@ fn requests_are_logged_as_json_lines() {
     proxy.serve(service(&[("i", origin.addr)]));
     proxy.wire().post("/a\"b?c", b"xyz").unwrap();
     let expect_id = proxy.wire().get("/missing").unwrap().field("x-request-id").unwrap().to_owned();
+    let mut odd = proxy.wire();
+    odd.send("GET / HTTP/9.9\r\nHost: a\r\n\r\n");
+    odd.read().unwrap();
     proxy.stop();
     let text = std::fs::read_to_string(path).unwrap();
     let lines: Vec<serde_json::Value> =
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!(lines.len(), 2);
+    assert_eq!(lines.len(), 3);
+    assert_eq!(lines[2]["status"], 505);
     assert_eq!(lines[0]["target"], "/a\"b?c");
     assert_eq!(
         (&lines[0]["status"], &lines[0]["bytes_in"], &lines[0]["bytes_out"]),
