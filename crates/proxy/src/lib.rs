@@ -7,7 +7,7 @@
 //! modules, each of which names its rule:
 //! `worker` (one accept queue; pools closed before a drain is reported), `conn` (half-close and lingering
 //! read, hop-by-hop fields, deadlines), `conn::relay` (retries that cannot do harm, re-pick, hold queue),
-//! `balance` (panic mode, exact weights), `run` (bind, persist, switch; drain).
+//! `balance` (panic mode, exact weights), `decide` (bind, make durable, switch; drain), `handover` (upgrades).
 //!
 //! What it does not do: it never closes a connection that a client may be about to use without saying so on the
 //! response before; it never passes on a message that two servers could read differently; it never shares
@@ -20,6 +20,7 @@ pub mod codec;
 mod conn;
 pub mod control;
 mod deadline;
+mod decide;
 mod endpoint;
 mod handover;
 mod health;
@@ -30,6 +31,7 @@ mod persist;
 mod run;
 mod series;
 pub mod snapshot;
+mod stop;
 mod table;
 mod trace;
 mod worker;

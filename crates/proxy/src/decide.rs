@@ -1,0 +1,450 @@
+//! The deciding thread: what is served, what is told, when it ends.
+
+mod switch;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::io::AsyncReadExt as _;
+use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::task::AbortHandle;
+
+use crate::accesslog::{self};
+use crate::control::{self, Applied, Ask, Command, Event, RejectReason, Rejected, Say, Stats};
+use crate::endpoint::{Endpoint, Health};
+use crate::handover;
+use crate::health::{Change, Checks};
+use crate::listen::{Inherited, Origin};
+use crate::persist::{self, Loaded};
+use crate::run::{ExitReason, RunError, RunOptions};
+use crate::series::SeriesBook;
+use crate::snapshot::Snapshot;
+use crate::stop::Stop;
+use crate::table::{Table, TableMaker};
+use crate::worker::{Shared, Tell};
+use switch::NotApplied;
+
+/// Questions that wait for the deciding thread; clients wait beyond that.
+const COMMANDS_MAX: usize = 64;
+
+/// Events that a client may be behind before it is told that it missed some.
+const EVENTS_MAX: usize = 4_096;
+
+/// How long a process that was killed may still hold its sockets: the kernel takes them away some time after the
+/// signal. Whoever holds them longer is alive.
+const LET_GO: Duration = Duration::from_secs(1);
+
+/// How long a successor waits for the first health checks.
+const FIRST_CHECKS: Duration = Duration::from_secs(10);
+
+/// How often removed instances are looked at. A drain is reported that much late.
+const DRAIN_LOOK: Duration = Duration::from_millis(10);
+
+#[derive(Debug)]
+struct OpenListener {
+    uid: u64,
+    socket: TcpListener,
+    origin: Origin,
+}
+
+impl OpenListener {
+    fn about_to_close(&self) {
+        if self.origin == Origin::Own
+            && let Err(error) = crate::listen::refuse_new(&self.socket)
+        {
+            // A kernel without socket filters: the close may then reset a connection of the last moment.
+            eprintln!("fairway proxy: cannot stop new connections before closing: {error}");
+        }
+    }
+}
+
+/// An instance that a snapshot removed and that is still busy.
+#[derive(Debug)]
+struct Draining {
+    endpoint: Arc<Endpoint>,
+}
+
+/// The deciding thread.
+#[derive(Debug)]
+pub(crate) struct Proxy {
+    state_dir: PathBuf,
+    started: Instant,
+    shared: Arc<Shared>,
+    series: Arc<SeriesBook>,
+    maker: TableMaker,
+    current: Snapshot,
+    table: Arc<Table>,
+    generation: Arc<AtomicU64>,
+    listeners: BTreeMap<SocketAddr, OpenListener>,
+    next_listener: u64,
+    inherited: Inherited,
+    tell: Vec<mpsc::Sender<Tell>>,
+    draining: Vec<Draining>,
+    checks: Checks,
+    changes: mpsc::Receiver<Change>,
+    commands: mpsc::Receiver<Command>,
+    /// `None` once a successor speaks for this directory.
+    events: Option<broadcast::Sender<Event>>,
+    steps: mpsc::Receiver<handover::Step>,
+    /// Keeps `commands` and `steps` open when nobody can connect any more.
+    _senders: (mpsc::Sender<Command>, mpsc::Sender<handover::Step>),
+    /// What is served to others over sockets of this process.
+    doors: Vec<AbortHandle>,
+    predecessor: Option<tokio::net::UnixStream>,
+    stage: Stage,
+}
+
+/// What the process is doing.
+#[derive(Debug)]
+enum Stage {
+    Serving,
+    /// A successor has the sockets and is not ready yet.
+    Offering,
+    Draining {
+        /// Its connection ends with this process, which is how it knows.
+        _successor: Option<UnixStream>,
+        cores: tokio::task::JoinSet<bool>,
+        until: tokio::time::Instant,
+    },
+}
+
+impl Proxy {
+    pub(crate) async fn start(
+        options: &RunOptions,
+        inherited: Inherited,
+        shared: Arc<Shared>,
+        tell: Vec<mpsc::Sender<Tell>>,
+    ) -> Result<Self, RunError> {
+        let state = |source| RunError::State { path: options.state_dir.clone(), source };
+        let path = options.control_socket();
+        let upgrade_path = handover::path(&options.state_dir);
+        let mut inherited = inherited;
+        let relieved = match options.take_over {
+            true => handover::receive(&options.state_dir).map_err(RunError::TakeOver)?,
+            false => None,
+        };
+        let control = |source| RunError::ControlSocket { path: path.clone(), source };
+        let (bound, predecessor) = match relieved {
+            Some((predecessor, sockets)) => {
+                inherited.add(sockets).map_err(RunError::TakeOver)?;
+                (None, Some(predecessor))
+            }
+            // Bound first: of two proxies in one directory the second must not touch the state.
+            None => (Some(bind_control(&path).await.map_err(control)?), None),
+        };
+        let loaded = persist::load(&options.state_dir).map_err(state)?;
+        let (command, commands) = mpsc::channel(COMMANDS_MAX);
+        let (events, _) = broadcast::channel(EVENTS_MAX);
+        let (change, changes) = mpsc::channel(COMMANDS_MAX);
+        let (step, steps) = mpsc::channel(1);
+        let cores = tell.len();
+        let series = Arc::new(SeriesBook::new(cores));
+        let generation = Arc::new(AtomicU64::new(0));
+        let mut proxy = Self {
+            state_dir: options.state_dir.clone(),
+            started: Instant::now(),
+            shared,
+            maker: TableMaker::new(cores, Arc::clone(&series)),
+            series,
+            current: Snapshot::default(),
+            table: Arc::default(),
+            generation: Arc::clone(&generation),
+            listeners: BTreeMap::new(),
+            next_listener: 1,
+            inherited,
+            tell,
+            draining: Vec::new(),
+            checks: Checks::new(change),
+            changes,
+            commands,
+            events: Some(events.clone()),
+            steps,
+            _senders: (command.clone(), step.clone()),
+            doors: Vec::new(),
+            predecessor: None,
+            stage: Stage::Serving,
+        };
+        match loaded {
+            Loaded::Nothing => {}
+            Loaded::Unusable { problem, kept } => {
+                eprintln!(
+                    "fairway proxy: the saved snapshot is unusable ({problem}); it is kept as {}, and nothing is \
+                     served until the control plane sends another",
+                    kept.display()
+                );
+            }
+            Loaded::Snapshot(snapshot) => proxy.serve_saved(*snapshot).await?,
+        }
+        let socket = match (bound, predecessor) {
+            (Some(socket), _) => socket,
+            (None, None) => bind_control(&path).await.map_err(control)?,
+            (None, Some(predecessor)) => {
+                proxy.await_first_checks().await;
+                let generation = proxy.current.generation;
+                let relieve = tokio::task::spawn_blocking(move || predecessor.relieve(generation));
+                let joined = relieve.await.map_err(io::Error::other).map_err(RunError::TakeOver)?;
+                let alone = joined.map_err(RunError::TakeOver)?;
+                alone.set_nonblocking(true).map_err(RunError::TakeOver)?;
+                let alone = tokio::net::UnixStream::from_std(alone).map_err(RunError::TakeOver)?;
+                proxy.predecessor = Some(alone);
+                control::bind_path_over(&path).map_err(control)?
+            }
+        };
+        if let Some(addr) = options.metrics_addr {
+            let listener = proxy.bind_metrics(addr).await;
+            let listener = listener.map_err(|source| RunError::Metrics { addr, source })?;
+            let task = tokio::spawn(crate::metrics::serve(listener, command.clone()));
+            proxy.doors.push(task.abort_handle());
+        }
+        let upgrade = control::bind_path_over(&upgrade_path)
+            .map_err(|source| RunError::ControlSocket { path: upgrade_path, source })?;
+        tokio::spawn(handover::serve(upgrade, step));
+        let task = tokio::spawn(control::serve(socket, command, events, generation));
+        proxy.doors.push(task.abort_handle());
+        Ok(proxy)
+    }
+
+    async fn serve_saved(&mut self, snapshot: Snapshot) -> Result<(), RunError> {
+        let until = Instant::now() + LET_GO;
+        loop {
+            match self.take_over(snapshot.clone()).await {
+                Ok(()) => return Ok(()),
+                Err(NotApplied::Rejected(RejectReason::Bind { .. })) if Instant::now() < until => {
+                    tokio::time::sleep(DRAIN_LOOK).await;
+                }
+                Err(NotApplied::Rejected(reason)) => return Err(RunError::Saved(reason)),
+                Err(NotApplied::Fatal(error)) => return Err(error),
+            }
+        }
+    }
+
+    pub(crate) async fn serve(&mut self, handle_signals: bool) -> Result<ExitReason, RunError> {
+        let mut stop = Stop::new(handle_signals).map_err(RunError::Start)?;
+        let mut look = tokio::time::interval(DRAIN_LOOK);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                command = self.commands.recv() => {
+                    let Some(Command { ask, reply }) = command else { return Ok(ExitReason::Drained) };
+                    let said = self.answer(ask).await?;
+                    // The client may have gone; what it asked for is done all the same.
+                    let _ = reply.send(said);
+                }
+                change = self.changes.recv() => {
+                    if let Some(Change { endpoint, healthy, reason }) = change {
+                        self.shared.changed.notify_waiters();
+                        self.say(Event::Health { instance: endpoint.id.clone(), healthy, reason });
+                    }
+                }
+                step = self.steps.recv() => {
+                    if let Some(step) = step {
+                        self.hand_over(step);
+                    }
+                }
+                () = end_of(&mut self.predecessor) => self.predecessor = None,
+                () = stop.asked() => self.drain(None),
+                _ = look.tick(), if !self.draining.is_empty() => self.report_drained(),
+                exit = exit(&mut self.stage), if matches!(self.stage, Stage::Draining { .. }) => {
+                    return Ok(match exit {
+                        Exit::Drained => ExitReason::Drained,
+                        Exit::Capped => ExitReason::DrainCapped { connections: self.connections() },
+                    });
+                }
+            }
+        }
+    }
+
+    fn say(&self, event: Event) {
+        if let Some(events) = &self.events {
+            // No client connected is fine: it will ask.
+            let _ = events.send(event);
+        }
+    }
+
+    async fn answer(&mut self, ask: Ask) -> Result<Say, RunError> {
+        Ok(match ask {
+            Ask::Apply { snapshot } => {
+                let generation = snapshot.generation;
+                match self.apply(*snapshot).await {
+                    Ok(()) => Say::Applied(Applied { generation }),
+                    Err(NotApplied::Fatal(error)) => return Err(error),
+                    Err(NotApplied::Rejected(reason)) => {
+                        Say::Rejected(Rejected { generation, current: self.current.generation, reason })
+                    }
+                }
+            }
+            Ask::Stats => Say::Stats(Box::new(self.stats())),
+            Ask::Metrics => Say::Metrics { text: crate::metrics::text(&self.stats()) },
+            Ask::InFlight { instance } => {
+                let serving = self.table.endpoints.values().filter(|e| e.id == instance);
+                let draining = self.draining.iter().map(|d| &d.endpoint).filter(|e| e.id == instance);
+                let mut count = serving.clone().chain(draining).map(|endpoint| endpoint.in_flight()).sum();
+                if self.predecessor.is_some() && serving.count() == 0 {
+                    count += 1;
+                }
+                Say::InFlight { instance, count }
+            }
+            Ask::Ping => Say::Pong,
+            Ask::Shutdown => {
+                self.drain(None);
+                Say::ShuttingDown
+            }
+        })
+    }
+
+    /// Waits until every instance was checked once, but not for ever: a check that hangs must not keep a
+    /// successor from serving.
+    async fn await_first_checks(&self) {
+        let unchecked = || self.table.endpoints.values().any(|e| e.health() == Health::Unchecked);
+        let until = Instant::now() + FIRST_CHECKS;
+        while unchecked() && Instant::now() < until {
+            tokio::time::sleep(DRAIN_LOOK).await;
+        }
+    }
+
+    /// A predecessor closes its socket when it says `GO`, which may be a moment later.
+    async fn bind_metrics(&self, addr: SocketAddr) -> io::Result<tokio::net::TcpListener> {
+        let until = Instant::now() + FIRST_CHECKS;
+        loop {
+            match tokio::net::TcpListener::bind(addr).await {
+                Err(error)
+                    if error.kind() == io::ErrorKind::AddrInUse
+                        && self.predecessor.is_some()
+                        && Instant::now() < until =>
+                {
+                    tokio::time::sleep(DRAIN_LOOK).await;
+                }
+                result => return result,
+            }
+        }
+    }
+
+    fn hand_over(&mut self, step: handover::Step) {
+        match step {
+            handover::Step::Offer { reply } => {
+                let sockets = self.listeners.values().map(|listener| listener.socket.try_clone());
+                let offer = match (&self.stage, sockets.collect::<io::Result<Vec<_>>>()) {
+                    (Stage::Serving, Ok(sockets)) => {
+                        self.stage = Stage::Offering;
+                        Some(handover::Offer { generation: self.current.generation, sockets })
+                    }
+                    (Stage::Serving | Stage::Offering | Stage::Draining { .. }, _) => None,
+                };
+                // Whoever asked is gone: so is its interest.
+                let _ = reply.send(offer);
+            }
+            handover::Step::Withdraw => {
+                if matches!(self.stage, Stage::Offering) {
+                    self.stage = Stage::Serving;
+                }
+            }
+            handover::Step::Ready { successor } => {
+                if !matches!(self.stage, Stage::Offering) {
+                    return;
+                }
+                for door in self.doors.drain(..) {
+                    door.abort();
+                }
+                // Clients see the end of the connection and find the successor at the same path.
+                self.events = None;
+                self.drain(Some(successor));
+            }
+        }
+    }
+
+    fn drain(&mut self, mut successor: Option<UnixStream>) {
+        if matches!(self.stage, Stage::Draining { .. }) {
+            return;
+        }
+        let queue = if successor.is_some() { Origin::Inherited } else { Origin::Own };
+        if let Some(successor) = &mut successor {
+            // It accepts already. If it is gone after READY, its supervisor starts another.
+            let _ = handover::say_go(successor);
+        }
+        let mut cores = tokio::task::JoinSet::new();
+        for tell in &self.tell {
+            let tell = tell.clone();
+            cores.spawn(async move {
+                let (done, drained) = oneshot::channel();
+                tell.send(Tell::Drain { queue, done }).await.is_ok() && drained.await.is_ok()
+            });
+        }
+        if queue == Origin::Own {
+            self.listeners.values().for_each(OpenListener::about_to_close);
+        }
+        self.listeners.clear();
+        let until = tokio::time::Instant::now() + self.shared.limits.drain;
+        self.stage = Stage::Draining { _successor: successor, cores, until };
+    }
+
+    fn connections(&self) -> u64 {
+        self.shared.open.iter().map(|core| core.load(Ordering::Relaxed)).sum()
+    }
+
+    fn stats(&self) -> Stats {
+        let refused = self.shared.refused.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Stats {
+            pid: std::process::id(),
+            generation: self.current.generation,
+            uptime_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            series: self.series.read(),
+            refused,
+            connections_open: self.connections(),
+            connections_accepted: self.shared.accepted.load(Ordering::Relaxed),
+            access_log_dropped: self
+                .shared
+                .access_log
+                .as_ref()
+                .map_or(0, accesslog::AccessLogHandle::dropped),
+        }
+    }
+}
+
+enum Exit {
+    Drained,
+    Capped,
+}
+
+/// The control socket, as soon as a process that is being killed has let go of it.
+async fn bind_control(path: &Path) -> io::Result<UnixListener> {
+    let until = Instant::now() + LET_GO;
+    loop {
+        match control::bind_path(path) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < until => {
+                tokio::time::sleep(DRAIN_LOOK).await;
+            }
+            result => return result,
+        }
+    }
+}
+
+/// Waits until the other side of the connection is gone.
+async fn end_of(stream: &mut Option<tokio::net::UnixStream>) {
+    match stream {
+        None => std::future::pending().await,
+        Some(stream) => {
+            let mut byte = [0u8; 1];
+            while let Ok(1..) = stream.read(&mut byte).await {}
+        }
+    }
+}
+
+/// Waits for the end of a drain; never ends while serving.
+async fn exit(stage: &mut Stage) -> Exit {
+    match stage {
+        Stage::Serving | Stage::Offering => std::future::pending().await,
+        Stage::Draining { cores, until, .. } => {
+            let all = async { while cores.join_next().await.is_some() {} };
+            match tokio::time::timeout_at(*until, all).await {
+                Ok(()) => Exit::Drained,
+                Err(_) => Exit::Capped,
+            }
+        }
+    }
+}

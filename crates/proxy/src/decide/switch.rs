@@ -1,0 +1,173 @@
+//! From one snapshot to the next: bind, make durable, switch.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use tokio::sync::oneshot;
+
+use super::{Draining, OpenListener, Proxy, Stage};
+use crate::control::{Event, RejectReason};
+use crate::persist::{self};
+use crate::run::RunError;
+use crate::snapshot::{Listener, Snapshot};
+use crate::table::Table;
+use crate::worker::{NewListener, Tell};
+
+/// Why a snapshot is not taken over: a reason to tell, or the end of the process.
+pub(super) enum NotApplied {
+    Rejected(RejectReason),
+    Fatal(RunError),
+}
+
+impl Proxy {
+    pub(super) async fn apply(&mut self, snapshot: Snapshot) -> Result<(), NotApplied> {
+        let reject = |reason| Err(NotApplied::Rejected(reason));
+        match self.stage {
+            Stage::Serving => {}
+            Stage::Offering => return reject(RejectReason::HandingOver),
+            Stage::Draining { .. } => return reject(RejectReason::Draining),
+        }
+        if snapshot.generation < self.current.generation {
+            return reject(RejectReason::OlderGeneration);
+        }
+        if snapshot.generation == self.current.generation && self.current.generation > 0 {
+            return match snapshot == self.current {
+                true => Ok(()),
+                false => reject(RejectReason::SameGenerationDifferent),
+            };
+        }
+        if let Err(problems) = snapshot.validate() {
+            return reject(RejectReason::Invalid { problems });
+        }
+        self.take_over(snapshot).await
+    }
+
+    /// Bind, make durable, switch; in this order, so that whatever fails leaves the old state whole.
+    pub(super) async fn take_over(&mut self, snapshot: Snapshot) -> Result<(), NotApplied> {
+        let mut bound = self.bind(&snapshot).map_err(NotApplied::Rejected)?;
+        let opened = self.open(&bound, &snapshot).map_err(NotApplied::Rejected)?;
+        let snapshot = self.persist(snapshot).await.map_err(NotApplied::Rejected)?;
+        let table = Arc::new(self.maker.make(&snapshot));
+        let stays = |addr: &SocketAddr| snapshot.listeners.iter().any(|listener| listener.addr == *addr);
+        let gone = self.listeners.iter().filter(|(addr, _)| !stays(addr));
+        let close: Vec<u64> = gone
+            .map(|(_, listener)| {
+                listener.about_to_close();
+                listener.uid
+            })
+            .collect();
+        self.install(&table, opened, &close).await.map_err(NotApplied::Fatal)?;
+        self.listeners.retain(|_, listener| !close.contains(&listener.uid));
+        self.listeners.append(&mut bound);
+        let before = std::mem::replace(&mut self.table, table);
+        for endpoint in before.endpoints.values() {
+            if !self.table.endpoints.contains_key(&endpoint.uid) {
+                self.draining.push(Draining { endpoint: Arc::clone(endpoint) });
+            }
+        }
+        self.checks.follow(&snapshot, &self.table);
+        self.generation.store(snapshot.generation, Ordering::Release);
+        self.current = snapshot;
+        self.shared.changed.notify_waiters();
+        Ok(())
+    }
+
+    /// Sockets for the addresses that are new.
+    fn bind(&mut self, snapshot: &Snapshot) -> Result<BTreeMap<SocketAddr, OpenListener>, RejectReason> {
+        let mut bound = BTreeMap::new();
+        for wanted in &snapshot.listeners {
+            if self.listeners.contains_key(&wanted.addr) {
+                continue;
+            }
+            let (socket, origin) =
+                self.inherited.listen(wanted.addr).map_err(|error| cannot_listen(wanted, &error))?;
+            bound.insert(wanted.addr, OpenListener { uid: self.next_listener, socket, origin });
+            self.next_listener += 1;
+        }
+        Ok(bound)
+    }
+
+    /// One descriptor of each new socket for every core.
+    fn open(
+        &self,
+        bound: &BTreeMap<SocketAddr, OpenListener>,
+        snapshot: &Snapshot,
+    ) -> Result<Vec<Vec<NewListener>>, RejectReason> {
+        let mut opened: Vec<Vec<NewListener>> = self.tell.iter().map(|_| Vec::new()).collect();
+        for wanted in &snapshot.listeners {
+            let Some(listener) = bound.get(&wanted.addr) else { continue };
+            for of_core in &mut opened {
+                let socket = listener.socket.try_clone().map_err(|error| cannot_listen(wanted, &error))?;
+                let (uid, origin) = (listener.uid, listener.origin);
+                of_core.push(NewListener { uid, addr: wanted.addr, origin, socket });
+            }
+        }
+        Ok(opened)
+    }
+
+    async fn persist(&self, snapshot: Snapshot) -> Result<Snapshot, RejectReason> {
+        let state_dir = self.state_dir.clone();
+        let saving =
+            tokio::task::spawn_blocking(move || persist::save(&state_dir, &snapshot).map(|()| snapshot));
+        let failed = |errno, message| RejectReason::Persist { errno, message };
+        match saving.await {
+            Ok(Ok(snapshot)) => Ok(snapshot),
+            Ok(Err(error)) => Err(failed(error.raw_os_error(), error.to_string())),
+            Err(error) => Err(failed(None, error.to_string())),
+        }
+    }
+
+    /// Returns when every core routes by the table.
+    async fn install(
+        &self,
+        table: &Arc<Table>,
+        opened: Vec<Vec<NewListener>>,
+        close: &[u64],
+    ) -> Result<(), RunError> {
+        let mut waiting = Vec::new();
+        for (core, (tell, open)) in self.tell.iter().zip(opened).enumerate() {
+            let (done, acknowledged) = oneshot::channel();
+            let told = Tell::Install { table: Arc::clone(table), open, close: close.to_vec(), done };
+            tell.send(told).await.map_err(|_| RunError::Core(core))?;
+            waiting.push(acknowledged);
+        }
+        for (core, acknowledged) in waiting.into_iter().enumerate() {
+            acknowledged.await.map_err(|_| RunError::Core(core))?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn report_drained(&mut self) {
+        if self.predecessor.is_some() {
+            // It drains with an older table and may still use what was removed since.
+            return;
+        }
+        let (idle, busy): (Vec<_>, _) = std::mem::take(&mut self.draining)
+            .into_iter()
+            .partition(|draining: &Draining| draining.endpoint.in_flight() == 0);
+        self.draining = busy;
+        let idle: BTreeSet<String> =
+            idle.into_iter().map(|Draining { endpoint }| endpoint.id.clone()).collect();
+        for instance in idle {
+            // It may have come back, or moved: then it is not drained before it is removed again, and then only
+            // when nothing is left of its earlier lives either.
+            let serves = self.table.endpoints.values().any(|serving| serving.id == instance);
+            let still_busy = self.draining.iter().any(|draining| draining.endpoint.id == instance);
+            if !serves && !still_busy {
+                self.say(Event::Drained { instance });
+            }
+        }
+    }
+}
+
+fn cannot_listen(listener: &Listener, error: &io::Error) -> RejectReason {
+    RejectReason::Bind {
+        listener: listener.name.clone(),
+        addr: listener.addr,
+        errno: error.raw_os_error(),
+        message: error.to_string(),
+    }
+}
