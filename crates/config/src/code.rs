@@ -39,6 +39,7 @@ codes! {
     PLAIN_SECRET = "config/plain-secret", "a value that looks like a secret stands in the file";
     NO_DIRECTORY = "config/no-directory", "a directory that the file names does not exist";
     NO_COMMAND = "config/no-command", "the program of a command does not exist or cannot be executed";
+    NOT_IN_EFFECT = "config/not-in-effect", "a setting is understood and kept, but this version does not act on it";
     MISSING_SECRET = "config/missing-secret", "a secret has no value in this environment";
     MISSING_ARTIFACT = "config/missing-artifact", "a directory of the release was not captured";
 }

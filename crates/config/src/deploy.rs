@@ -258,6 +258,11 @@ fn matches(reader: &Reader<'_>) -> Vec<Match> {
 
 fn gates(reader: &Reader<'_>) -> Vec<Gate> {
     let list = reader.list_of_tables("gates", &keys::GATE).unwrap_or_default();
+    if let Some(first) = list.first() {
+        let message = "gates are not evaluated by this version: a step goes on when its hold is over";
+        let hint = "approve = true on a step lets a person decide";
+        reader.cx.push_at(Diagnostic::warning(code::NOT_IN_EFFECT, message).hint(hint), first.at);
+    }
     let read = |reader: &Reader<'_>| {
         let measure = match reader.one_of(&["metric", "query"]) {
             Some("metric") => reader.get("metric").map(Measure::Metric),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use fairway_engine::id::TreeDigest;
 use fairway_engine::release::{DeploySettings, JobSpec, ReleaseJobs, ReleaseSpec, Source};
-use fairway_engine::service::{EnvValue, Runs, ServiceSpec};
+use fairway_engine::service::{EnvValue, Limits, LogLimits, Runs, ServiceSpec};
 
 use crate::artifact::ArtifactKey;
 use crate::code;
@@ -114,7 +114,13 @@ impl Resolver<'_> {
             live: service.live.clone(),
             stop: service.stop.clone(),
             restart: service.restart.clone(),
-            limits: service.limits.clone(),
+            limits: Limits {
+                log: Some(LogLimits {
+                    file_bytes_max: service.log.max_size_bytes,
+                    files_max: service.log.files,
+                }),
+                ..service.limits.clone()
+            },
             user: service.user.clone(),
         }
     }

@@ -414,6 +414,7 @@ fn restart(reader: &Reader<'_>) -> RestartPolicy {
 fn limits(reader: &Reader<'_>) -> Limits {
     let reader = reader.table("limits", &keys::LIMITS);
     Limits {
+        log: None,
         // In range: the first pass accepts 0.001 to 4096 cores.
         cpu_millis: reader.get::<f64>("cpu").map(|cores| (cores * 1000.0).round() as u32),
         memory_bytes: reader.get("memory").map(|Bytes(bytes)| bytes),
@@ -430,6 +431,9 @@ fn log(reader: &Reader<'_>) -> LogSettings {
 
 fn backup(reader: &Reader<'_>) -> Option<Backup> {
     let reader = reader.optional_table("backup", &keys::BACKUP)?;
+    let message = "backups are not made by this version";
+    let hint = "until then, schedule pg_dump or a copy of the data yourself";
+    reader.cx.push_at(Diagnostic::warning(code::NOT_IN_EFFECT, message).hint(hint), reader.at);
     Some(Backup {
         every: reader.fixed("every"),
         keep: reader.fixed("keep"),

@@ -49,7 +49,9 @@ fn environment<'a>(project: &'a Project, name: &str) -> &'a Environment {
 #[test]
 fn the_example_of_the_documentation_resolves_in_every_environment() {
     let project = project(SHOP);
-    assert!(project.warnings().is_empty());
+    // It shows gates and a backup, which this version keeps and does not act on.
+    let codes: Vec<_> = project.warnings().iter().map(|warning| warning.code).collect();
+    assert!(!codes.is_empty() && codes.iter().all(|code| *code == "config/not-in-effect"), "{codes:?}");
     let names: Vec<&str> = project.environments().map(|environment| environment.name.as_str()).collect();
     assert_eq!(names, ["dev", "production", "staging"]);
     let spec = resolve(&project, "production").unwrap();

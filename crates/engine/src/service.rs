@@ -223,4 +223,14 @@ pub struct Limits {
     pub memory_bytes: Option<u64>,
     pub open_files: Option<u64>,
     pub processes: Option<u64>,
+    /// How much of the output is kept; none = the supervisor's own bound.
+    #[serde(default)]
+    pub log: Option<LogLimits>,
+}
+
+/// At most `file_bytes_max` × `files_max` of output stay on disk for one instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogLimits {
+    pub file_bytes_max: u64,
+    pub files_max: u32,
 }

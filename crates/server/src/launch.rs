@@ -81,7 +81,10 @@ impl Launcher<'_> {
             restart: spec.restart.clone(),
             limits: spec.limits.clone(),
             user: spec.user.clone(),
-            log: LogPolicy::default(),
+            log: spec.limits.log.map_or_else(LogPolicy::default, |log| LogPolicy {
+                file_bytes_max: log.file_bytes_max,
+                files_max: log.files_max,
+            }),
         })
     }
 

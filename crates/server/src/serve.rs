@@ -10,7 +10,7 @@ use fairway_engine::Power;
 use fairway_engine::time::Timestamp;
 use fairway_store::database::DATABASE_FILE;
 use fairway_store::{Log, ServerLock, Snapshots, Trees};
-use fairway_targets::reap::reap;
+use fairway_targets::supervisor::Supervisor;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -81,14 +81,14 @@ pub async fn serve(options: &ServerOptions) -> Result<(), StartError> {
     };
     drivers::start(hands, receivers, effects).await?;
 
-    let app_state_dir = state_dir.clone();
+    let supervisor = drivers.supervisor.clone();
     let app = App { pump: pump.clone(), routes: routes.clone(), drivers, trees, vault, state_dir, log_path };
     let mut tasks = JoinSet::new();
     if let Some(listener) = figures {
         tasks.spawn(serve_figures(listener, api::public_router(app.clone())));
     }
     tasks.spawn(serve_commands(commands, api::router(app)));
-    tasks.spawn(tidy_up(app_state_dir));
+    tasks.spawn(tidy_up(supervisor));
     println!("fairway server ready at {}", socket_path.display());
 
     wait_for_stop().await;
@@ -109,11 +109,11 @@ pub async fn serve(options: &ServerOptions) -> Result<(), StartError> {
 }
 
 /// What ended copies left behind must not fill the disk.
-async fn tidy_up(state_dir: PathBuf) {
+async fn tidy_up(supervisor: Supervisor) {
     loop {
         tokio::time::sleep(TIDY_EVERY).await;
-        let dir = state_dir.clone();
-        match tokio::task::spawn_blocking(move || reap(&dir, ENDED_KEPT)).await {
+        let supervisor = supervisor.clone();
+        match tokio::task::spawn_blocking(move || supervisor.reap(ENDED_KEPT)).await {
             Ok(Ok(_)) => {}
             Ok(Err(error)) => eprintln!("fairway: {error}"),
             Err(error) => eprintln!("fairway: {error}"),

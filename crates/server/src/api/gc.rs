@@ -6,7 +6,6 @@ use axum::Json;
 use axum::extract::{Query, State};
 use fairway_api::{ApiError, GcItem, GcReport};
 use fairway_store::{Removal, Roots};
-use fairway_targets::reap::reap;
 use serde::Deserialize;
 
 use super::{Answer, App, blocking};
@@ -35,7 +34,7 @@ pub async fn gc(State(app): State<App>, Query(wanted): Query<Wanted>) -> Answer<
         };
         let mut report = report(&removed, !wanted.dry_run);
         if !wanted.dry_run {
-            let reaped = reap(&app.state_dir, ENDED_KEPT).map_err(|e| fail(e.to_string()))?;
+            let reaped = app.drivers.supervisor.reap(ENDED_KEPT).map_err(|e| fail(e.to_string()))?;
             report.bytes += reaped.bytes;
             let names = reaped.instances.iter().map(ToString::to_string);
             report.items.extend(names.chain(reaped.jobs.iter().map(ToString::to_string)).map(|what| {

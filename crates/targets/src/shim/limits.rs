@@ -96,6 +96,7 @@ mod tests {
             memory_bytes: Some(1 << 30),
             open_files: Some(64),
             processes: Some(8),
+            log: None,
         };
         let plan = plan(&limits, Err("cgroup v2 is not mounted"));
         assert_eq!(plan.rlimits, [(libc::RLIMIT_DATA, 1 << 30), (libc::RLIMIT_NOFILE, 64)]);
