@@ -107,17 +107,13 @@ fn check_listen(app: &App, spec: &ReleaseSpec) -> Result<(), Failure> {
     }
     let Err(error) = std::net::TcpListener::bind(wanted) else { return Ok(()) };
     let port = wanted.rsplit(':').next().unwrap_or_default();
-    let hint = match error.kind() {
-        std::io::ErrorKind::AddrInUse => {
-            format!(
-                "`ss -ltnp sport = :{port}` shows who has it; or set another `listen` for the environment"
-            )
-        }
-        std::io::ErrorKind::PermissionDenied => {
-            "ports below 1024 need root or CAP_NET_BIND_SERVICE; or set another `listen` for the environment"
-                .to_owned()
-        }
-        _ => "set another `listen` for the environment".to_owned(),
+    let hint = if error.kind() == std::io::ErrorKind::AddrInUse {
+        format!("`ss -ltnp sport = :{port}` shows who has it; or set another `listen` for the environment")
+    } else if error.kind() == std::io::ErrorKind::PermissionDenied {
+        "ports below 1024 need root or CAP_NET_BIND_SERVICE; or set another `listen` for the environment"
+            .to_owned()
+    } else {
+        "set another `listen` for the environment".to_owned()
     };
     let message = format!("the environment cannot listen on {wanted}: {error}");
     Err(Failure(ApiError::new("listen/taken", message).hint(hint)))
