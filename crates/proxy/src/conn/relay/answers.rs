@@ -1,0 +1,113 @@
+//! Answers to requests that no instance answers.
+
+use std::sync::Arc;
+
+use super::Relay;
+use super::plan::Unplanned;
+use crate::codec::Refusal;
+use crate::conn::After;
+use crate::conn::answer::{self, Answer};
+use crate::conn::request_buffer::{BodyRefusal, RequestBuffer};
+use crate::control::Cause;
+
+/// Seconds after which a client may ask again: about what an instance needs to start.
+const RETRY_AFTER_S: u32 = 2;
+
+impl Relay<'_> {
+    pub(super) async fn unplanned(&mut self, unplanned: Unplanned, request: &mut RequestBuffer) -> After {
+        match unplanned {
+            Unplanned::NoRoute => {
+                self.conn.worker.count_refusal(404);
+                self.answer(request, 404, "no route leads anywhere from here", None).await
+            }
+            Unplanned::NoVersion(routing, route) => {
+                self.report.series = Some(Arc::clone(&routing.table.routes[route].unserved));
+                self.unavailable(request, Cause::NoInstance).await
+            }
+            Unplanned::Maintenance(routing, route) => {
+                let route = &routing.table.routes[route];
+                self.report.series = Some(Arc::clone(&route.unserved));
+                let Some(page) = &route.maintenance else { return After::Close };
+                let added = format!("x-request-id: {}\r\n", self.id_text());
+                let answer = Answer {
+                    status: page.status,
+                    content_type: &page.content_type,
+                    body: &page.body,
+                    retry_after_s: page.retry_after_s,
+                    added: added.as_bytes(),
+                };
+                self.send(request, &answer).await
+            }
+        }
+    }
+
+    pub(super) async fn unavailable(&mut self, request: &mut RequestBuffer, cause: Cause) -> After {
+        self.report.cause = Some(cause);
+        let why = if cause == Cause::HoldFull {
+            "too many requests wait for an instance"
+        } else {
+            "no instance is available"
+        };
+        self.answer(request, 503, why, Some(RETRY_AFTER_S)).await
+    }
+
+    pub(super) async fn refuse_body(&mut self, request: &mut RequestBuffer, refusal: BodyRefusal) -> After {
+        match refusal {
+            BodyRefusal::TooLarge => {
+                self.fail(request, 413, Cause::BodyTooLarge, &Refusal::BodyTooLarge.to_string()).await
+            }
+            BodyRefusal::Malformed(error) => {
+                self.fail(request, 400, Cause::BadBody, &error.to_string()).await
+            }
+        }
+    }
+
+    pub(super) async fn fail(
+        &mut self,
+        request: &mut RequestBuffer,
+        status: u16,
+        cause: Cause,
+        why: &str,
+    ) -> After {
+        self.report.cause = Some(cause);
+        self.answer(request, status, why, None).await
+    }
+
+    pub(super) async fn answer(
+        &mut self,
+        request: &mut RequestBuffer,
+        status: u16,
+        why: &str,
+        retry_after_s: Option<u32>,
+    ) -> After {
+        let id = self.id_text();
+        let body = format!("{status} {}: {why}\nrequest {id}\n", answer::reason(status));
+        let added = format!("x-request-id: {id}\r\n");
+        let mut answer = Answer::plain(status, &body, added.as_bytes());
+        answer.retry_after_s = retry_after_s;
+        self.send(request, &answer).await
+    }
+
+    pub(super) async fn send(&mut self, request: &mut RequestBuffer, answer: &Answer<'_>) -> After {
+        // After a malformed body nobody knows where the next request begins. Otherwise, whether the body is here
+        // must be known before the answer says that the connection stays open.
+        let keep_alive = answer.status != 400
+            && self.known.facts.wants_keep_alive
+            && !self.conn.worker.is_draining(&self.conn.listener)
+            && request.absorb(u64::MAX).is_ok()
+            && request.body_is_complete();
+        let deadline = &self.conn.deadline;
+        deadline.arm(self.conn.worker.shared.limits.head);
+        self.report.status = answer.status;
+        let is_head = self.known.facts.is_head;
+        match (answer.send(&self.conn.stream, deadline, keep_alive, is_head).await, keep_alive) {
+            (true, true) => After::KeepAlive,
+            (true, false) => After::Close,
+            (false, _) => After::Gone,
+        }
+    }
+
+    pub(super) fn id_text(&self) -> String {
+        String::from_utf8_lossy(self.known.id.as_bytes()).into_owned()
+    }
+}

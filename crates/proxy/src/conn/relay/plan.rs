@@ -1,0 +1,212 @@
+//! Where a request goes by the current table, and what its heads look like on the way.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::Relay;
+use crate::balance::{Choice, Decided, Routing};
+use crate::buffer::HeadBuffer;
+use crate::codec::{BodyLength, Field, Forward, RequestHead, header_storage};
+use crate::conn::exchange::Facts;
+use crate::conn::request_buffer::RequestBuffer;
+use crate::series::Series;
+use crate::table::{RouteTable, ServiceTable};
+use crate::trace::{REQUEST_ID_BYTES_MAX, hex, is_request_id, is_traceparent};
+use crate::worker::Worker;
+
+/// The client's request id, or ours.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RequestId {
+    pub(super) bytes: [u8; REQUEST_ID_BYTES_MAX],
+    pub(super) len: usize,
+}
+
+impl RequestId {
+    pub(super) fn of(head: &RequestHead<'_, '_>, worker: &Worker) -> Self {
+        let mut id = Self { bytes: [0; REQUEST_ID_BYTES_MAX], len: 0 };
+        match head.field(Field::RequestId).filter(|value| is_request_id(value)) {
+            Some(value) => id.push(value),
+            None => {
+                id.push(&hex(worker.random.next()));
+                id.push(&hex(worker.random.next()));
+            }
+        }
+        id
+    }
+
+    pub(super) fn push(&mut self, bytes: &[u8]) {
+        self.bytes[self.len..self.len + bytes.len()].copy_from_slice(bytes);
+        self.len += bytes.len();
+    }
+
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}
+
+/// What stays true of a request through all attempts.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Known {
+    pub(super) facts: Facts,
+    pub(super) is_idempotent: bool,
+    pub(super) length: BodyLength,
+    pub(super) id: RequestId,
+    /// Begun here when the client sent no valid trace; one trace through all attempts.
+    pub(super) new_trace: Option<[u64; 3]>,
+}
+
+impl Known {
+    pub(super) fn of(head: &RequestHead<'_, '_>, worker: &Worker) -> Self {
+        let traced = head.field(Field::TraceParent).is_some_and(is_traceparent);
+        let random = || worker.random.next().max(1);
+        Self {
+            facts: Facts {
+                is_head: head.method == "HEAD",
+                version: head.version,
+                wants_keep_alive: head.keep_alive,
+                offers_upgrade: head.upgrade.is_some(),
+                offers_websocket: head.upgrade.is_some_and(|p| p.eq_ignore_ascii_case(b"websocket")),
+            },
+            is_idempotent: head.is_idempotent(),
+            length: head.length,
+            id: RequestId::of(head, worker),
+            new_trace: (!traced).then(|| [random(), random(), random()]),
+        }
+    }
+}
+
+/// Where a request goes by one routing state.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub(super) routing: Rc<Routing>,
+    pub(super) route: usize,
+    pub(super) service: usize,
+    pub(super) choice: Choice,
+    /// The head for the instance.
+    pub(super) head: HeadBuffer,
+}
+
+/// Why a request goes nowhere.
+#[derive(Debug)]
+pub(super) enum Unplanned {
+    /// Index of the route.
+    Maintenance(Rc<Routing>, usize),
+    /// All versions have weight 0.
+    NoVersion(Rc<Routing>, usize),
+    NoRoute,
+}
+
+impl Plan {
+    pub(super) fn route(&self) -> &RouteTable {
+        &self.routing.table.routes[self.route]
+    }
+
+    pub(super) fn service(&self) -> &ServiceTable {
+        &self.routing.table.services[self.service]
+    }
+
+    pub(super) fn series(&self, version: usize) -> &Arc<Series> {
+        &self.route().series[version]
+    }
+}
+
+impl Relay<'_> {
+    /// Routes the request by the current table.
+    pub(super) fn plan(&self, request: &RequestBuffer, before: Option<&str>) -> Result<Plan, Unplanned> {
+        let routing = self.conn.worker.routing();
+        let mut storage = header_storage();
+        // It was parsed before; the bytes are the same.
+        let Ok(head) = RequestHead::parse(request.head(), &mut storage) else {
+            return Err(Unplanned::NoRoute);
+        };
+        let table = &routing.table;
+        let found = table.route(self.conn.listener.addr, head.host_name(), head.path());
+        let Some(index) = found else { return Err(Unplanned::NoRoute) };
+        let route = &table.routes[index];
+        if route.maintenance.is_some() {
+            return Err(Unplanned::Maintenance(routing, index));
+        }
+        let Some(choice) = routing.choose(route, &head, before) else {
+            return Err(Unplanned::NoVersion(routing, index));
+        };
+        let out = self.head_for_instance(&head, route);
+        let service = route.service;
+        Ok(Plan { routing, route: index, service, choice, head: out })
+    }
+
+    /// Routes again by whatever is current; the version stays if it still can.
+    pub(super) fn plan_again(&self, request: &RequestBuffer, plan: Plan) -> Result<Plan, Unplanned> {
+        if self.conn.worker.is_current(&plan.routing) {
+            return Ok(plan);
+        }
+        let before = &plan.service().versions[plan.choice.version].name;
+        self.plan(request, Some(before))
+    }
+
+    pub(super) fn head_for_instance(&self, head: &RequestHead<'_, '_>, route: &RouteTable) -> HeadBuffer {
+        let mut added = HeadBuffer::take();
+        let mut line = |name: &[u8], values: &[&[u8]]| {
+            added.extend_from_slice(name);
+            for value in values {
+                added.extend_from_slice(value);
+            }
+            added.extend_from_slice(b"\r\n");
+        };
+        line(b"x-request-id: ", &[self.known.id.as_bytes()]);
+        if let Some([high, low, parent]) = self.known.new_trace {
+            line(b"traceparent: 00-", &[&hex(high), &hex(low), b"-", &hex(parent), b"-01"]);
+        }
+        let peer = self.conn.peer_text.as_bytes();
+        let trusted = self.conn.worker.shared.trusted_proxies.contains(&self.conn.peer.ip().to_canonical());
+        let claimed = |field: Field| head.field(field).filter(|value| trusted && !value.is_empty());
+        match claimed(Field::ForwardedFor) {
+            Some(before) => line(b"x-forwarded-for: ", &[before, b", ", peer]),
+            None => line(b"x-forwarded-for: ", &[peer]),
+        }
+        line(b"x-forwarded-proto: ", &[claimed(Field::ForwardedProto).unwrap_or(b"http")]);
+        if let Some(host) = claimed(Field::ForwardedHost).or(Some(head.host.as_bytes()))
+            && !host.is_empty()
+        {
+            line(b"x-forwarded-host: ", &[host]);
+        }
+        let mut target = head.target;
+        if let Some(prefix) = route.stripped() {
+            target = target.strip_prefix(prefix).unwrap_or(target);
+            line(b"x-forwarded-prefix: ", &[prefix.as_bytes()]);
+        }
+        let mut out = HeadBuffer::take();
+        head.write(
+            &mut out,
+            &Forward {
+                target_prefix: if target.starts_with('/') || target == "*" { "" } else { "/" },
+                target,
+                host: head.host,
+                keep_trace: self.known.new_trace.is_none(),
+                added: &added,
+            },
+        );
+        out
+    }
+
+    /// Header lines that every response gets.
+    pub(super) fn response_lines(&self, plan: &Plan, version: usize) -> HeadBuffer {
+        let mut lines = HeadBuffer::take();
+        lines.extend_from_slice(b"x-request-id: ");
+        lines.extend_from_slice(self.known.id.as_bytes());
+        lines.extend_from_slice(b"\r\n");
+        let service = plan.service();
+        if let Some(sticky) = &service.sticky
+            && plan.choice.decided == Decided::Weight
+            && version == plan.choice.version
+        {
+            for part in ["set-cookie: ", &sticky.cookie, "=", &service.versions[version].name] {
+                lines.extend_from_slice(part.as_bytes());
+            }
+            if let Some(seconds) = sticky.max_age_s {
+                lines.extend_from_slice(format!("; Max-Age={seconds}").as_bytes());
+            }
+            lines.extend_from_slice(b"; Path=/; HttpOnly; SameSite=Lax\r\n");
+        }
+        lines
+    }
+}
