@@ -67,7 +67,9 @@ pub fn run(options: &ServerOptions) -> Result<(), ServeError> {
 /// The data plane role: `fairway proxy`.
 #[must_use]
 pub fn run_proxy(state_dir: &Path) -> ExitCode {
-    match fairway_proxy::run(fairway_proxy::RunOptions::new(state_dir)) {
+    // Where a proxy runs already this one takes its sockets over without losing a connection.
+    let options = fairway_proxy::RunOptions { take_over: true, ..fairway_proxy::RunOptions::new(state_dir) };
+    match fairway_proxy::run(options) {
         Ok(_) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("fairway proxy: {error}");
