@@ -65,8 +65,7 @@ impl Environment {
 
     fn roll(&self, rollout: &Rollout, service: &ServiceName) -> Option<Capacity> {
         let from = rollout.from.filter(|_| rollout.is_rolling())?;
-        // A service that only one side has cannot be rolled: it stays, or comes, as with any other strategy.
-        if self.service(from, service).is_none() || self.service(rollout.to, service).is_none() {
+        if !self.is_like_for_like(from, rollout.to, service) {
             return None;
         }
         let (max_surge, max_unavailable) = rollout.batch();
@@ -87,13 +86,33 @@ impl Environment {
         }
     }
 
+    /// Can copies of one release take over from those of the other one by one? A service that only one side has, or
+    /// that takes requests only there, cannot be rolled: it stays, or comes, as with any other strategy.
+    pub(crate) fn is_like_for_like(
+        &self,
+        from: ReleaseNumber,
+        to: ReleaseNumber,
+        service: &ServiceName,
+    ) -> bool {
+        match (self.service(from, service), self.service(to, service)) {
+            (Some(old), Some(new)) => old.takes_requests() == new.takes_requests(),
+            (Some(_) | None, None) | (None, Some(_)) => false,
+        }
+    }
+
     fn replicas_of_old(&self, rollout: &Rollout, from: ReleaseNumber, service: &ServiceName) -> u32 {
         let full = self.replicas(from, service);
         let takes_requests = self.takes(from, service);
         match rollout.phase {
             // The old side of a rolling rollout is gone by now; of the others it stays warm. A worker that takes no
             // requests would go on working with the old code, so it stops as soon as the new one has taken over.
-            Phase::Baking { .. } | Phase::Committing if rollout.is_rolling() || !takes_requests => 0,
+            // What has no successor stays until the rollout commits, should it be turned back.
+            Phase::Baking { .. } | Phase::Committing
+                if self.is_like_for_like(from, rollout.to, service)
+                    && (rollout.is_rolling() || !takes_requests) =>
+            {
+                0
+            }
             Phase::Planned
             | Phase::Migrating { .. }
             | Phase::Starting
@@ -112,7 +131,9 @@ impl Environment {
             Phase::Starting | Phase::Verifying { .. } | Phase::Shifting { .. } => match &rollout.strategy {
                 // One copy of the new release always starts first, even with no surge allowed: nothing of the old
                 // is given up before one new copy has shown that it can run.
-                Strategy::Rolling { max_surge, .. } if rollout.is_rolling() => full.min((*max_surge).max(1)),
+                Strategy::Rolling { max_surge, .. } if rollout.is_rolling() && !rollout.has_shifted() => {
+                    full.min((*max_surge).max(1))
+                }
                 Strategy::Canary { .. } => {
                     let weight = rollout.weight().max(rollout.rung(0).map_or(100, |rung| rung.weight));
                     share(full, weight)

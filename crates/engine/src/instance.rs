@@ -14,6 +14,9 @@ pub struct Instance {
     pub planned_at: Timestamp,
     /// `127.0.0.1:20017`, once started; none for a service without a port.
     pub address: Option<Box<str>>,
+    /// The last route table that named it: requests from before the next one may still be under way.
+    #[serde(default)]
+    pub last_routed: Option<Generation>,
     /// How often the process ended by itself and was started again by its shim.
     pub crashes: u32,
     pub state: InstanceState,

@@ -138,12 +138,16 @@ impl Refusal {
             Refusal::NotPaused { .. } | Refusal::AlreadyServing { .. } | Refusal::NoApprovalNeeded { .. } => {
                 Some("fairway status -e ENV shows where it stands".to_owned())
             }
-            Refusal::NothingToRetry { .. } => Some("fairway deploy -e ENV brings in what is in the work tree".to_owned()),
+            Refusal::NothingToRetry { .. } => {
+                Some("fairway deploy -e ENV brings in what is in the work tree".to_owned())
+            }
             Refusal::ApprovedAlready { .. } => Some("another person runs: fairway approve -e ENV".to_owned()),
             Refusal::NoSuchJob { .. } => Some("name its command under [release] in fairway.toml".to_owned()),
             Refusal::NotScalable { .. } => Some("scale the services that use it".to_owned()),
             Refusal::TooManyReplicas { .. } => Some("past that, move the service to a cluster".to_owned()),
-            Refusal::SeedInProduction => Some("fairway run -e production -- COMMAND, if it must be".to_owned()),
+            Refusal::SeedInProduction => {
+                Some("fairway run -e production -- COMMAND, if it must be".to_owned())
+            }
             Refusal::QueueFull { .. } => Some("fairway watch -e ENV, then deploy again".to_owned()),
             Refusal::MaintenanceAlready { .. } => Some("fairway status -e ENV".to_owned()),
             Refusal::InvalidRelease { .. } => Some("fairway validate".to_owned()),

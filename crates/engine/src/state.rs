@@ -196,6 +196,10 @@ impl Environment {
             Fact::Cooled { release } => match &self.warm {
                 Some(warm) if warm.release == *release => {
                     self.warm = None;
+                    // Should stable have nothing left, its copies still answer until it has.
+                    if self.instances.keys().any(|id| id.release == *release) {
+                        self.leaving.insert(*release, u32::MAX);
+                    }
                     Ok(())
                 }
                 Some(_) | None => Err(illegal(format!("{release} is not warm"))),
@@ -229,6 +233,7 @@ impl Environment {
                         epoch: *epoch,
                         planned_at: at,
                         address: None,
+                        last_routed: None,
                         crashes: 0,
                         state: InstanceState::Starting { deadline: *deadline },
                     },
@@ -325,6 +330,13 @@ impl Environment {
                 }
                 self.routes.generation = *generation;
                 self.routes.table = (**table).clone();
+                for service in table.services.values() {
+                    for id in service.versions.values().flat_map(|version| version.instances.keys()) {
+                        if let Some(instance) = self.instances.get_mut(id) {
+                            instance.last_routed = Some(*generation);
+                        }
+                    }
+                }
                 self.routes.refused = None;
                 self.routes.refused_at = None;
                 Ok(())
@@ -488,7 +500,11 @@ impl Environment {
             if let Some(before) = replaced.filter(|before| *before < rollout.to) {
                 self.predecessors.entry(rollout.to).or_insert(before);
             }
-        } else if rollout.has_shifted() && self.instances.keys().any(|id| id.release == rollout.to) {
+        } else if rollout.has_shifted()
+            && self.stable.is_some()
+            && self.warm.as_ref().is_none_or(|warm| warm.release != rollout.to)
+            && self.instances.keys().any(|id| id.release == rollout.to)
+        {
             self.leaving.insert(rollout.to, rollout.may_miss());
         }
         push_bounded(

@@ -105,17 +105,9 @@ impl Environment {
             .find(|spec| spec.takes_requests())
     }
 
+    /// Until the rollout is over, so that the switch itself is the last table that it needs.
     fn preview(&self) -> Option<ReleaseNumber> {
-        let rollout = self.rollout.as_ref()?;
-        match rollout.phase {
-            Phase::Verifying { .. } | Phase::Shifting { .. } => Some(rollout.to),
-            Phase::Planned
-            | Phase::Migrating { .. }
-            | Phase::Starting
-            | Phase::Baking { .. }
-            | Phase::Committing
-            | Phase::Aborting { .. } => None,
-        }
+        self.rollout.as_ref().filter(|rollout| self.is_shown(rollout)).map(|rollout| rollout.to)
     }
 
     fn versions(&self, service: &ServiceName, share: u32) -> Option<BTreeMap<ReleaseNumber, VersionRoute>> {

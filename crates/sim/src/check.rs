@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use fairway_engine::id::{EnvironmentKey, Generation, InstanceId, ReleaseNumber, ServiceName};
+use fairway_engine::release::Release;
 use fairway_engine::time::Timestamp;
 use fairway_engine::{
     Command, Environment, Event, Fact, Input, Instance, InstanceState, JobKind, Pace, Phase, Power,
-    RolloutKind, RolloutOutcome, RouteTable, State, Waiting,
+    Replacement, RolloutKind, RolloutOutcome, RouteTable, State, Waiting,
 };
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -189,21 +190,27 @@ impl Checker {
             let rollout = now.rollout.as_ref();
             let is_past_switch =
                 rollout.is_some_and(|r| matches!(r.phase, Phase::Baking { .. } | Phase::Committing));
-            if is_past_switch && (!spec.takes_requests() || rollout.is_some_and(|r| r.is_rolling())) {
+            let is_alike = |id: &InstanceId| now.takes(id.release, service) == spec.takes_requests();
+            let has_successor = rollout.is_some_and(|rollout| {
+                now.service(rollout.to, service).is_some_and(|s| s.takes_requests() == spec.takes_requests())
+            });
+            let gives_way = !spec.takes_requests() || rollout.is_some_and(|rollout| rollout.is_rolling());
+            if is_past_switch && has_successor && gives_way {
                 continue;
             }
-            let before = Self::ready(then, service, |id| !lost.contains(id));
+            let before = Self::ready(then, service, |id| is_alike(id) && !lost.contains(id));
             let rolls = rollout.filter(|rollout| rollout.is_rolling() && rollout.has_shifted());
             let was_rolling = then.rollout.as_ref().filter(|r| r.is_rolling() && r.has_shifted());
             let (after, floor) = match (rolls, was_rolling) {
                 (Some(rollout), _) | (None, Some(rollout)) => {
                     let replicas = now.replicas(stable, service).min(now.replicas(rollout.to, service));
-                    (Self::ready(now, service, |_| true), replicas.saturating_sub(rollout.batch().1))
+                    (Self::ready(now, service, is_alike), replicas.saturating_sub(rollout.batch().1))
                 }
                 (None, None) => {
-                    let stands =
-                        |id: &InstanceId| id.release == stable || now.leaving.contains_key(&id.release);
-                    let may_miss = now.leaving.values().min().copied().unwrap_or(0);
+                    let stands = |id: &InstanceId| {
+                        id.release == stable || (now.leaving.contains_key(&id.release) && is_alike(id))
+                    };
+                    let may_miss = now.leaving.values().max().copied().unwrap_or(0);
                     let full = now.replicas(stable, service);
                     let floor = if now.leaving.is_empty() { full } else { full.saturating_sub(may_miss) };
                     let before = Self::ready(then, service, |id| stands(id) && !lost.contains(id));
@@ -285,14 +292,20 @@ impl Checker {
         for event in events {
             let moves = match &event.fact {
                 Fact::PhaseEntered { .. } | Fact::Switched => true,
-                Fact::InstancePlanned { instance, .. } => shifts && instance.release == after.to,
+                Fact::InstancePlanned { instance, .. } => {
+                    let rolls = after.from.is_some_and(|from| now.service(from, &instance.service).is_some());
+                    shifts && rolls && instance.release == after.to
+                }
                 _ => false,
             };
             if moves {
                 return broken("a paused rollout does not move", event.fact.name().to_owned());
             }
         }
-        let serving = Self::taken(then, events).find(|i| shifts && Some(i.id.release) == after.from);
+        let serving = Self::taken(then, events).find(|i| {
+            let rolls = now.service(after.to, &i.id.service).is_some();
+            shifts && rolls && Some(i.id.release) == after.from
+        });
         serving.map_or(Ok(()), |i| broken("a paused rollout does not move", i.id.to_string()))
     }
 
@@ -386,6 +399,16 @@ impl Checker {
         }
     }
 
+    /// Is it, or something that it starts after, held until a person says otherwise?
+    fn waits_on_held(now: &Environment, release: &Release, service: &ServiceName) -> bool {
+        now.replacements.get(service).is_some_and(Replacement::is_held)
+            || release
+                .spec
+                .services
+                .get(service)
+                .is_some_and(|spec| spec.after.iter().any(|after| Self::waits_on_held(now, release, after)))
+    }
+
     /// What holds when nothing happens any more.
     ///
     /// # Errors
@@ -419,14 +442,9 @@ impl Checker {
         let (Some(stable), Power::Up) = (now.stable, &now.power) else { return Ok(()) };
         let Some(release) = now.release(stable) else { return Ok(()) };
         for service in release.spec.services.keys() {
-            let held = now.replacements.get(service).is_some_and(fairway_engine::Replacement::is_held);
-            let waits_on_held = release.spec.services.get(service).is_some_and(|spec| {
-                spec.after.iter().any(|after| {
-                    now.replacements.get(after).is_some_and(fairway_engine::Replacement::is_held)
-                })
-            });
+            let held = Self::waits_on_held(now, release, service);
             let is_moving = now.rollout.as_ref().is_some_and(|rollout| rollout.has_shifted());
-            if !held && !waits_on_held && !is_moving && !now.is_satisfied(stable, service) {
+            if !held && !is_moving && !now.is_satisfied(stable, service) {
                 return broken("at rest the serving release is whole", format!("{service} of {stable}"));
             }
         }

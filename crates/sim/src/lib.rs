@@ -4,13 +4,16 @@
 //! ends with the command that tells it again.
 
 pub mod bench;
+#[allow(clippy::wildcard_enum_match_arm, reason = "it looks at the facts that it is about, and at no others")]
 mod check;
 mod machine;
 mod operator;
 mod proxy;
 mod rng;
 mod spec;
+#[allow(clippy::wildcard_enum_match_arm, reason = "it looks at the facts that it is about, and at no others")]
 mod trace;
+#[allow(clippy::wildcard_enum_match_arm, reason = "it looks at the facts that it is about, and at no others")]
 mod world;
 
 use std::fmt;
@@ -156,6 +159,18 @@ pub fn story(seed: u64, steps: u64, verbose: bool) -> Result<Story, Box<Failed>>
             last: world.shown.into_iter().collect(),
         })),
     }
+}
+
+/// The record of one seed's story, for whoever wants events as they really come.
+#[must_use]
+pub fn record(seed: u64, steps: u64) -> Vec<fairway_engine::Event> {
+    let mut world = World::new(seed, Weather::Stormy, true, false);
+    for _ in 0..steps {
+        if world.step() != Ok(true) {
+            break;
+        }
+    }
+    world.log
 }
 
 #[cfg(test)]

@@ -58,7 +58,11 @@ impl Environment {
         match rollout.kind {
             RolloutKind::Deploy => self.is_release_satisfied(rollout.to),
             RolloutKind::Rollback => self.release(rollout.to).is_none_or(|release| {
-                let needed = release.spec.services.iter().filter(|(_, spec)| spec.takes_requests() || spec.is_backing());
+                let needed = release
+                    .spec
+                    .services
+                    .iter()
+                    .filter(|(_, spec)| spec.takes_requests() || spec.is_backing());
                 needed.map(|(service, _)| service).all(|service| self.is_satisfied(rollout.to, service))
             }),
         }
@@ -273,7 +277,7 @@ impl Decider {
         self.enter(Phase::Baking { until })
     }
 
-    fn commit(&mut self, rollout: &Rollout) -> Result<(), Refusal> {
+    pub(super) fn commit(&mut self, rollout: &Rollout) -> Result<(), Refusal> {
         let Some(release) = self.env.release(rollout.to) else { return Ok(()) };
         let settings = release.spec.deploy.clone();
         let contract = release.spec.jobs.contract.as_ref().map(|_| release.spec.jobs.contract_after);

@@ -14,10 +14,21 @@ impl Environment {
     pub(crate) fn contract_deadline(&self) -> Option<Timestamp> {
         let is_down = matches!(self.power, Power::Down { .. });
         let is_busy = self.rollout.is_some() || self.running_migration().is_some();
-        if is_down || is_busy || self.contract_attempt().is_some() {
+        // The way back is closed only when what serves is whole.
+        let is_whole = self.stable.is_some_and(|stable| self.is_release_satisfied(stable));
+        if is_down || is_busy || !is_whole || self.contract_attempt().is_some() {
             return None;
         }
-        self.contract_due.as_ref().map(|due| due.due)
+        let due = self.contract_due.as_ref()?;
+        let is_cooled = self.warm.as_ref().is_none_or(|warm| warm.release >= due.release);
+        (!is_cooled || !self.runs_older_code(due.release)).then_some(due.due)
+    }
+
+    fn runs_older_code(&self, release: ReleaseNumber) -> bool {
+        self.instances.keys().any(|id| {
+            id.release < release
+                && self.service(id.release, &id.service).is_some_and(|spec| !spec.is_backing())
+        })
     }
 
     /// The job that contracts for the release that is due, whatever became of it. One that failed waits for a person
@@ -34,6 +45,10 @@ impl Decider {
         if self.env.contract_deadline().is_some_and(|due| due <= self.now) {
             let Some(due) = self.env.contract_due.clone() else { return Ok(()) };
             self.cool_before(due.release)?;
+            if self.env.runs_older_code(due.release) {
+                // Told to go by now; their last requests end on the schema that they know.
+                return Ok(());
+            }
             self.run_job(JobKind::Contract, due.release, super::SELF.to_owned(), None)?;
         }
         Ok(())

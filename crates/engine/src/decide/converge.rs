@@ -144,21 +144,19 @@ impl Decider {
         Ok(())
     }
 
-    /// Out of the table first, drained next, told to stop last. What takes no requests is told to stop at once.
+    /// Out of the table first, drained next, told to stop last. What never was in a table is told to stop at once.
     fn retire(&mut self, id: &InstanceId) -> Result<(), Refusal> {
-        let routed = self.env.routes.table.contains(id);
-        // Dropped from a table that the proxy has not taken yet: it may still get requests.
-        let maybe_routed = !self.env.routes.is_applied()
-            && self.env.instances.get(id).is_some_and(|i| i.address.is_some() && !is_starting(i))
-            && self.env.service(id.release, &id.service).is_some_and(|spec| spec.takes_requests());
-        if !routed && !maybe_routed {
+        let Some(last) = self.env.instances.get(id).and_then(|instance| instance.last_routed) else {
             return self.begin_stop(id);
-        }
+        };
         let drain =
             self.env.service(id.release, &id.service).map_or(super::STOP_GRACE, |spec| spec.stop.drain);
-        let generation = self.env.routes.generation;
-        let cut = if routed { generation.next() } else { generation };
-        self.follow(Fact::InstanceDraining { instance: id.clone(), deadline: self.now + drain, cut })
+        // The first table without it; where the current one has it, the next.
+        self.follow(Fact::InstanceDraining {
+            instance: id.clone(),
+            deadline: self.now + drain,
+            cut: last.next(),
+        })
     }
 
     fn plan_instances(&mut self, service: &ServiceName) -> Result<(), Refusal> {
@@ -208,16 +206,5 @@ impl Decider {
         self.follow(Fact::RoutesSet { generation, table })?;
         self.release_effect(Effect::ApplyRoutes { environment: self.env.key.clone(), generation });
         Ok(())
-    }
-}
-
-fn is_starting(instance: &Instance) -> bool {
-    match instance.state {
-        InstanceState::Starting { .. } => true,
-        InstanceState::Ready { .. }
-        | InstanceState::Suspect { .. }
-        | InstanceState::Down { .. }
-        | InstanceState::Draining { .. }
-        | InstanceState::Stopping { .. } => false,
     }
 }

@@ -49,7 +49,17 @@ impl Decider {
     /// Ends the active rollout in favour of the one that is about to be planned. What it had started loses its traffic
     /// in the same decision, as no phase asks for it any more.
     pub(super) fn supersede(&mut self) -> Result<(), Refusal> {
-        let Some(active) = &self.env.rollout else { return Ok(()) };
+        let Some(active) = self.env.rollout.clone() else { return Ok(()) };
+        if active.from.is_none() && active.has_shifted() && self.env.is_release_satisfied(active.to) {
+            // A first deploy that serves has nothing to go back to but an outage: it is what is stable from now on.
+            let is_aborting = matches!(active.phase, Phase::Aborting { .. });
+            if !is_aborting {
+                if active.phase != Phase::Committing {
+                    self.enter(Phase::Committing)?;
+                }
+                return self.commit(&active);
+            }
+        }
         let (rollout, by) = (active.number, self.env.last_rollout.next());
         self.cancel_rollout_job();
         self.emit(Fact::RolloutEnded {

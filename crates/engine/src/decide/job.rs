@@ -13,11 +13,9 @@ impl Decider {
         let Some(serving) = self.env.stable.or(self.env.resting) else {
             return Err(Refusal::NothingDeployed { environment: self.env.key.clone() });
         };
-        let release = match (kind, &self.env.contract_due) {
-            // A contraction is that of the release that has one to do, which may be older than the one that serves.
-            (JobKind::Contract, Some(due)) => due.release,
-            _ => serving,
-        };
+        // A contraction is that of the release that has one to do, which may be older than the one that serves.
+        let due = self.env.contract_due.as_ref().filter(|_| *kind == JobKind::Contract);
+        let release = due.map_or(serving, |due| due.release);
         if *kind == JobKind::Seed && self.env.key.environment.as_str() == "production" {
             return Err(Refusal::SeedInProduction);
         }

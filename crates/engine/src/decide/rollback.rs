@@ -23,6 +23,7 @@ impl Decider {
             }
             // With a deploy under way, going back means going back to what is stable: that is an abort.
             if rollout.from.is_some() && is_named(self.env.stable) {
+                self.clear_queue()?;
                 return self.abort_command(reason.or_else(|| Some("rollback".to_owned())));
             }
         }
