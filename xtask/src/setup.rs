@@ -1,6 +1,6 @@
 //! What the tests and the demo need besides Rust, and how it gets here.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::fault::{Done, Fault};
@@ -26,6 +26,13 @@ pub const PYTHON: Tool = Tool {
     packages: &["python3"],
     why: "the API and the worker of examples/shop",
 };
+pub const POSTGRES: Tool = Tool {
+    name: "postgres",
+    version_min: (13, 0),
+    packages: &["postgresql"],
+    why: "the test of `uses = \"postgres\"`",
+};
+
 #[derive(Debug, PartialEq, Eq)]
 enum Found {
     Good,
@@ -34,14 +41,32 @@ enum Found {
 }
 
 impl Tool {
+    /// On the search path, or where Debian puts the servers that it does not put there.
+    fn program(&self) -> Option<PathBuf> {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+        std::env::split_paths(&path)
+            .chain(versions.map(|version| version.path().join("bin")))
+            .map(|directory| directory.join(self.name))
+            .find(|program| program.is_file())
+    }
+
     fn look(&self) -> Found {
-        let output = Command::new(self.name).arg("--version").stdin(Stdio::null()).output();
+        let Some(program) = self.program() else { return Found::Missing };
+        let output = Command::new(program).arg("--version").stdin(Stdio::null()).output();
         let text = output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
         match text {
             Ok(text) if version(&text).is_some_and(|version| version >= self.version_min) => Found::Good,
             Ok(text) => Found::Old(text),
             Err(_) => Found::Missing,
         }
+    }
+}
+
+/// The same for a tool without which a test checks less: when it cannot be had, that is said and no failure.
+pub fn wish(tool: Tool) {
+    if let Err(fault) = ensure(&[tool]) {
+        eprint!("note: {} is not run: {fault}", tool.why);
     }
 }
 

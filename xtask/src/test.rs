@@ -22,6 +22,7 @@ pub struct Arguments {}
 pub fn run(_: &Arguments) -> Done {
     let started = Instant::now();
     setup::ensure(&[setup::NODE, setup::PYTHON])?;
+    setup::wish(setup::POSTGRES);
     let mut count = Count::default();
 
     step("formatting");

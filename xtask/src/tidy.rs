@@ -2,6 +2,7 @@
 
 mod docs;
 mod edges;
+mod events;
 mod licences;
 mod manifests;
 mod reference;

@@ -58,7 +58,7 @@ impl World {
     fn file(&mut self, count: &mut Count) {
         let cases: [(&str, &str, &str, &[&str]); 7] = [
             ("unknown key", "port = 3000", "prot = 3000", &["prot", "port", "fairway.toml:6:"]),
-            ("wrong type", "port = 3000", "port = \"often\"", &["port", "fairway.toml:7:"]),
+            ("wrong type", "port = 3000", "port = \"often\"", &["port", "fairway.toml:6:"]),
             (
                 "unknown reference",
                 "port = 3000",

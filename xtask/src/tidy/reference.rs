@@ -3,36 +3,40 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use super::events;
 use crate::fault::{Context, Done, Fault};
 use crate::workspace;
 
-/// What `fairway reference` writes.
-const PAGES: &[&str] = &["cli", "config", "events"];
+/// Page, and the command line that writes it.
+const PAGES: &[(&str, &[&str])] = &[("cli", &["reference"]), ("config", &["schema", "--reference"])];
 
 fn directory() -> PathBuf {
     workspace::root().join("docs").join("reference")
 }
 
-fn page(fairway: &Path, name: &str) -> Done<String> {
-    let output = Command::new(fairway)
-        .args(["reference", name])
-        // Help is wrapped to the terminal's width otherwise.
-        .env("COLUMNS", "100")
-        .stdin(Stdio::null())
-        .output()
-        .context(format!("cannot run {}", fairway.display()))?;
-    if !output.status.success() {
-        let why = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        return Err(Fault::new(format!("fairway reference {name}: {why}")));
+/// Every page with its text.
+fn pages(fairway: &Path) -> Done<Vec<(&'static str, String)>> {
+    let mut pages = vec![("events", events::page()?)];
+    for (name, arguments) in PAGES {
+        pages.push((name, printed(fairway, arguments)?));
     }
-    String::from_utf8(output.stdout).context(format!("fairway reference {name}"))
+    Ok(pages)
+}
+
+fn printed(fairway: &Path, arguments: &[&str]) -> Done<String> {
+    let line = format!("fairway {}", arguments.join(" "));
+    let output = Command::new(fairway).args(arguments).stdin(Stdio::null()).output().context(&line)?;
+    if !output.status.success() {
+        return Err(Fault::new(format!("{line}: {}", String::from_utf8_lossy(&output.stderr).trim())));
+    }
+    String::from_utf8(output.stdout).context(line)
 }
 
 pub fn write(fairway: &Path) -> Done {
     std::fs::create_dir_all(directory()).context("docs/reference")?;
-    for name in PAGES {
+    for (name, text) in pages(fairway)? {
         let path = directory().join(format!("{name}.md"));
-        std::fs::write(&path, page(fairway, name)?).context(path.display())?;
+        std::fs::write(&path, text).context(path.display())?;
         println!("wrote docs/reference/{name}.md");
     }
     Ok(())
@@ -40,9 +44,9 @@ pub fn write(fairway: &Path) -> Done {
 
 pub fn check(fairway: &Path) -> Done<Vec<String>> {
     let mut findings = Vec::new();
-    for name in PAGES {
+    for (name, text) in pages(fairway)? {
         let path = directory().join(format!("{name}.md"));
-        if std::fs::read_to_string(&path).unwrap_or_default() != page(fairway, name)? {
+        if std::fs::read_to_string(&path).unwrap_or_default() != text {
             findings.push(format!("docs/reference/{name}.md is out of date: run `cargo xtask tidy --write`"));
         }
     }
