@@ -65,7 +65,12 @@ impl Checker<'_> {
             }
             let below = if path.is_empty() { shown(name) } else { format!("{path}.{}", shown(name)) };
             match spec.key(name) {
-                Some(key) => self.value(&entry.node, &key.kind, &below),
+                Some(key) => {
+                    let before = self.findings.count();
+                    self.value(&entry.node, &key.kind, &below);
+                    // Whatever is wrong with a value, one that is right helps.
+                    self.findings.hint_since(before, || format!("for example {name} = {}", key.example));
+                }
                 None => {
                     let place =
                         if path.is_empty() { "at the top of the file" } else { &format!("in {path}") };

@@ -99,6 +99,17 @@ impl Findings {
         }
     }
 
+    pub(crate) fn count(&self) -> usize {
+        self.list.len()
+    }
+
+    /// A hint for those of the findings after the first `count` that have none of their own.
+    pub(crate) fn hint_since(&mut self, count: usize, hint: impl Fn() -> String) {
+        for diagnostic in self.list.iter_mut().skip(count).filter(|d| d.hint.is_none()) {
+            diagnostic.hint = Some(hint());
+        }
+    }
+
     pub(crate) fn has_errors(&self) -> bool {
         self.list.iter().any(|d| d.severity == Severity::Error)
     }

@@ -144,11 +144,12 @@ pub(crate) fn parse(source: &Source, findings: &mut Findings) -> Option<Table> {
         let span = source.span(error.span().unwrap_or(0..0));
         if lines.insert(span.line) {
             let message = format!("this is not TOML: {}", error.message());
-            let hint = error
-                .message()
-                .contains("duplicate key")
-                .then(|| "a key or table may be written once; merge the two".to_owned());
-            findings.push(Diagnostic::error(code::SYNTAX, message).at(span).hint_if(hint));
+            let hint = if error.message().contains("duplicate key") {
+                "a key or table may be written once; merge the two"
+            } else {
+                "text stands in \"quotes\", lists in [ ], tables below a [name] line; https://toml.io shows it all"
+            };
+            findings.push(Diagnostic::error(code::SYNTAX, message).at(span).hint(hint));
         }
     }
     None

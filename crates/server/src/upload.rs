@@ -4,7 +4,7 @@ use std::path::Path;
 
 use fairway_api::ApiError;
 use fairway_api::client::{Client, ClientError, Endpoint, full};
-use fairway_store::{Captured, Digest, Exclude, Trees};
+use fairway_store::{CaptureError, Captured, Digest, Exclude, Trees};
 
 /// Digests asked about in one request.
 const ASK_MAX: usize = 10_000;
@@ -36,16 +36,7 @@ fn is_writable(path: &Path) -> bool {
 }
 
 fn capture(store: &Path, path: &Path) -> Result<Captured, ApiError> {
-    let fail = |error: String| {
-        let (message, hint) = match error.split_once("\nhint: ") {
-            Some((message, hint)) => (message.to_owned(), Some(hint.to_owned())),
-            None => (error, None),
-        };
-        let mut api = ApiError::new("upload/capture", message).exit(2);
-        api.hint = hint;
-        api
-    };
-    let trees = Trees::open(store).map_err(|error| fail(error.to_string()))?;
+    let trees = Trees::open(store).map_err(|error| refused(&error.into()))?;
     let (dir, exclude) = match (path.is_file(), path.parent(), path.file_name()) {
         // One file is a tree that holds it under its own name.
         (true, Some(parent), Some(name)) => {
@@ -54,7 +45,31 @@ fn capture(store: &Path, path: &Path) -> Result<Captured, ApiError> {
         }
         (_, _, _) => (path, Exclude::default()),
     };
-    trees.capture(dir, &exclude).map_err(|error| fail(error.to_string()))
+    trees.capture(dir, &exclude).map_err(|error| refused(&error))
+}
+
+fn refused(error: &CaptureError) -> ApiError {
+    let text = error.to_string();
+    let (message, hint) = match text.split_once("\nhint: ") {
+        Some((message, hint)) => (message, Some(hint.to_owned())),
+        None => (text.as_str(), None),
+    };
+    let exit = match error {
+        // The machine's fault, not the project's.
+        CaptureError::Blob(_) | CaptureError::Read { .. } => 1,
+        CaptureError::NotADirectory { .. }
+        | CaptureError::Special { .. }
+        | CaptureError::NotUtf8 { .. }
+        | CaptureError::Path(_)
+        | CaptureError::Changing { .. }
+        | CaptureError::TooManyEntries
+        | CaptureError::TooLarge { .. }
+        | CaptureError::Pattern { .. }
+        | CaptureError::Manifest(_) => 2,
+    };
+    let mut api = ApiError::new("upload/capture", message).exit(exit);
+    api.hint = hint;
+    api
 }
 
 async fn send(client: &Client, store: &Path, captured: &Captured) -> Result<(), ApiError> {
