@@ -151,7 +151,11 @@ impl Environment {
         if leaving == stable || self.takes(leaving, service) != self.takes(stable, service) {
             return 0;
         }
-        let (full, ready) = (self.replicas(stable, service), self.ready_count(stable, service));
+        // What a rolling rollout has put in the place of stable's copies counts as theirs.
+        let successor = self.rollout.as_ref().filter(|r| r.is_rolling() && r.has_shifted()).map(|r| r.to);
+        let taken_over = successor.filter(|to| *to != leaving).map_or(0, |to| self.ready_count(to, service));
+        let full = self.replicas(stable, service);
+        let ready = self.ready_count(stable, service) + taken_over;
         // Where stable has nothing at all, one copy in place of many would only be overrun.
         let missing = if ready == 0 { full } else { floor(full, *may_miss).saturating_sub(ready) };
         missing.min(self.ready_count(leaving, service))

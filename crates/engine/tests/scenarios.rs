@@ -660,7 +660,9 @@ scenarios! {
     crash_loop
     down
     drain
+    drain_after_suspect
     first_deploy
+    first_deploy_superseded
     jobs_and_crashes
     late_outcomes
     maintenance
@@ -673,13 +675,17 @@ scenarios! {
     restart
     retry
     rollback
+    rollback_aborted_to_warm
     rolling
+    rolling_server_to_worker
     rolling_turned_back
     routes_refused
     scale
     server_restart
     stale_plan
+    stand_in_after_warm
     supersede
     unverifiable
     workers
+    workers_superseded
 }

@@ -100,17 +100,18 @@ pub fn replay(n_events: usize) -> Replay {
 pub fn rollouts(n: u64) -> Rollouts {
     let started = std::time::Instant::now();
     let mut world = World::new(2, Weather::Calm, false, false);
-    let mut done = 0;
+    let (mut done, mut events) = (0, 0);
     while done < n && deploy(&mut world) {
         done += 1;
         if world.log.len() > 200_000 {
+            events += world.log.len() as u64;
             world.log.clear();
         }
     }
     Rollouts {
         rollouts: done,
         decisions: world.decisions,
-        events: world.log.len() as u64,
+        events: events + world.log.len() as u64,
         took: started.elapsed(),
     }
 }
