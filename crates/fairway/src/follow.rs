@@ -46,6 +46,7 @@ pub async fn rollout(cx: &Context, client: &Client, target: &Target, accepted: &
             Some(info) => Ok(tell(cx, &target.environment, &info)),
             None => {
                 // Nothing was started and nothing waits: the answer was all there is.
+                cx.out.data(&accepted.summary);
                 cx.out.result(Exit::Done, &json!(accepted));
                 Ok(Exit::Done)
             }
@@ -116,7 +117,8 @@ struct Follow<'a> {
 impl Follow<'_> {
     async fn until_ended(&mut self) -> Result<RolloutInfo, Problem> {
         let every = if self.cx.out.is_live() { REFRESH } else { REFRESH_PLAIN };
-        let mut tick = tokio::time::interval(every);
+        // What happens at once is told by its event.
+        let mut tick = tokio::time::interval_at(tokio::time::Instant::now() + every.min(REFRESH), every);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
@@ -188,9 +190,7 @@ impl Follow<'_> {
             Some(rollout) if rollout.number == wanted => {
                 if self.cx.out.is_live() {
                     self.cx.out.step(&ladder::line(&status, rollout, ago::now_ms()));
-                } else if let Some(waiting) = ladder::waiting(rollout, ago::now_ms())
-                    && rollout.waiting_until_ms.is_none()
-                {
+                } else if let Some(waiting) = ladder::waiting_until(rollout) {
                     self.cx.out.step(&format!("{}: {waiting}", rollout.phase));
                 }
                 None

@@ -38,7 +38,7 @@ pub async fn run(cx: &Context, client: &Client, target: &Target, request: &JobRe
     };
     cx.out.progress(&accepted.summary);
     tokio::select! {
-        ended = until_ended(cx, client, target, number) => tell(cx, target, request, ended?),
+        ended = until_ended(cx, client, target, number) => tell(cx, target, request, &ended?),
         _ = tokio::signal::ctrl_c() => {
             cx.out.progress(format!(
                 "detached: job j{number} goes on on the server; `fairway status -e {}` shows how it ends",
@@ -50,15 +50,18 @@ pub async fn run(cx: &Context, client: &Client, target: &Target, request: &JobRe
     }
 }
 
-async fn until_ended(
-    cx: &Context,
-    client: &Client,
-    target: &Target,
-    number: u32,
-) -> Result<JobInfo, Problem> {
-    let query = LogQuery { job: Some(number), follow: true, limit: Some(LINES_MAX), ..LogQuery::default() };
+/// A job that is over, and whether its output was shown.
+struct Ended {
+    job: JobInfo,
+    was_shown: bool,
+}
+
+async fn until_ended(cx: &Context, client: &Client, target: &Target, number: u32) -> Result<Ended, Problem> {
+    let mut query =
+        LogQuery { job: Some(number), follow: true, limit: Some(LINES_MAX), ..LogQuery::default() };
     let mut lines = client.logs(target, &query).await.map_err(Problem::of_query)?;
     let mut is_open = true;
+    let mut was_shown = false;
     let mut ended: Option<JobInfo> = None;
     loop {
         let wait = if ended.is_some() { LAST_OUTPUT } else { ASK };
@@ -66,6 +69,9 @@ async fn until_ended(
             biased;
             line = lines.next(), if is_open => match line {
                 Ok(Some(line)) => {
+                    was_shown = true;
+                    // From here on, should the server go away in the middle.
+                    query.since_ms = Some(line.at_ms + 1);
                     cx.out.event("log", &line);
                     if !cx.out.is_json() {
                         let text = format!("{}\n", line.message);
@@ -76,19 +82,24 @@ async fn until_ended(
                 Ok(None) | Err(_) => is_open = false,
             },
             () = tokio::time::sleep(wait) => {
-                if let Some(ended) = ended {
-                    return Ok(ended);
+                if let Some(job) = ended {
+                    return Ok(Ended { job, was_shown });
                 }
                 let job = follow::patient(cx, || client.job(target, number)).await?;
                 if job.outcome != JobOutcome::Running {
                     ended = Some(job);
+                }
+                if !is_open && let Ok(opened) = client.logs(target, &query).await {
+                    lines = opened;
+                    is_open = true;
                 }
             }
         }
     }
 }
 
-fn tell(cx: &Context, target: &Target, request: &JobRequest, job: JobInfo) -> Outcome {
+fn tell(cx: &Context, target: &Target, request: &JobRequest, ended: &Ended) -> Outcome {
+    let job = &ended.job;
     let environment = &target.environment;
     match &job.outcome {
         JobOutcome::Succeeded | JobOutcome::Running => {
@@ -108,7 +119,7 @@ fn tell(cx: &Context, target: &Target, request: &JobRequest, job: JobInfo) -> Ou
                 code: "job/failed",
                 what: format!("{} (j{}) failed in {environment}", job.kind, job.number),
                 causes: vec![cause.clone()],
-                lines: last_lines.clone(),
+                lines: if ended.was_shown { Vec::new() } else { last_lines.clone() },
                 hint: None,
                 exit: Exit::Failed,
             })

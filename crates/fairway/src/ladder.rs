@@ -2,6 +2,7 @@
 
 use fairway_api::{EnvironmentStatus, Health, RolloutStatus};
 
+use crate::ago;
 use crate::duration;
 use crate::output::{Colours, Paint};
 
@@ -47,18 +48,30 @@ pub fn line(environment: &EnvironmentStatus, rollout: &RolloutStatus, now_ms: u6
 /// `waits for the bake to pass (2m 10s left)`; none when it waits for nothing.
 #[must_use]
 pub fn waiting(rollout: &RolloutStatus, now_ms: u64) -> Option<String> {
-    if rollout.waiting.is_empty() || rollout.waiting == "nothing" {
-        return None;
-    }
-    let words = match (&rollout.paused_by, rollout.waiting.starts_with("paused")) {
-        // The engine's words say it in full.
-        (Some(_), true) => rollout.waiting.clone(),
-        _ => format!("waits for {}", rollout.waiting),
-    };
+    let words = waiting_words(rollout)?;
     Some(match rollout.waiting_until_ms {
         Some(until) => format!("{words} ({} left)", duration::show_ms(now_ms, until)),
         None => words,
     })
+}
+
+/// `waits for the bake to pass, until 05:57:30 UTC`: the same text for as long as it waits.
+#[must_use]
+pub fn waiting_until(rollout: &RolloutStatus) -> Option<String> {
+    let words = waiting_words(rollout)?;
+    Some(match rollout.waiting_until_ms {
+        Some(until) => format!("{words}, until {} UTC", &ago::clock(until)[..8]),
+        None => words,
+    })
+}
+
+fn waiting_words(rollout: &RolloutStatus) -> Option<String> {
+    if rollout.waiting.is_empty() || rollout.waiting == "nothing" {
+        return None;
+    }
+    // When it is paused the engine's words say it in full.
+    let is_paused = rollout.paused_by.is_some() && rollout.waiting.starts_with("paused");
+    Some(if is_paused { rollout.waiting.clone() } else { format!("waits for {}", rollout.waiting) })
 }
 
 /// `api 1/2, web 2/2`: the copies of one release.
@@ -185,6 +198,14 @@ pub(crate) mod tests {
         rollout.waiting = "paused by ann; `fairway resume` goes on".to_owned();
         rollout.waiting_until_ms = None;
         assert_eq!(waiting(&rollout, 0).unwrap(), "paused by ann; `fairway resume` goes on");
+    }
+
+    #[test]
+    fn without_a_live_line_the_words_stay_the_same_while_it_waits() {
+        assert_eq!(
+            waiting_until(&rollout()).unwrap(),
+            "waits for the hold of this step to pass, until 00:03:11 UTC"
+        );
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -47,7 +48,8 @@ impl PrivateServer {
             let path = path.to_owned();
             move |source| Problem::Write { path, source }
         };
-        fs::create_dir_all(&state).map_err(failed(&state))?;
+        // As the server makes it: services with users of their own walk through it, only the owner reads it.
+        fs::DirBuilder::new().recursive(true).mode(0o711).create(&state).map_err(failed(&state))?;
         // State is not source.
         let ignore = state.join(".gitignore");
         if !ignore.exists() {

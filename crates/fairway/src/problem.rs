@@ -157,8 +157,8 @@ impl Problem {
                 known.join(", ")
             )),
             Problem::NoServer { source, .. } => error("server/not-running").cause(source.to_string()).hint(
-                "`fairway up` starts everything for development; `fairway server run` starts a server here; \
-                 `--server` and `--state` say where another one is",
+                "`fairway up` starts one for development, `fairway server run` starts one here; --server or --state \
+                 says where another one is",
             ),
             Problem::Refused(refused) => (**refused).clone(),
             Problem::NoAnswer { source } => causes(error("server/no-answer"), source)
@@ -220,7 +220,8 @@ fn of_rollout(mut error: ApiError, environment: &str, rollout: &RolloutInfo) -> 
         ("failed", Some(from)) => {
             format!("rollout #{} of {} failed: {from} still serves", rollout.number, rollout.to)
         }
-        (outcome, _) => format!("rollout #{} of {}: {outcome}", rollout.number, rollout.to),
+        ("failed", None) => format!("rollout #{} of {} failed", rollout.number, rollout.to),
+        (outcome, _) => format!("rollout #{} of {} was {outcome}", rollout.number, rollout.to),
     };
     error.causes.extend(rollout.cause.clone());
     error.last_lines.clone_from(&rollout.last_lines);

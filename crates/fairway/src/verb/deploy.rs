@@ -129,10 +129,8 @@ async fn start(
         .await
         .map_err(|error| Problem::of_change(error, Some(&target.environment)))?;
     cx.out.event("accepted", &accepted);
-    if !cx.out.is_json() {
-        cx.out.progress(&accepted.summary);
-    }
     if args.detach {
+        cx.out.data(&accepted.summary);
         cx.out.progress(format!("`fairway watch -e {}` follows it", target.environment));
         cx.out.result(Exit::Done, &json!(accepted));
         return Ok(Exit::Done);

@@ -28,8 +28,8 @@ pub fn run(args: &Args, cx: &Context) -> Outcome {
         let what = format!("This stops everything that {} runs.", target.environment);
         confirm::environment(cx, &target.environment, &what, args.yes)?;
         let accepted = super::send(cx, &client, &target, &Command::Down).await?;
-        cx.out.progress(&accepted.summary);
         if args.detach {
+            cx.out.data(&accepted.summary);
             cx.out.result(crate::exit::Exit::Done, &serde_json::json!(accepted));
             return Ok(crate::exit::Exit::Done);
         }

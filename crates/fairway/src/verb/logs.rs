@@ -151,13 +151,45 @@ impl<'a> Printer<'a> {
         let colours = self.cx.out.colours();
         let name = colours.paint(Paint::Nth(nth), &format!("{:width$} |", line.source, width = self.width));
         let time = colours.paint(Paint::Dim, &ago::clock(line.at_ms));
-        self.cx.out.data(format!("{time} {name} {}", line.message.trim_end_matches(['\r', '\n'])));
+        let message = line.message.trim_end_matches(['\r', '\n']);
+        let fields = colours.paint(Paint::Dim, &fields(line));
+        self.cx.out.data(format!("{time} {name} {message}{fields}"));
     }
+}
+
+/// ` status=200 path=/api`: what a structured line says beside its message. What stands in its own column is left out.
+fn fields(line: &LogLine) -> String {
+    const SHOWN_ELSEWHERE: &[&str] = &["message", "msg", "time", "timestamp", "ts", "at"];
+    line.fields
+        .iter()
+        .filter(|(name, _)| !SHOWN_ELSEWHERE.contains(&name.as_str()))
+        .map(|(name, value)| match value.as_str() {
+            Some(text) if !text.contains([' ', '"', '=']) => format!(" {name}={text}"),
+            Some(_) | None => format!(" {name}={value}"),
+        })
+        .collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn fields_of_a_structured_line_stand_behind_its_message() {
+        let mut line = LogLine {
+            at_ms: 0,
+            source: "api.r1.1".to_owned(),
+            stream: "stdout".to_owned(),
+            message: "request".to_owned(),
+            fields: serde_json::Map::new(),
+        };
+        assert_eq!(fields(&line), "");
+        line.fields.insert("message".to_owned(), json!("request"));
+        line.fields.insert("path".to_owned(), json!("/api"));
+        line.fields.insert("status".to_owned(), json!(200));
+        line.fields.insert("user".to_owned(), json!("a b"));
+        assert_eq!(fields(&line), " path=/api status=200 user=\"a b\"");
+    }
 
     #[test]
     fn a_job_is_named_as_it_is_shown() {

@@ -51,7 +51,9 @@ pub fn run(args: &Args, cx: &Context) -> Outcome {
                 if left.is_zero() {
                     return Ok(());
                 }
-                cx.out.step(&format!("{} left", duration::show(left)));
+                if cx.out.is_live() {
+                    cx.out.step(&format!("{} left", duration::show(left)));
+                }
                 tokio::time::sleep(ASK.min(left)).await;
             }
         };

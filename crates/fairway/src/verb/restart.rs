@@ -32,7 +32,6 @@ pub fn run(args: &Args, cx: &Context) -> Outcome {
         let before = client.environment(&target).await.map_err(Problem::of_query)?;
         let old = copies(&before, args.service.as_deref());
         let accepted = super::send(cx, &client, &target, &command).await?;
-        cx.out.progress(&accepted.summary);
         settle(cx, &client, &target, &accepted, |status| look(status, args.service.as_deref(), &old)).await
     })
 }
@@ -59,7 +58,8 @@ fn look(status: &EnvironmentStatus, service: Option<&str>, old: &BTreeSet<String
     if left == 0 && missing == 0 {
         return Progress::Done(format!("{} restarted", service.unwrap_or("every service")));
     }
-    Progress::Waiting(format!("{left} old copies left, {missing} new ones not ready yet"))
+    let missing = if missing > 0 { format!(", {missing} new ones not ready yet") } else { String::new() };
+    Progress::Waiting(format!("{left} old copies left{missing}"))
 }
 
 #[cfg(test)]

@@ -24,8 +24,8 @@ pub fn run(args: &Args, cx: &Context) -> Outcome {
         let client = cx.client()?;
         let target = cx.target(&client).await?;
         let accepted = super::send(cx, &client, &target, &Command::Retry).await?;
-        cx.out.progress(&accepted.summary);
         if args.detach {
+            cx.out.data(&accepted.summary);
             cx.out.result(Exit::Done, &json!(accepted));
             return Ok(Exit::Done);
         }

@@ -33,8 +33,8 @@ pub fn run(args: &Args, cx: &Context) -> Outcome {
         let target = cx.target(&client).await?;
         let command = Command::Rollback { release: args.release.clone(), reason: args.reason.clone() };
         let accepted = super::send(cx, &client, &target, &command).await?;
-        cx.out.progress(&accepted.summary);
         if args.detach {
+            cx.out.data(&accepted.summary);
             cx.out.result(Exit::Done, &json!(accepted));
             return Ok(Exit::Done);
         }

@@ -32,7 +32,6 @@ pub fn run(args: &Args, cx: &Context) -> Outcome {
         let client = cx.client()?;
         let target = cx.target(&client).await?;
         let accepted = super::send(cx, &client, &target, &command).await?;
-        cx.out.progress(&accepted.summary);
         settle(cx, &client, &target, &accepted, |status| look(status, &args.service, args.replicas)).await
     })
 }
