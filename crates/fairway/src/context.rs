@@ -2,6 +2,7 @@
 
 mod project_file;
 
+use std::cell::OnceCell;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -24,13 +25,15 @@ const SUGGEST_TIMEOUT: Duration = Duration::from_millis(500);
 pub struct Context {
     pub globals: Globals,
     pub out: Output,
+    /// The environment that the command turned out to be for, for the hints.
+    meant: OnceCell<String>,
 }
 
 impl Context {
     #[must_use]
     pub fn new(globals: Globals) -> Self {
         let out = Output::new(globals.json);
-        Self { globals, out }
+        Self { globals, out, meant: OnceCell::new() }
     }
 
     /// Runs what needs the network; the runtime is made here and only here, when a verb needs it.
@@ -105,11 +108,19 @@ impl Context {
     }
 
     fn named_or_dev(&self, known: Vec<String>) -> Result<String, Problem> {
-        match &self.globals.env {
-            Some(name) => Ok(name.clone()),
-            None if known == ["dev"] => Ok("dev".to_owned()),
-            None => Err(Problem::EnvironmentNotNamed { known }),
-        }
+        let name = match &self.globals.env {
+            Some(name) => name.clone(),
+            None if known == ["dev"] => "dev".to_owned(),
+            None => return Err(Problem::EnvironmentNotNamed { known }),
+        };
+        self.means(&name);
+        Ok(name)
+    }
+
+    /// The hints of what follows are about this environment.
+    pub fn means(&self, environment: &str) {
+        // The first one stays: a command is for one environment.
+        let _ = self.meant.set(environment.to_owned());
     }
 
     /// The environment that a command is for. Works without a fairway.toml that is valid: what runs must be
@@ -173,7 +184,7 @@ impl Context {
 
     /// The server's hints say `-e ENV`; here its name is known, and the line can be copied.
     pub fn name_environment(&self, errors: &mut [ApiError]) {
-        let Some(name) = &self.globals.env else { return };
+        let Some(name) = self.meant.get().or(self.globals.env.as_ref()) else { return };
         for hint in errors.iter_mut().filter_map(|error| error.hint.as_mut()) {
             *hint = hint.replace("-e ENV", &format!("-e {name}"));
         }

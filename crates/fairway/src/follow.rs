@@ -78,17 +78,36 @@ pub async fn until_ended(
 ) -> Result<Option<RolloutInfo>, Problem> {
     let wanted = match accepted.rollout {
         Some(number) => Wanted::Rollout(number),
-        None => match feed::patient(cx, || client.environment(target)).await?.queued {
+        None => match place_in_queue(cx, client, target, accepted.seq).await? {
             0 => return Ok(None),
             before => Wanted::Queued { before },
         },
     };
     let feed = Feed::after(client, target, accepted.seq.saturating_sub(1));
-    let info = Follow { cx, client, target, wanted, feed }.until_ended().await?;
+    let info = Follow { cx, client, target, wanted, feed, is_queue_empty: false }.until_ended().await?;
     if Exit::of_outcome(&info.outcome) == Exit::Done {
         return Ok(Some(info));
     }
     Err(Problem::Rollout { environment: target.environment.clone(), rollout: Box::new(info) })
+}
+
+/// How many deploys leave the queue until the one that was queued by event `seq` has; zero when none was. It may have
+/// left already: what happened since is counted back.
+async fn place_in_queue(cx: &Context, client: &Client, target: &Target, seq: u64) -> Result<u32, Problem> {
+    let mut place: i64 = 0;
+    let mut was_queued = false;
+    let mut events = client.events(target, seq.saturating_sub(1), false).await.map_err(Problem::of_query)?;
+    while let Some(event) = events.next().await.map_err(Problem::of_query)? {
+        match event.kind.as_str() {
+            "deploy_queued" if event.seq == seq => was_queued = true,
+            "deploy_queued" => place -= 1,
+            "deploy_dequeued" => place += 1,
+            _ => {}
+        }
+    }
+    let queued = feed::patient(cx, || client.environment(target)).await?.queued;
+    let place = u32::try_from(place + i64::from(queued)).unwrap_or(1).max(1);
+    Ok(if was_queued { place } else { 0 })
 }
 
 fn tell(cx: &Context, environment: &str, info: &RolloutInfo) -> Exit {
@@ -112,6 +131,8 @@ struct Follow<'a> {
     target: &'a Target,
     wanted: Wanted,
     feed: Feed<'a>,
+    /// Seen empty once, while ours should be in it.
+    is_queue_empty: bool,
 }
 
 impl Follow<'_> {
@@ -133,7 +154,7 @@ impl Follow<'_> {
                 }
                 _ = tick.tick() => {
                     // A rollout that ended while its event was lost to us is found here.
-                    if let Some(info) = self.refresh().await {
+                    if let Some(info) = self.refresh().await? {
                         return Ok(info);
                     }
                 }
@@ -179,12 +200,27 @@ impl Follow<'_> {
     }
 
     /// Brings the live line up to date; a server that does not answer is the feed's business.
-    async fn refresh(&self) -> Option<RolloutInfo> {
+    async fn refresh(&mut self) -> Result<Option<RolloutInfo>, Problem> {
         let status = tokio::time::timeout(STATUS_TIMEOUT, self.client.environment(self.target)).await;
-        let Ok(Ok(status)) = status else { return None };
+        let Ok(Ok(status)) = status else { return Ok(None) };
         let Wanted::Rollout(wanted) = self.wanted else {
-            self.cx.out.step(&format!("{} deploys wait in the queue", status.queued));
-            return None;
+            if status.queued > 0 {
+                self.cx.out.step(&format!("{} in the queue", status.queued));
+            } else if status.rollout.is_none() {
+                // Its event may be on its way to us; when it is not here by the next time, there is none.
+                if self.is_queue_empty {
+                    return Err(Problem::Failed {
+                        code: "deploy/dropped",
+                        what: "the deploy was taken out of the queue".to_owned(),
+                        causes: vec![status.summary],
+                        lines: Vec::new(),
+                        hint: Some(format!("fairway deploy -e {}", self.target.environment)),
+                        exit: Exit::Superseded,
+                    });
+                }
+                self.is_queue_empty = true;
+            }
+            return Ok(None);
         };
         match &status.rollout {
             Some(rollout) if rollout.number == wanted => {
@@ -193,11 +229,11 @@ impl Follow<'_> {
                 } else if let Some(waiting) = ladder::waiting_until(rollout) {
                     self.cx.out.step(&format!("{}: {waiting}", rollout.phase));
                 }
-                None
+                Ok(None)
             }
             Some(_) | None => {
                 let last = status.last.filter(|info| info.number == wanted);
-                if last.is_some() { last } else { self.in_history(wanted).await.ok().flatten() }
+                Ok(if last.is_some() { last } else { self.in_history(wanted).await.ok().flatten() })
             }
         }
     }

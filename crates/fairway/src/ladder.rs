@@ -15,7 +15,7 @@ pub fn steps(rollout: &RolloutStatus, colours: Colours) -> String {
         .iter()
         .enumerate()
         .map(|(at, step)| {
-            let approve = if step.approve { "?" } else { "" };
+            let approve = if step.approve { ", then approve" } else { "" };
             let text = format!("{} %{approve}", step.weight);
             match current {
                 Some(current) if at == current => colours.paint(Paint::Bold, &format!("[{text}]")),
@@ -210,6 +210,6 @@ pub(crate) mod tests {
 
     #[test]
     fn the_ladder_marks_where_it_stands_without_colour() {
-        assert_eq!(steps(&rollout(), Colours::Off), "5 % → [50 %?] → 100 %");
+        assert_eq!(steps(&rollout(), Colours::Off), "5 % → [50 %, then approve] → 100 %");
     }
 }

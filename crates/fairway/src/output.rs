@@ -9,7 +9,7 @@ use std::io::{self, IsTerminal, Write};
 
 use fairway_api::ApiError;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 pub use error::render as render_error;
 pub use paint::{Colours, Paint, printable};
@@ -140,7 +140,7 @@ impl Output {
     /// One line of `--json`; nothing without it.
     pub fn event(&self, kind: &str, data: &impl Serialize) {
         if self.mode == Mode::Json {
-            to_stdout(&json!({ "event": kind, "data": data }).to_string());
+            to_stdout(&json_line(&EventLine { event: kind, data }));
         }
     }
 
@@ -148,7 +148,7 @@ impl Output {
     pub fn result(&self, exit: Exit, data: &Value) {
         self.clear();
         if self.mode == Mode::Json {
-            to_stdout(&json!({ "result": data, "exit": exit.code() }).to_string());
+            to_stdout(&json_line(&ResultLine { result: data, exit: exit.code(), errors: &[] }));
         }
     }
 
@@ -162,7 +162,7 @@ impl Output {
                 to_stderr(shown.join("\n").trim_end());
             }
             Mode::Json => {
-                to_stdout(&json!({ "result": null, "exit": exit.code(), "errors": errors }).to_string());
+                to_stdout(&json_line(&ResultLine { result: &Value::Null, exit: exit.code(), errors }));
             }
         }
     }
@@ -176,6 +176,28 @@ impl Output {
             Mode::Json => self.event("warning", warning),
         }
     }
+}
+
+/// Every line of `--json` but the last.
+#[derive(Serialize)]
+struct EventLine<'a, T> {
+    event: &'a str,
+    data: &'a T,
+}
+
+/// The last line of `--json`.
+#[derive(Serialize)]
+struct ResultLine<'a> {
+    result: &'a Value,
+    exit: u8,
+    #[serde(skip_serializing_if = "<[ApiError]>::is_empty")]
+    errors: &'a [ApiError],
+}
+
+fn json_line(line: &impl Serialize) -> String {
+    // Only a map whose keys are no text, or a value that refuses, could fail; ours are wire types.
+    serde_json::to_string(line)
+        .unwrap_or_else(|error| format!("{{\"result\":null,\"exit\":1,\"bug\":{:?}}}", error.to_string()))
 }
 
 fn to_stdout(text: &str) {

@@ -1,5 +1,7 @@
 //! The binary as people run it: help, usage errors, files, and what it says when no server is there.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 

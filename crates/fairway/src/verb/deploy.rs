@@ -68,6 +68,7 @@ fn deploy_plan(args: &Args, cx: &Context, saved: Saved) -> Outcome {
         return Ok(Exit::Done);
     }
     let (target, request) = saved.into_request(cx.globals.env.as_deref())?;
+    cx.means(&target.environment);
     confirm(cx, &target, args.yes)?;
     let request = DeployRequest { wait: args.wait, reason: args.reason.clone(), ..request };
     cx.block_on(async {
@@ -124,10 +125,14 @@ async fn start(
     target: &Target,
     request: &DeployRequest,
 ) -> Outcome {
-    let accepted: Accepted = client
+    let mut accepted: Accepted = client
         .deploy(target, request)
         .await
         .map_err(|error| Problem::of_change(error, Some(&target.environment)))?;
+    if request.wait && accepted.release.is_none() {
+        // It is in the queue; the rollout that is named is the one that it waits for.
+        accepted.rollout = None;
+    }
     cx.out.event("accepted", &accepted);
     if args.detach {
         cx.out.data(&accepted.summary);

@@ -13,7 +13,7 @@ use crate::exit::Exit;
 use crate::output::{Paint, Table, printable};
 use crate::problem::Outcome;
 
-/// Look at everything that Fairway needs: file, host, ports, disk, names, commands, server
+/// Look at what Fairway needs: file, host, ports, disk, names, commands, server
 ///
 /// Each line is ok, warn or fail, with what to do. Exits with 1 when a line fails.
 #[derive(Debug, clap::Args)]

@@ -37,6 +37,7 @@ pub fn run(args: &Args, cx: &Context) -> Outcome {
     let name = cx.globals.env.clone().unwrap_or_else(|| "dev".to_owned());
     // A name that does not exist is told before anything is started.
     find_environment(&project, &name)?;
+    cx.means(&name);
     let target = Target { project: project.name().as_str().to_owned(), environment: name };
     let mut server = PrivateServer::start(&file.root)?;
     if server.was_found() {
@@ -198,7 +199,8 @@ impl Up<'_> {
     }
 
     fn tell(&self, problem: &Problem) {
-        let errors = problem.report();
+        let mut errors = problem.report();
+        self.cx.name_environment(&mut errors);
         if self.cx.out.is_json() {
             self.cx.out.event("error", &errors);
         } else {

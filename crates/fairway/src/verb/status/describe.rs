@@ -275,7 +275,7 @@ shop/production  serving  all copies ready
   listens  0.0.0.0:80 for shop.example
   rollout  #7 r12 shifting · step 2 of 3, 50 % · api 1/2 · waits for the hold of this step to pass (2m 10s left) · 1m 00s
            canary by ann
-           5 % → [50 %?] → 100 %
+           5 % → [50 %, then approve] → 100 %
   api            1/1 ready         /api
     api.r11.1    ready for 1m 00s  127.0.0.1:41001  pid 4242
     api.r12.1    ready for 1m 00s  127.0.0.1:41001  pid 4242
