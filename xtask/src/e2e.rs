@@ -4,6 +4,7 @@ mod crashes;
 mod dice;
 mod loss;
 mod notes;
+mod quick;
 mod refusals;
 
 use std::path::{Path, PathBuf};
@@ -29,6 +30,8 @@ pub struct Arguments {
 enum What {
     /// Bad input of every kind: an error with a cause and a hint, and nothing changed
     Refusals,
+    /// Commands one right after the other, and several at once
+    Quick,
     /// `kill -9` of server, proxy and shims at random moments; then all must be as it was asked
     Crashes(crashes::Arguments),
     /// Deploys and rollbacks of the example shop under load, with kills of the control plane among them
@@ -42,15 +45,17 @@ pub fn run(arguments: &Arguments) -> Done {
     match &arguments.what {
         None => count.add(short(&fairway)),
         Some(What::Refusals) => count.add(refusals::run(&fairway)),
+        Some(What::Quick) => count.add(quick::run(&fairway)),
         Some(What::Crashes(arguments)) => count.add(crashes::run(&fairway, arguments)),
         Some(What::Loss(arguments)) => count.add(loss::run(&fairway, arguments)),
     }
     count.close()
 }
 
-/// All three, as long as a person waits for a test.
+/// All of it, as long as a person waits for a test.
 pub fn short(fairway: &Path) -> Count {
     let mut count = refusals::run(fairway);
+    count.add(quick::run(fairway));
     count.add(crashes::run(fairway, &crashes::Arguments::short()));
     count.add(loss::run(fairway, &loss::Arguments::short()));
     count

@@ -21,8 +21,10 @@ def answer(connection):
         while piece := connection.recv(65536):
             text += piece
             while b"\r\n\r\n" in text:
-                text = text.split(b"\r\n\r\n", 1)[1]
+                head, text = text.split(b"\r\n\r\n", 1)
                 connection.sendall(ANSWER)
+                if b"connection: close" in head.lower():
+                    return connection.close()
     except OSError:
         pass
     connection.close()
