@@ -1,6 +1,6 @@
 //! Tells when the source of a project has changed, for `fairway up`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -24,6 +24,10 @@ const PENDING_MAX: usize = 256;
 /// that belongs into .fairwayignore.
 const DIRECTORIES_MAX: usize = 20_000;
 const DEPTH_MAX: usize = 64;
+
+/// A person may save a file once or twice while a build runs; what changes more often is written by the build, and
+/// would start the next one for ever.
+const BUILDS_MAX: u32 = 3;
 
 /// Never source: history, our state, and what package managers and interpreters write by themselves.
 const NEVER: &[&str] = &[".git", ".fairway", "node_modules", "__pycache__", ".venv", "target"];
@@ -84,6 +88,8 @@ pub struct Changes {
     watcher: RecommendedWatcher,
     pending: mpsc::Receiver<PathBuf>,
     watched: usize,
+    /// In how many builds a path has changed.
+    in_builds: BTreeMap<PathBuf, u32>,
 }
 
 impl Changes {
@@ -107,8 +113,13 @@ impl Changes {
             }
         })
         .map_err(|error| failed(&error))?;
-        let mut changes =
-            Self { filter: Filter::new(root, project, environment), watcher, pending, watched: 0 };
+        let mut changes = Self {
+            filter: Filter::new(root, project, environment),
+            watcher,
+            pending,
+            watched: 0,
+            in_builds: BTreeMap::new(),
+        };
         changes.add(root, 0)?;
         Ok(changes)
     }
@@ -138,11 +149,24 @@ impl Changes {
         Some(first)
     }
 
-    /// Forgets what a build has written where git ignores it; everything else stays a change.
-    pub fn settle(&mut self) -> Option<PathBuf> {
-        let mut first = None;
+    /// Sorts out what changed while a build ran: what git ignores was written by the build. So was, in all likelihood,
+    /// what changes in each of several builds; from then on it is no source, and `tell` hears of it.
+    pub async fn settle(&mut self, tell: impl Fn(&Path)) -> Option<PathBuf> {
+        // What the build wrote last is still on its way through the kernel's queue.
+        tokio::time::sleep(QUIET).await;
+        let mut changed = BTreeSet::new();
         while let Ok(path) = self.pending.try_recv() {
             if self.take(&path) && !self.filter.is_of_git(&path) {
+                changed.insert(path);
+            }
+        }
+        let mut first = None;
+        for path in changed {
+            let builds = self.in_builds.entry(path.clone()).or_default();
+            *builds += 1;
+            if *builds > BUILDS_MAX {
+                tell(&path);
+            } else {
                 first.get_or_insert(path);
             }
         }
@@ -152,7 +176,8 @@ impl Changes {
     /// Whether it counts; a new directory is watched from now on.
     fn take(&mut self, path: &Path) -> bool {
         let is_dir = path.is_dir();
-        let counts = self.filter.is_source(path, is_dir);
+        let is_built = self.in_builds.get(path).is_some_and(|builds| *builds > BUILDS_MAX);
+        let counts = !is_built && self.filter.is_source(path, is_dir);
         if counts && is_dir {
             let _ = self.add(path, 0);
         }
@@ -219,6 +244,32 @@ mod tests {
         }
         assert!(!filter.is_source(Path::new("/etc/passwd"), false), "outside");
         assert!(filter.is_of_git(&root.join("gen/x")) && !filter.is_of_git(&root.join("src/a.rs")));
+    }
+
+    #[test]
+    fn what_every_build_writes_does_not_start_builds_for_ever() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        fs::write(root.join(".gitignore"), "/gen\n").unwrap();
+        let mut changes = Changes::watch(&root, &project(BUILT), "dev").unwrap();
+        let told = std::cell::RefCell::new(Vec::new());
+        runtime.block_on(async {
+            let mut builds = 0;
+            while builds < 10 {
+                fs::write(root.join("gen"), "output that git ignores").unwrap();
+                fs::write(root.join("stamp"), builds.to_string()).unwrap();
+                builds += 1;
+                if changes.settle(|path| told.borrow_mut().push(path.to_owned())).await.is_none() {
+                    break;
+                }
+            }
+            assert_eq!(builds, 4);
+            assert_eq!(*told.borrow(), [root.join("stamp")]);
+            fs::write(root.join("stamp"), "again").unwrap();
+            fs::write(root.join("source"), "a person").unwrap();
+            assert_eq!(changes.settle(|_| panic!("told once")).await, Some(root.join("source")));
+        });
     }
 
     #[test]

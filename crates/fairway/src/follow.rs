@@ -151,6 +151,10 @@ impl Follow<'_> {
                     if let Some(info) = self.ended(&event).await? {
                         return Ok(info);
                     }
+                    if self.cx.out.is_live() {
+                        // The event took the live line off the screen; it comes back when no more events wait.
+                        tick.reset_immediately();
+                    }
                 }
                 _ = tick.tick() => {
                     // A rollout that ended while its event was lost to us is found here.

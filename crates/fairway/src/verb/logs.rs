@@ -162,7 +162,9 @@ fn fields(line: &LogLine) -> String {
     const SHOWN_ELSEWHERE: &[&str] = &["message", "msg", "time", "timestamp", "ts", "at"];
     line.fields
         .iter()
-        .filter(|(name, _)| !SHOWN_ELSEWHERE.contains(&name.as_str()))
+        .filter(|(name, value)| {
+            !SHOWN_ELSEWHERE.contains(&name.as_str()) && value.as_str() != Some(line.message.as_str())
+        })
         .map(|(name, value)| match value.as_str() {
             Some(text) if !text.contains([' ', '"', '=']) => format!(" {name}={text}"),
             Some(_) | None => format!(" {name}={value}"),
@@ -185,6 +187,7 @@ mod tests {
         };
         assert_eq!(fields(&line), "");
         line.fields.insert("message".to_owned(), json!("request"));
+        line.fields.insert("event".to_owned(), json!("request"));
         line.fields.insert("path".to_owned(), json!("/api"));
         line.fields.insert("status".to_owned(), json!(200));
         line.fields.insert("user".to_owned(), json!("a b"));

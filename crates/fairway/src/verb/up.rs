@@ -1,9 +1,11 @@
 //! `fairway up`
 
-use std::path::Path;
+use std::cell::Cell;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use fairway_api::client::{Client, Target};
-use fairway_api::{Command, DeployRequest, LogQuery};
+use fairway_api::{ApiError, Command, DeployRequest, LogQuery};
 use fairway_config::Project;
 use serde_json::json;
 
@@ -17,6 +19,9 @@ use crate::private_server::PrivateServer;
 use crate::problem::{Outcome, Problem};
 use crate::settle;
 use crate::verb::{down, logs};
+
+/// Until the first deploy is there to have logs.
+const LOGS_AGAIN: Duration = Duration::from_millis(200);
 
 /// Run everything for development, in the foreground, and reload on change
 ///
@@ -44,7 +49,7 @@ pub fn run(args: &Args, cx: &Context) -> Outcome {
         cx.out.progress("a server of an earlier `fairway up` still runs here; going on with it");
     }
     let client = server.client();
-    let up = Up { cx, client: &client, target: &target, file: &file };
+    let up = Up { cx, client: &client, target: &target, file: &file, builds: Cell::new(false) };
     let done = cx.block_on(async {
         let done = tokio::select! {
             done = up.run(args, project) => done,
@@ -90,6 +95,26 @@ struct Up<'a> {
     client: &'a Client,
     target: &'a Target,
     file: &'a ProjectFile,
+    /// Whether the last look at the project ran a build.
+    builds: Cell<bool>,
+}
+
+/// A deploy that only has to be sent.
+struct Prepared {
+    project: Project,
+    request: DeployRequest,
+}
+
+async fn next(changes: &mut Option<Changes>) -> PathBuf {
+    let changed = match changes {
+        Some(changes) => changes.next().await,
+        None => None,
+    };
+    match changed {
+        Some(path) => path,
+        // Nothing is watched: there is no next change.
+        None => std::future::pending().await,
+    }
 }
 
 impl Up<'_> {
@@ -99,88 +124,95 @@ impl Up<'_> {
         } else {
             Some(Changes::watch(&self.file.root, &project, &self.target.environment)?)
         };
+        tokio::select! {
+            ended = self.logs() => ended,
+            () = self.rounds(&mut changes) => Ok(Exit::Done),
+        }
+    }
+
+    /// One deploy after the other, each when something has changed.
+    async fn rounds(&self, changes: &mut Option<Changes>) {
         let mut last = None;
-        // The first one may fail as well: the next change may be what makes it good.
-        self.deploy(project, &mut last).await;
-        let lines = self.logs();
-        tokio::pin!(lines);
         loop {
-            let change = async {
-                match &mut changes {
-                    Some(changes) => changes.next().await,
-                    None => std::future::pending().await,
+            let prepared = self.prepare(&mut last).await;
+            if let Some(changes) = changes.as_mut().filter(|_| self.builds.get())
+                && let Some(path) = changes.settle(|path| self.written_by_builds(path)).await
+            {
+                self.changed(&path);
+                continue;
+            }
+            let path = match prepared {
+                Ok(Some(prepared)) => {
+                    if let Some(changes) = changes.as_mut() {
+                        changes.follow(&prepared.project, &self.target.environment);
+                    }
+                    // A fix need not wait for the end of what it fixes: the next deploy takes its place.
+                    tokio::select! {
+                        rolled = self.roll(&prepared, &mut last) => {
+                            match rolled {
+                                Ok(()) => self.url(&prepared.project),
+                                Err(problem) => self.tell(&problem),
+                            }
+                            None
+                        }
+                        path = next(changes) => Some(path),
+                    }
+                }
+                Ok(None) => {
+                    self.cx.out.progress("nothing that runs has changed");
+                    None
+                }
+                Err(problem) => {
+                    self.tell(&problem);
+                    None
                 }
             };
-            tokio::select! {
-                ended = &mut lines => return ended,
-                path = change => {
-                    let Some(mut path) = path else { return Ok(Exit::Done) };
-                    loop {
-                        self.reload(&path, &mut changes, &mut last, lines.as_mut()).await?;
-                        match changes.as_mut().and_then(Changes::settle) {
-                            Some(another) => path = another,
-                            None => break,
-                        }
-                    }
-                }
-            }
+            let path = match path {
+                Some(path) => path,
+                None => next(changes).await,
+            };
+            self.changed(&path);
         }
     }
 
-    /// Deploys what is there now, while the logs go on.
-    async fn reload(
-        &self,
-        path: &Path,
-        changes: &mut Option<Changes>,
-        last: &mut Option<DeployRequest>,
-        lines: std::pin::Pin<&mut impl Future<Output = Outcome>>,
-    ) -> Result<(), Problem> {
+    fn written_by_builds(&self, path: &Path) {
+        let below = path.strip_prefix(&self.file.root).unwrap_or(path);
+        let warning = ApiError::new(
+            "up/written-by-builds",
+            format!("{} changes with every build; it is not watched any more", below.display()),
+        );
+        self.cx.out.warning(&warning.hint("name it in .gitignore or .fairwayignore"));
+    }
+
+    fn changed(&self, path: &Path) {
         let below = path.strip_prefix(&self.file.root).unwrap_or(path);
         self.cx.out.progress(format!("changed: {}", below.display()));
-        let work = async {
-            match self.file.load() {
-                Ok(project) => {
-                    if let Some(changes) = changes {
-                        changes.follow(&project, &self.target.environment);
-                    }
-                    self.deploy(project, last).await;
-                }
-                Err(problem) => self.tell(&problem),
-            }
-        };
-        tokio::select! {
-            () = work => Ok(()),
-            ended = lines => ended.map(|_| ()),
-        }
     }
 
-    /// One deploy from beginning to end; an error is told and is not the end of `up`.
-    async fn deploy(&self, project: Project, last: &mut Option<DeployRequest>) {
-        match self.try_deploy(&project, last).await {
-            Ok(true) => self.url(&project),
-            Ok(false) => self.cx.out.progress("nothing that runs has changed"),
-            Err(problem) => self.tell(&problem),
-        }
-    }
-
-    /// Whether there was something to deploy.
-    async fn try_deploy(&self, project: &Project, last: &mut Option<DeployRequest>) -> Result<bool, Problem> {
-        let environment = find_environment(project, &self.target.environment)?;
-        let prepared = capture::prepare(self.cx, self.client, self.file, project, environment).await?;
-        let request = DeployRequest { development: true, ..prepared };
+    /// What is there now, built and captured; none when it is what was deployed last.
+    async fn prepare(&self, last: &mut Option<DeployRequest>) -> Result<Option<Prepared>, Problem> {
+        let project = self.file.load()?;
+        let environment = find_environment(&project, &self.target.environment)?;
+        let requests = project.artifacts(&self.target.environment).unwrap_or_default();
+        self.builds.set(requests.iter().any(|request| !request.builds.is_empty()));
+        let request = capture::prepare(self.cx, self.client, self.file, &project, environment).await?;
+        let request = DeployRequest { development: true, ..request };
         let is_same =
             |before: &DeployRequest| before.config == request.config && before.artifacts == request.artifacts;
         if last.as_ref().is_some_and(is_same) {
-            return Ok(false);
+            return Ok(None);
         }
+        Ok(Some(Prepared { project, request }))
+    }
+
+    async fn roll(&self, prepared: &Prepared, last: &mut Option<DeployRequest>) -> Result<(), Problem> {
         let accepted = self
             .client
-            .deploy(self.target, &request)
+            .deploy(self.target, &prepared.request)
             .await
             .map_err(|error| Problem::of_change(error, Some(&self.target.environment)))?;
-        *last = Some(request);
-        follow::until_ended(self.cx, self.client, self.target, &accepted).await?;
-        Ok(true)
+        *last = Some(prepared.request.clone());
+        follow::until_ended(self.cx, self.client, self.target, &accepted).await.map(|_| ())
     }
 
     fn url(&self, project: &Project) {
@@ -212,9 +244,15 @@ impl Up<'_> {
     async fn logs(&self) -> Outcome {
         let query = LogQuery { follow: true, limit: Some(20), ..LogQuery::default() };
         let mut printer = logs::Printer::new(self.cx);
-        logs::read(self.cx, self.client, self.target, query, &mut printer).await?;
-        // Logs that end are no reason to end; Ctrl-C is.
-        std::future::pending().await
+        loop {
+            match logs::read(self.cx, self.client, self.target, query.clone(), &mut printer).await {
+                // Logs that end are no reason to end; Ctrl-C is.
+                Ok(_) => return std::future::pending().await,
+                // Before the first deploy there is nothing to have logs of.
+                Err(Problem::Refused(_)) => tokio::time::sleep(LOGS_AGAIN).await,
+                Err(problem) => return Err(problem),
+            }
+        }
     }
 
     async fn down(&self) -> Result<(), Problem> {
