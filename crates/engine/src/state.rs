@@ -482,7 +482,10 @@ impl Environment {
             self.served.insert(rollout.to);
             self.left.remove(&rollout.to);
             self.leaving.remove(&rollout.to);
-            if let (RolloutKind::Rollback, Some(before)) = (rollout.kind, before) {
+            // Going forward by name leaves nothing behind that was bad.
+            if let (RolloutKind::Rollback, Some(before)) = (rollout.kind, before)
+                && before > rollout.to
+            {
                 self.left.insert(before);
             }
             // Copies of the release before that were beyond control do not hold up those of this one for ever.
@@ -500,12 +503,18 @@ impl Environment {
             if let Some(before) = replaced.filter(|before| *before < rollout.to) {
                 self.predecessors.entry(rollout.to).or_insert(before);
             }
-        } else if rollout.has_shifted()
-            && self.stable.is_some()
-            && self.warm.as_ref().is_none_or(|warm| warm.release != rollout.to)
-            && self.instances.keys().any(|id| id.release == rollout.to)
-        {
-            self.leaving.insert(rollout.to, rollout.may_miss());
+        } else if rollout.has_shifted() {
+            if rollout.is_rolling() {
+                // What stood in while copies were exchanged one by one is as much part of the capacity as they are.
+                for may_miss in self.leaving.values_mut() {
+                    *may_miss = (*may_miss).min(rollout.may_miss());
+                }
+            }
+            let is_warm = self.warm.as_ref().is_some_and(|warm| warm.release == rollout.to);
+            let has_copies = self.instances.keys().any(|id| id.release == rollout.to);
+            if self.stable.is_some() && !is_warm && has_copies {
+                self.leaving.insert(rollout.to, rollout.may_miss());
+            }
         }
         push_bounded(
             &mut self.history,

@@ -671,11 +671,13 @@ scenarios! {
     pause
     queue
     readiness_lost
+    ready_without_address
     replacements
     restart
     retry
     rollback
     rollback_aborted_to_warm
+    rollback_chain
     rolling
     rolling_server_to_worker
     rolling_turned_back

@@ -74,6 +74,7 @@ impl Checker {
         self.rollback(then, events, input)?;
         self.deadlines(now, events)?;
         Self::warm(then, now, events)?;
+        Self::order(then, now, events)?;
         if is_whole {
             self.table(now)?;
             Self::stable_capacity(then, now, events)?;
@@ -100,7 +101,7 @@ impl Checker {
                         self.proven.insert(last.to);
                         self.left.remove(&last.to);
                         if last.kind == RolloutKind::Rollback {
-                            self.left.extend(last.from);
+                            self.left.extend(last.from.filter(|from| *from > last.to));
                         }
                     }
                 }
@@ -303,7 +304,7 @@ impl Checker {
             }
         }
         let serving = Self::taken(then, events).find(|i| {
-            let rolls = now.service(after.to, &i.id.service).is_some();
+            let rolls = now.service(after.to, &i.id.service).is_some_and(|spec| !spec.is_backing());
             shifts && rolls && Some(i.id.release) == after.from
         });
         serving.map_or(Ok(()), |i| broken("a paused rollout does not move", i.id.to_string()))
@@ -360,6 +361,29 @@ impl Checker {
                 && self.deadlines.get(&instance.id) != Some(&deadline)
             {
                 return broken("deadlines do not start again", instance.id.to_string());
+            }
+        }
+        Ok(())
+    }
+
+    /// Nothing starts before what it depends on has been ready.
+    fn order(then: &Environment, now: &Environment, events: &[Event]) -> Checked {
+        for event in events {
+            let Fact::InstancePlanned { instance, .. } = &event.fact else { continue };
+            let Some(spec) = now.service(instance.release, &instance.service) else { continue };
+            for after in &spec.after {
+                let Some(dependency) = now.service(instance.release, after) else { continue };
+                let is_meant = |id: &InstanceId| {
+                    id.service == *after && (dependency.is_backing() || id.release == instance.release)
+                };
+                let was_ready = then.instances.values().chain(now.instances.values());
+                let was_ready = was_ready.filter(|i| is_meant(&i.id)).any(is_ready);
+                if !was_ready && now.wanted(after, instance.release) > 0 {
+                    return broken(
+                        "nothing starts before what it depends on",
+                        format!("{instance} before {after}"),
+                    );
+                }
             }
         }
         Ok(())

@@ -7,8 +7,8 @@ use fairway_engine::id::{
 };
 use fairway_engine::time::Timestamp;
 use fairway_engine::{
-    Command, Decision, Effect, Environment, Event, Fact, Input, JobEnd, Outcome, Refusal, RolloutOutcome,
-    RouteTable, State, decide, next_deadline, outstanding,
+    Command, Decision, Effect, Environment, Event, Fact, Input, JobEnd, Outcome, Phase, Refusal,
+    RolloutOutcome, RouteTable, State, decide, next_deadline, outstanding,
 };
 
 use crate::check::{Checker, Violation};
@@ -303,9 +303,23 @@ impl World {
         self.is_server_up = true;
         self.resync()?;
         for effect in outstanding(&self.state) {
+            self.is_still_asked_for(&effect)?;
             self.release(effect);
         }
         self.tick()
+    }
+
+    /// A job of a rollout that is over must not run after all because the server was away when it ended.
+    fn is_still_asked_for(&self, effect: &Effect) -> Result<(), Violation> {
+        let (Effect::RunJob { job, .. }, Some(environment)) = (effect, self.environment()) else {
+            return Ok(());
+        };
+        let asked_by = environment.jobs.get(job).and_then(|job| job.rollout);
+        let active = environment.rollout.as_ref().filter(|r| !matches!(r.phase, Phase::Aborting { .. }));
+        if asked_by.is_none() || asked_by == active.map(|rollout| rollout.number) {
+            return Ok(());
+        }
+        Err(Violation::new("no job runs for a rollout that is over", job.to_string()))
     }
 
     /// Drivers look at what there is and say it again.

@@ -111,7 +111,8 @@ impl Decider {
             Phase::Baking { .. } => Ok(()),
             Phase::Committing => {
                 if self.env.routes_are_in_force() && self.env.is_release_satisfied(rollout.to) {
-                    self.commit(&rollout)
+                    self.commit(&rollout)?;
+                    self.trim_releases()
                 } else {
                     self.watch_deadline(&rollout)
                 }
@@ -291,8 +292,7 @@ impl Decider {
             rollout: rollout.number,
             outcome: RolloutOutcome::Completed,
             warm_until,
-        })?;
-        self.trim_releases(settings.retain)
+        })
     }
 
     /// What has come in decides which contraction is due. On the record before the end of the rollout, so that no
@@ -317,7 +317,9 @@ impl Decider {
 
     /// Drops the releases beyond the number to be retained, those that never served before those that did; never one
     /// that anything still needs.
-    fn trim_releases(&mut self, retain: u32) -> Result<(), Refusal> {
+    fn trim_releases(&mut self) -> Result<(), Refusal> {
+        let serving = self.env.stable.and_then(|stable| self.env.release(stable));
+        let Some(retain) = serving.map(|release| release.spec.deploy.retain) else { return Ok(()) };
         let mut needed = self.env.needed_releases();
         needed.extend(self.env.rollback_target());
         let mut spare: Vec<ReleaseNumber> =

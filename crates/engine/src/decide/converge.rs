@@ -132,7 +132,8 @@ impl Decider {
             InstanceState::Down { .. } => 0,
             InstanceState::Starting { .. } => 1,
             InstanceState::Suspect { .. } => 2,
-            InstanceState::Ready { .. } => 3,
+            InstanceState::Ready { .. } if self.env.serves(i) => 3,
+            InstanceState::Ready { .. } => 1,
             InstanceState::Draining { .. } | InstanceState::Stopping { .. } => 4,
         };
         let mut ordered: Vec<&&Instance> = instances.iter().collect();
