@@ -14,7 +14,7 @@ use fairway_config::{Environment, Project};
 use crate::args::Globals;
 use crate::endpoint;
 use crate::output::Output;
-use crate::problem::Problem;
+use crate::problem::{Problem, ask};
 
 pub use project_file::ProjectFile;
 
@@ -150,7 +150,7 @@ impl Context {
             return Ok(Target { project: project.clone(), environment });
         }
         // Nothing here tells; the server knows what it runs.
-        let status = client.status().await.map_err(Problem::of_query)?;
+        let status = ask(client.status()).await?;
         let mut projects: Vec<String> = status.environments.iter().map(|e| e.project.clone()).collect();
         projects.sort();
         projects.dedup();

@@ -17,7 +17,7 @@ use crate::duration;
 use crate::exit::Exit;
 use crate::ladder;
 use crate::output::Paint;
-use crate::problem::{Outcome, Problem};
+use crate::problem::{Outcome, Problem, ask};
 
 /// How often the live line is brought up to date: a countdown is shown in seconds.
 const REFRESH: Duration = Duration::from_secs(1);
@@ -96,7 +96,7 @@ pub async fn until_ended(
 async fn place_in_queue(cx: &Context, client: &Client, target: &Target, seq: u64) -> Result<u32, Problem> {
     let mut place: i64 = 0;
     let mut was_queued = false;
-    let mut events = client.events(target, seq.saturating_sub(1), false).await.map_err(Problem::of_query)?;
+    let mut events = ask(client.events(target, seq.saturating_sub(1), false)).await?;
     while let Some(event) = events.next().await.map_err(Problem::of_query)? {
         match event.kind.as_str() {
             "deploy_queued" if event.seq == seq => was_queued = true,

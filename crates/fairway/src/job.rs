@@ -11,7 +11,7 @@ use crate::duration;
 use crate::exit::Exit;
 use crate::follow;
 use crate::output::Paint;
-use crate::problem::{Outcome, Problem};
+use crate::problem::{Outcome, Problem, ask};
 
 /// How often it is asked whether the job has ended.
 const ASK: Duration = Duration::from_millis(200);
@@ -59,7 +59,7 @@ struct Ended {
 async fn until_ended(cx: &Context, client: &Client, target: &Target, number: u32) -> Result<Ended, Problem> {
     let mut query =
         LogQuery { job: Some(number), follow: true, limit: Some(LINES_MAX), ..LogQuery::default() };
-    let mut lines = client.logs(target, &query).await.map_err(Problem::of_query)?;
+    let mut lines = ask(client.logs(target, &query)).await?;
     let mut is_open = true;
     let mut was_shown = false;
     let mut ended: Option<JobInfo> = None;

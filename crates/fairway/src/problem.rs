@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use fairway_api::client::{ClientError, Endpoint};
 use fairway_api::{ApiError, Related, RolloutInfo, SourceSpan};
@@ -34,6 +35,8 @@ pub enum Problem {
     /// Asked for something that changes nothing; asking again is safe.
     #[error("the server did not answer")]
     NoAnswer { source: ClientError },
+    #[error("the server did not answer within {} s", ANSWER_MAX.as_secs())]
+    TooSlow,
     /// Asked for a change, and the connection ended before the answer.
     #[error("it is not known whether the server did it")]
     OutcomeUnknown { environment: Option<String>, source: ClientError },
@@ -64,6 +67,21 @@ pub enum Problem {
 
 /// Everything a verb can end with: an exit code, or a problem that is told.
 pub type Outcome = Result<Exit, Problem>;
+
+/// The slowest question is a plan of a large project, or the probes of `check` with their own time limits; a server
+/// that takes longer is stuck.
+const ANSWER_MAX: Duration = Duration::from_secs(60);
+
+/// A question, with a bound to the wait for its answer.
+///
+/// # Errors
+/// When the server refuses, or does not answer.
+pub async fn ask<T>(asked: impl Future<Output = Result<T, ClientError>>) -> Result<T, Problem> {
+    match tokio::time::timeout(ANSWER_MAX, asked).await {
+        Ok(answer) => answer.map_err(Problem::of_query),
+        Err(_) => Err(Problem::TooSlow),
+    }
+}
 
 impl Problem {
     pub fn usage(code: &'static str, message: impl Into<String>, hint: impl Into<String>) -> Self {
@@ -116,6 +134,7 @@ impl Problem {
             | Problem::Write { .. }
             | Problem::NoServer { .. }
             | Problem::NoAnswer { .. }
+            | Problem::TooSlow
             | Problem::Build { .. }
             | Problem::Spawn { .. } => Exit::Failed,
             Problem::Refused(error) => Exit::of_server(error.exit),
@@ -163,6 +182,9 @@ impl Problem {
             Problem::Refused(refused) => (**refused).clone(),
             Problem::NoAnswer { source } => causes(error("server/no-answer"), source)
                 .hint("nothing was changed by this; try it again, `fairway doctor` looks for the reason"),
+            Problem::TooSlow => error("server/too-slow").hint(
+                "nothing was changed by this; the apps and the proxy run without the server; `fairway doctor` looks for the reason",
+            ),
             Problem::OutcomeUnknown { environment, source } => {
                 let status = match environment {
                     Some(environment) => format!("fairway status -e {environment}"),

@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::output::{Paint, Table};
-use crate::problem::{Outcome, Problem};
+use crate::problem::{Outcome, ask};
 
 /// Probe everything now: every copy, every route, the proxy
 ///
@@ -18,7 +18,7 @@ pub fn run(_: &Args, cx: &Context) -> Outcome {
     cx.block_on(async {
         let client = cx.client()?;
         let target = cx.target(&client).await?;
-        let results = client.check(&target).await.map_err(Problem::of_query)?;
+        let results = ask(client.check(&target)).await?;
         let colours = cx.out.colours();
         let mut table = Table::default();
         for result in &results {

@@ -11,7 +11,7 @@ use crate::confirm;
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::follow;
-use crate::problem::{Outcome, Problem};
+use crate::problem::{Outcome, Problem, ask};
 use crate::verb::plan::{self, Saved};
 
 /// Build, migrate, roll: bring what is here into an environment
@@ -91,7 +91,7 @@ fn deploy_here(args: &Args, cx: &Context) -> Outcome {
     cx.block_on(async {
         let client = cx.client()?;
         // Before a build of some minutes it is worth knowing that there is a server at all.
-        client.status().await.map_err(Problem::of_query)?;
+        ask(client.status()).await?;
         let mut request = capture::prepare(cx, &client, &file, &project, environment).await?;
         request.strategy.clone_from(&args.strategy);
         request.reason.clone_from(&args.reason);
@@ -104,7 +104,7 @@ fn deploy_here(args: &Args, cx: &Context) -> Outcome {
             });
         }
         if args.dry_run {
-            let found = client.plan(&target, &request).await.map_err(Problem::of_query)?;
+            let found = ask(client.plan(&target, &request)).await?;
             plan::show(cx, &found, &target.environment);
             cx.out.result(Exit::Done, &json!(found));
             return Ok(Exit::Done);

@@ -8,7 +8,7 @@ use crate::context::Context;
 use crate::duration;
 use crate::exit::Exit;
 use crate::output::{Colours, Paint, Table, printable};
-use crate::problem::{Outcome, Problem};
+use crate::problem::{Outcome, ask};
 
 /// Rollouts that are over, newest first
 ///
@@ -30,8 +30,8 @@ pub fn run(args: &Args, cx: &Context) -> Outcome {
     cx.block_on(async {
         let client = cx.client()?;
         let target = cx.target(&client).await?;
-        let mut history = client.history(&target).await.map_err(Problem::of_query)?;
-        let status = client.environment(&target).await.map_err(Problem::of_query)?;
+        let mut history = ask(client.history(&target)).await?;
+        let status = ask(client.environment(&target)).await?;
         let now = ago::now_ms();
         let from = args.since.map_or(0, |since| now.saturating_sub(since.as_millis() as u64));
         history.retain(|rollout| rollout.ended_ms >= from);

@@ -13,7 +13,7 @@ use crate::duration;
 use crate::exit::Exit;
 use crate::follow;
 use crate::output::Paint;
-use crate::problem::{Outcome, Problem};
+use crate::problem::{Outcome, Problem, ask};
 
 /// Lines shown when neither a number nor a time is asked for: a screen or two.
 const LIMIT_DEFAULT: u32 = 200;
@@ -97,7 +97,7 @@ pub async fn read(
     let mut count = 0;
     loop {
         let mut lines = if count == 0 {
-            client.logs(target, &query).await.map_err(Problem::of_query)?
+            ask(client.logs(target, &query)).await?
         } else {
             follow::patient(cx, || client.logs(target, &query)).await?
         };

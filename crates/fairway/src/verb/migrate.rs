@@ -9,7 +9,7 @@ use crate::context::Context;
 use crate::exit::Exit;
 use crate::job;
 use crate::output::Table;
-use crate::problem::{Outcome, Problem};
+use crate::problem::{Outcome, Problem, ask};
 
 /// Migrations: what is due, expand now, contract now
 ///
@@ -94,7 +94,7 @@ fn status(cx: &Context) -> Outcome {
     cx.block_on(async {
         let client = cx.client()?;
         let target = cx.target(&client).await?;
-        let status = client.environment(&target).await.map_err(Problem::of_query)?;
+        let status = ask(client.environment(&target)).await?;
         cx.out.data(describe(&status, ago::now_ms()));
         let jobs: Vec<_> = status.jobs.iter().filter(|job| is_migration(&job.kind)).collect();
         let result = json!({

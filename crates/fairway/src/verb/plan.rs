@@ -11,7 +11,7 @@ use crate::capture;
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::output::{Colours, Paint, Table, printable};
-use crate::problem::{Outcome, Problem};
+use crate::problem::{Outcome, ask};
 
 pub use saved::Saved;
 
@@ -47,7 +47,7 @@ pub fn run(args: &Args, cx: &Context) -> Outcome {
         };
         let mut request = capture::prepare(cx, &client, &file, &project, environment).await?;
         request.strategy.clone_from(&args.strategy);
-        let plan = client.plan(&target, &request).await.map_err(Problem::of_query)?;
+        let plan = ask(client.plan(&target, &request)).await?;
         show(cx, &plan, &target.environment);
         if let Some(path) = &args.out {
             Saved::new(target, plan.clone(), request).write(path)?;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use fairway_api::{Command, EnvironmentStatus};
 
 use crate::context::Context;
-use crate::problem::{Outcome, Problem};
+use crate::problem::{Outcome, ask};
 use crate::settle::{Progress, settle};
 
 /// Replace the copies of a service one by one, with nothing lost
@@ -29,7 +29,7 @@ pub fn run(args: &Args, cx: &Context) -> Outcome {
     cx.block_on(async {
         let client = cx.client()?;
         let target = cx.target(&client).await?;
-        let before = client.environment(&target).await.map_err(Problem::of_query)?;
+        let before = ask(client.environment(&target)).await?;
         let old = copies(&before, args.service.as_deref());
         let accepted = super::send(cx, &client, &target, &command).await?;
         settle(cx, &client, &target, &accepted, |status| look(status, args.service.as_deref(), &old)).await

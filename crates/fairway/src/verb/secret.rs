@@ -11,7 +11,7 @@ use crate::confirm;
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::output::Table;
-use crate::problem::{Outcome, Problem};
+use crate::problem::{Outcome, Problem, ask};
 
 /// A key or a certificate chain; more is a file in the wrong place.
 const SECRET_BYTES_MAX: u64 = 64 * 1024;
@@ -78,7 +78,7 @@ fn list(cx: &Context) -> Outcome {
     cx.block_on(async {
         let client: Client = cx.client()?;
         let target = cx.target(&client).await?;
-        let secrets = client.secrets(&target).await.map_err(Problem::of_query)?;
+        let secrets = ask(client.secrets(&target)).await?;
         let mut table = Table::default();
         for secret in &secrets {
             table.row([

@@ -12,7 +12,7 @@ use crate::ago;
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::follow;
-use crate::problem::{Outcome, Problem};
+use crate::problem::{Outcome, Problem, ask};
 
 /// A screen that somebody watches; one question costs the server under a millisecond.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
@@ -47,7 +47,7 @@ pub fn run(args: &Args, cx: &Context) -> Outcome {
 }
 
 async fn show(cx: &Context, client: &Client) -> Outcome {
-    let status = client.status().await.map_err(Problem::of_query)?;
+    let status = ask(client.status()).await?;
     let shown = wanted(cx, status)?;
     cx.out.data(describe::status(&shown, detailed(cx, &shown), ago::now_ms(), cx.out.colours()));
     cx.out.result(Exit::Done, &json!(shown));

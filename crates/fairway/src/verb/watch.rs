@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::follow::{self, Feed};
-use crate::problem::{Outcome, Problem};
+use crate::problem::{Outcome, ask};
 
 /// Attach to the rollout that is under way, or to what happens, until it ends
 ///
@@ -20,8 +20,8 @@ pub fn run(_: &Args, cx: &Context) -> Outcome {
         let client = cx.client()?;
         let target = cx.target(&client).await?;
         // The position first: what ends after it was read is told by an event after it.
-        let seq = client.status().await.map_err(Problem::of_query)?.server.seq;
-        let status = client.environment(&target).await.map_err(Problem::of_query)?;
+        let seq = ask(client.status()).await?.server.seq;
+        let status = ask(client.environment(&target)).await?;
         if let Some(rollout) = &status.rollout {
             let accepted = Accepted {
                 seq: seq + 1,
