@@ -237,7 +237,7 @@ impl Up<'_> {
             self.cx.out.event("error", &errors);
         } else {
             self.cx.out.errors(problem.exit(), &errors);
-            self.cx.out.progress("going on with what served before; waiting for the next change");
+            self.cx.out.progress("the next change is tried at once; what served before goes on");
         }
     }
 
