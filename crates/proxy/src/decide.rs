@@ -82,6 +82,8 @@ pub(crate) struct Proxy {
     table: Arc<Table>,
     generation: Arc<AtomicU64>,
     listeners: BTreeMap<SocketAddr, OpenListener>,
+    /// Addresses that were given up a moment ago, whose sockets may not be closed yet.
+    closing: BTreeMap<SocketAddr, Instant>,
     next_listener: u64,
     inherited: Inherited,
     tell: Vec<mpsc::Sender<Tell>>,
@@ -156,6 +158,7 @@ impl Proxy {
             table: Arc::default(),
             generation: Arc::clone(&generation),
             listeners: BTreeMap::new(),
+            closing: BTreeMap::new(),
             next_listener: 1,
             inherited,
             tell,

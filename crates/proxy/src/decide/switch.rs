@@ -5,6 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
@@ -15,6 +16,12 @@ use crate::run::RunError;
 use crate::snapshot::{Listener, Snapshot};
 use crate::table::Table;
 use crate::worker::{NewListener, Tell};
+
+/// How often an address that this process is just giving up is tried again.
+const BIND_AGAIN: Duration = Duration::from_millis(10);
+
+/// The cores let go of a socket when its handshakes have had their time, and a little later on a busy machine.
+const LINGER_MARGIN: Duration = Duration::from_millis(500);
 
 /// Why a snapshot is not taken over: a reason to tell, or the end of the process.
 pub(super) enum NotApplied {
@@ -47,7 +54,7 @@ impl Proxy {
 
     /// Bind, make durable, switch; in this order, so that whatever fails leaves the old state whole.
     pub(super) async fn take_over(&mut self, snapshot: Snapshot) -> Result<(), NotApplied> {
-        let mut bound = self.bind(&snapshot).map_err(NotApplied::Rejected)?;
+        let mut bound = self.bind(&snapshot).await.map_err(NotApplied::Rejected)?;
         let opened = self.open(&bound, &snapshot).map_err(NotApplied::Rejected)?;
         let snapshot = self.persist(snapshot).await.map_err(NotApplied::Rejected)?;
         let table = Arc::new(self.maker.make(&snapshot));
@@ -60,7 +67,8 @@ impl Proxy {
             })
             .collect();
         self.install(&table, opened, &close).await.map_err(NotApplied::Fatal)?;
-        self.listeners.retain(|_, listener| !close.contains(&listener.uid));
+        let closed = self.listeners.extract_if(.., |_, listener| close.contains(&listener.uid));
+        self.closing.extend(closed.map(|(addr, _)| (addr, Instant::now())));
         self.listeners.append(&mut bound);
         let before = std::mem::replace(&mut self.table, table);
         for endpoint in before.endpoints.values() {
@@ -76,14 +84,34 @@ impl Proxy {
     }
 
     /// Sockets for the addresses that are new.
-    fn bind(&mut self, snapshot: &Snapshot) -> Result<BTreeMap<SocketAddr, OpenListener>, RejectReason> {
+    async fn bind(
+        &mut self,
+        snapshot: &Snapshot,
+    ) -> Result<BTreeMap<SocketAddr, OpenListener>, RejectReason> {
         let mut bound = BTreeMap::new();
+        let lingers = self.shared.limits.handshake + LINGER_MARGIN;
+        self.closing.retain(|_, since| since.elapsed() < lingers);
         for wanted in &snapshot.listeners {
             if self.listeners.contains_key(&wanted.addr) {
                 continue;
             }
-            let (socket, origin) =
-                self.inherited.listen(wanted.addr).map_err(|error| cannot_listen(wanted, &error))?;
+            let (socket, origin) = loop {
+                match self.inherited.listen(wanted.addr) {
+                    Ok(opened) => break opened,
+                    // Our own socket of a moment ago still lets its last handshakes end: it is not somebody else.
+                    Err(error)
+                        if error.kind() == io::ErrorKind::AddrInUse
+                            && self
+                                .closing
+                                .get(&wanted.addr)
+                                .is_some_and(|since| since.elapsed() < lingers) =>
+                    {
+                        tokio::time::sleep(BIND_AGAIN).await;
+                    }
+                    Err(error) => return Err(cannot_listen(wanted, &error)),
+                }
+            };
+            self.closing.remove(&wanted.addr);
             bound.insert(wanted.addr, OpenListener { uid: self.next_listener, socket, origin });
             self.next_listener += 1;
         }

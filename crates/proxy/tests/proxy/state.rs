@@ -38,6 +38,22 @@ fn generations_only_go_forward() {
 }
 
 #[test]
+fn an_address_that_was_just_given_up_can_be_taken_again_at_once() {
+    let origin = Origin::start(|_| ok("x"));
+    let mut proxy = Proxy::start();
+    proxy.serve(service(&[("i", origin.addr)]));
+    let listener =
+        fairway_proxy::snapshot::Listener { name: "preview".into(), addr: crate::support::free_addr() };
+    for _ in 0..2 {
+        let mut with = proxy.snapshot(service(&[("i", origin.addr)]));
+        with.listeners.push(listener.clone());
+        proxy.apply(&with).expect("the address is this proxy's own");
+        let without = proxy.snapshot(service(&[("i", origin.addr)]));
+        proxy.apply(&without).unwrap();
+    }
+}
+
+#[test]
 fn a_snapshot_that_cannot_be_served_changes_nothing() {
     let origin = Origin::start(|_| ok("x"));
     let mut proxy = Proxy::start();
