@@ -330,8 +330,10 @@ fn part(environment: &Environment, ports: &Ports) -> Part {
                 maintenance,
             });
         }
-        if let (Some(route), Some(release)) = (&service.route, table.preview)
-            && service.versions.contains_key(&release)
+        // The new version while there is one to be tried, otherwise whatever serves: `fairway smoke` works at any time.
+        let pin = table.preview.filter(|release| service.versions.contains_key(release));
+        if let Some(route) = &service.route
+            && (pin.is_some() || total > 0)
         {
             part.routes.push(Route {
                 listener: preview_listener(key),
@@ -339,7 +341,7 @@ fn part(environment: &Environment, ports: &Ports) -> Part {
                 path: route.path.clone(),
                 strip_prefix: route.strip_prefix,
                 service: service_key(key, name),
-                pin: Some(release.to_string()),
+                pin: pin.map(|release| release.to_string()),
                 maintenance: None,
             });
         }
@@ -350,20 +352,15 @@ fn part(environment: &Environment, ports: &Ports) -> Part {
 }
 
 impl Part {
-    /// The preview listener stays open between rollouts: an address that is closed and opened again and again can be
-    /// taken by somebody else in between.
+    /// The preview listener stays open as long as anything is served: an address that is closed and opened again and
+    /// again can be taken by somebody else in between.
     fn preview(&mut self, environment: &Environment, ports: &Ports) {
-        let is_used = environment.routes.table.preview.is_some()
-            || environment
-                .active_releases()
-                .into_iter()
-                .filter_map(|release| environment.release(release))
-                .any(|release| release.spec.jobs.smoke.is_some() || release.spec.jobs.verify.is_some());
         let name = preview_listener(&environment.key);
-        if is_used && let Ok(address) = ports.address(&name) {
-            self.listeners.insert(name, address);
-        } else {
-            self.routes.retain(|route| route.listener != name);
+        match ports.address(&name) {
+            Ok(address) if !environment.routes.table.services.is_empty() => {
+                self.listeners.insert(name, address);
+            }
+            Ok(_) | Err(_) => self.routes.retain(|route| route.listener != name),
         }
     }
 

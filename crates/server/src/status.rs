@@ -144,7 +144,8 @@ fn services(env: &Environment, live: &Live) -> Vec<api::ServiceStatus> {
                     .filter(|rollout| rollout.phase.has_shifted() && rollout.to != release)
                     .map(|rollout| env.ready_count(rollout.to, &name))
                     .sum::<u32>()
-                    .saturating_add(env.ready_count(release, &name)),
+                    .saturating_add(env.ready_count(release, &name))
+                    .min(wanted),
                 None => 0,
             };
             api::ServiceStatus {

@@ -16,12 +16,24 @@ use crate::routes::ProxyState;
 /// A person waits for the answer.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// The proxy writes one file before it confirms.
+const CONFIRM_TIMEOUT: Duration = Duration::from_secs(2);
+
 pub async fn check(
     State(app): State<App>,
     Path((project, environment)): Path<(String, String)>,
 ) -> Answer<Vec<CheckResult>> {
     let key = key(&project, &environment)?;
-    let found = app.pump.shared.read(|state| state.environments.get(&key).cloned());
+    let look = || app.pump.shared.read(|state| state.environments.get(&key).cloned());
+    let mut found = look();
+    // A table that was decided a moment ago is on its way.
+    let until = tokio::time::Instant::now() + CONFIRM_TIMEOUT;
+    while found.as_ref().is_some_and(|env| !env.routes.is_applied() && env.routes.refused.is_none())
+        && tokio::time::Instant::now() < until
+    {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        found = look();
+    }
     let Some(env) = found else {
         return Err(Refused::from(Refusal::UnknownEnvironment { environment: key }).into());
     };
