@@ -119,7 +119,7 @@ fn phase_summary(phase: &Phase) -> String {
             StepState::Holding { .. } => format!("step {}: holding", step + 1),
             StepState::AwaitingPromotion => format!("step {}: waiting for somebody to promote", step + 1),
         },
-        Phase::Baking { .. } => "baking: all traffic on the new version, the old one still warm".to_owned(),
+        Phase::Baking { .. } => "baking: all traffic is on the new version, which is watched".to_owned(),
         Phase::Committing => "committing".to_owned(),
         Phase::Aborting { cause, .. } => format!("aborting: {cause}"),
     }

@@ -18,7 +18,7 @@ impl Decider {
         // author when another retries its rollout.
         let wrote_it = self.env.release(rollout.to).is_some_and(|release| {
             let authors = release.spec.source.authors.iter().chain([&release.created_by]);
-            authors.into_iter().any(|author| author.eq_ignore_ascii_case(by))
+            authors.into_iter().any(|author| is_same_person(author, by))
         });
         if rollout.requested_by.eq_ignore_ascii_case(by) || wrote_it {
             return Err(Refusal::OwnApproval { by: by.to_owned(), rollout: rollout.number });
@@ -32,5 +32,24 @@ impl Decider {
     pub(super) fn reject(&mut self, reason: Option<String>) -> Result<(), Refusal> {
         let by = self.actor().to_owned();
         self.abort_by_person(AbortCause::Rejected { by, reason })
+    }
+}
+
+/// Commits name their authors by e-mail address, the socket names its callers by user: `ann@example.org` is `ann`.
+fn is_same_person(author: &str, by: &str) -> bool {
+    let local = author.split('@').next().unwrap_or_default();
+    author.eq_ignore_ascii_case(by) || local.eq_ignore_ascii_case(by)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_same_person;
+
+    #[test]
+    fn an_author_is_recognised_by_the_name_before_the_at_sign() {
+        assert!(is_same_person("Ann@example.org", "ann"));
+        assert!(is_same_person("ann", "ann"));
+        assert!(!is_same_person("anna@example.org", "ann"));
+        assert!(!is_same_person("", "ann"));
     }
 }
