@@ -12,7 +12,6 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "fairway-config",
             "fairway-engine",
             "fairway-load",
-            "fairway-metrics",
             "fairway-proxy",
             "fairway-store",
             "fairway-targets",
@@ -21,9 +20,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("fairway-config", &["fairway-engine"]),
     ("fairway-targets", &["fairway-engine"]),
     ("fairway-store", &["fairway-engine"]),
-    ("fairway-sim", &["fairway-engine", "fairway-metrics"]),
+    ("fairway-sim", &["fairway-engine"]),
     ("fairway-engine", &[]),
-    ("fairway-metrics", &[]),
     ("fairway-proxy", &[]),
     ("fairway-load", &[]),
     ("fairway-api", &[]),
@@ -34,7 +32,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
 const ALLOWED_IN_TESTS: &[&str] = &["fairway-load"];
 
 /// Decide or compute, never wait: no runtime, whatever the way that leads there.
-const PURE: &[&str] = &["fairway-engine", "fairway-metrics", "fairway-sim"];
+const PURE: &[&str] = &["fairway-engine", "fairway-sim"];
 const RUNTIMES: &[&str] = &["tokio", "async-std", "smol", "mio"];
 
 /// One findings line for each edge that is not allowed.
@@ -156,10 +154,9 @@ mod tests {
 
     fn world(dependencies: Value, deps_of_engine: Value) -> Value {
         json!({
-            "workspace_members": ["e", "m", "s", "v"],
+            "workspace_members": ["e", "s", "v"],
             "packages": [
                 {"id": "e", "name": "fairway-engine", "dependencies": dependencies},
-                {"id": "m", "name": "fairway-metrics", "dependencies": []},
                 {"id": "s", "name": "fairway-sim", "dependencies": []},
                 {"id": "v", "name": "fairway-server", "dependencies": []},
                 {"id": "h", "name": "helper", "dependencies": []},
@@ -167,7 +164,6 @@ mod tests {
             ],
             "resolve": {"nodes": [
                 {"id": "e", "deps": deps_of_engine},
-                {"id": "m", "deps": []},
                 {"id": "s", "deps": []},
                 {"id": "h", "deps": [{"pkg": "t", "dep_kinds": [{"kind": null}]}]},
                 {"id": "t", "deps": []},
