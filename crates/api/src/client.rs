@@ -17,7 +17,7 @@ use tokio::net::{TcpStream, UnixStream};
 use crate::{
     Accepted, ApiError, CheckResult, Command, DeployRequest, EnvironmentStatus, Event, ExecFrame,
     ExecRequest, GcReport, JobInfo, JobRequest, LogLine, LogQuery, Plan, RolloutInfo, SecretInfo,
-    SecretValue, Status, TreeUpload,
+    SecretValue, Status,
 };
 
 /// A line of a stream longer than this is not one of ours: log lines are cut at 64 KiB before they are stored.
@@ -155,11 +155,6 @@ impl Client {
     pub async fn put_blob(&self, digest: &str, body: Body) -> Result<(), ClientError> {
         let response = self.request(Method::PUT, &format!("/v1/blobs/{digest}"), None, body).await?;
         read_json(response).await
-    }
-
-    /// Stores a manifest whose blobs are all there; the answer is its digest.
-    pub async fn put_tree(&self, upload: &TreeUpload) -> Result<String, ClientError> {
-        self.send(Method::POST, "/v1/trees", upload).await
     }
 
     /// Events after `after`, then live ones when `follow`.

@@ -62,10 +62,3 @@ pub enum Risk {
     Low,
     High,
 }
-
-/// `POST /v1/trees`: a manifest, stored when all of its blobs are there.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TreeUpload {
-    /// The manifest in its canonical form.
-    pub manifest: String,
-}

@@ -16,7 +16,7 @@ mod secret;
 mod status;
 
 pub use command::{Accepted, Command};
-pub use deploy::{DeployRequest, Plan, PlanStep, Risk, SourceInfo, TreeUpload};
+pub use deploy::{DeployRequest, Plan, PlanStep, Risk, SourceInfo};
 pub use error::{ApiError, Related, SourceSpan};
 pub use event::Event;
 pub use exec::{ExecFrame, ExecRequest};
