@@ -153,7 +153,9 @@ impl Environment {
         }
         // What a rolling rollout has put in the place of stable's copies counts as theirs.
         let successor = self.rollout.as_ref().filter(|r| r.is_rolling() && r.has_shifted()).map(|r| r.to);
-        let taken_over = successor.filter(|to| *to != leaving).map_or(0, |to| self.ready_count(to, service));
+        let taken_over = successor
+            .filter(|to| *to != leaving && self.is_like_for_like(stable, *to, service))
+            .map_or(0, |to| self.ready_count(to, service));
         let full = self.replicas(stable, service);
         let ready = self.ready_count(stable, service) + taken_over;
         // Where stable has nothing at all, one copy in place of many would only be overrun.

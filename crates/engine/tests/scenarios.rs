@@ -686,6 +686,7 @@ scenarios! {
     server_restart
     stale_plan
     stand_in_after_warm
+    stand_in_like_for_like
     supersede
     unverifiable
     workers

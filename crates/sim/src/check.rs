@@ -69,7 +69,14 @@ impl Checker {
         self.remember(events, now);
         Self::releases(now)?;
         Self::approvals(then, now, events)?;
-        Self::pause(then, now, events)?;
+        // A newer deploy or a rollback ends what is paused; part of that may be all that became durable.
+        let ends_it = match input {
+            Input::Command { command: Command::Deploy { .. } | Command::Rollback { .. }, .. } => true,
+            Input::Command { .. } | Input::Outcome { .. } | Input::Tick => false,
+        };
+        if is_whole || !ends_it {
+            Self::pause(then, now, events)?;
+        }
         Self::migrations(now)?;
         self.rollback(then, events, input)?;
         self.deadlines(now, events)?;
