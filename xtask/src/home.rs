@@ -18,6 +18,7 @@ use crate::shell;
 
 pub use http::get;
 pub use shop::Shop;
+pub use strays::wait_if_interrupted;
 
 /// From its start until it answers; a machine under load is slow, a server that hangs is slower.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
@@ -238,6 +239,7 @@ impl Home {
 
     /// Leaves the directory where it is, for somebody to look at, and says where.
     pub fn keep(&mut self) {
+        wait_if_interrupted();
         if let Some(directory) = self.directory.take() {
             eprintln!("kept for a look: {}", directory.keep().display());
         }

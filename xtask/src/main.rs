@@ -51,6 +51,7 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(fault) => {
+            home::wait_if_interrupted();
             eprint!("{fault}");
             ExitCode::FAILURE
         }

@@ -1,6 +1,8 @@
 //! A person in a hurry: commands one right after the other, and several at once.
 
 use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
 
 use super::notes::Notes;
 use crate::checks::Count;
@@ -14,6 +16,9 @@ pub fn run(fairway: &Path) -> Count {
     count.check(&format!("{ROUNDS} deploys and as many rollbacks without a pause"), || in_a_row(fairway));
     count.check("four deploys at once: one is left, the others say by whom they were superseded", || {
         at_once(fairway)
+    });
+    count.check("a deploy that somebody watches ends well although the server dies under it", || {
+        watched(fairway)
     });
     count
 }
@@ -60,7 +65,7 @@ fn at_once(fairway: &Path) -> Done<Vec<String>> {
         let theirs = Notes::write(directory, notes.address())?;
         say(&theirs, &format!("person {number}"))?;
         let mut command = home.command(theirs.directory(), &["deploy", "-e", "dev", "--json"]);
-        command.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::piped());
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
         children.push(command.spawn().context("deploy")?);
     }
     let mut codes = Vec::new();
@@ -75,6 +80,36 @@ fn at_once(fairway: &Path) -> Done<Vec<String>> {
     let (web, api) = (get(notes.address(), "/")?.body, get(notes.address(), "/api")?.body);
     if web != api || !web.starts_with("person ") {
         findings.push(format!("{web:?} and {api:?} serve"));
+    }
+    Ok(findings)
+}
+
+/// The command that waits for the end comes back to the next server, and what it says is so.
+fn watched(fairway: &Path) -> Done<Vec<String>> {
+    let (mut home, notes) = world(fairway)?;
+    let mut findings = Vec::new();
+    for after_ms in [60, 150, 250, 400] {
+        let words = format!("killed after {after_ms} ms");
+        say(&notes, &words)?;
+        let mut command = home.command(notes.directory(), &["deploy", "-e", "dev"]);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let child = command.spawn().context("deploy")?;
+        std::thread::sleep(Duration::from_millis(after_ms));
+        home.kill_server()?;
+        std::thread::sleep(Duration::from_millis(200));
+        home.start_server()?;
+        let output = child.wait_with_output().context("deploy")?;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let serves = get(notes.address(), "/")?.body;
+        let is_so = match output.status.code() {
+            Some(0) => serves == words,
+            // Nothing was changed, or it is not known: killed before or while the command was put on the record.
+            Some(1 | 6) => true,
+            Some(_) | None => false,
+        };
+        if !is_so {
+            findings.push(format!("{words}: {}, {serves:?} serves:\n{said}", output.status));
+        }
     }
     Ok(findings)
 }

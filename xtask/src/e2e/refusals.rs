@@ -261,6 +261,7 @@ fn no_disk(count: &mut Count, fairway: &Path) {
     }
     count.check("no disk left", || {
         let mut home = Home::new(fairway, Show::Nothing)?;
+        // Dropped before the home, which could not remove a directory that something is mounted on.
         let disk = Disk::mount(&home.state_dir())?;
         home.start_server()?;
         let notes = Notes::write(home.path().join("notes"), free_address()?)?;
@@ -281,8 +282,6 @@ fn no_disk(count: &mut Count, fairway: &Path) {
         if ran.code != 0 || answer.body != "more" {
             findings.push(format!("with space again, the deploy ended with {}: {}", ran.code, ran.stderr));
         }
-        drop(home);
-        drop(disk);
         Ok(findings)
     });
 }

@@ -2,6 +2,7 @@
 //! process group on purpose, so they are found by the directory that they belong to.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, Once, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 /// Killed processes are gone at once unless they wait for a disk.
 const END_TIMEOUT: Duration = Duration::from_secs(10);
 
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 static WATCHED: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
 /// Every process whose command line, working directory or environment names the directory.
@@ -79,6 +81,7 @@ pub fn end_on_interrupt() {
             if runtime.block_on(interrupted()).is_err() {
                 return;
             }
+            INTERRUPTED.store(true, Ordering::SeqCst);
             eprintln!("\ninterrupted: ending what was started");
             let directories = watched().clone();
             for directory in directories {
@@ -89,6 +92,16 @@ pub fn end_on_interrupt() {
             std::process::exit(130);
         });
     });
+}
+
+/// Does not return once we are being ended: what the main thread would say then is about processes that were ended on
+/// purpose.
+pub fn wait_if_interrupted() {
+    // The signal that ended a child of ours may reach us a moment after it.
+    std::thread::sleep(Duration::from_millis(50));
+    while INTERRUPTED.load(Ordering::SeqCst) {
+        std::thread::park();
+    }
 }
 
 async fn interrupted() -> std::io::Result<()> {
