@@ -44,7 +44,7 @@ impl Environment {
         let weight = rollout.weight();
         match rollout.phase {
             Phase::Shifting { state: StepState::Raising, .. }
-                if !rollout.is_rolling() && !self.is_release_satisfied(rollout.to) =>
+                if !rollout.is_rolling() && !self.can_take_traffic(rollout) =>
             {
                 // What it has it keeps: a copy that falters on the way must not send everybody back and forth.
                 let has = self

@@ -678,6 +678,7 @@ scenarios! {
     rollback
     rollback_aborted_to_warm
     rollback_chain
+    rollback_with_workers
     rolling
     rolling_server_to_worker
     rolling_turned_back

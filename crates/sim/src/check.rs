@@ -83,6 +83,7 @@ impl Checker {
         Self::warm(then, now, events)?;
         Self::order(then, now, events)?;
         if is_whole {
+            Self::switch(then, now, events)?;
             self.table(now)?;
             Self::stable_capacity(then, now, events)?;
         }
@@ -154,6 +155,20 @@ impl Checker {
         }
         if now.routes.table != now.desired_table() {
             return broken("the table that is set is the one that is wanted", String::new());
+        }
+        Ok(())
+    }
+
+    /// "Switched" is said when it is so: the table in force sends everybody to the new version.
+    fn switch(then: &Environment, now: &Environment, events: &[Event]) -> Checked {
+        let said = events.iter().any(|event| matches!(event.fact, Fact::Switched));
+        let to = then.rollout.as_ref().map(|rollout| rollout.to);
+        let (true, Some(release)) = (said, to.and_then(|to| now.release(to))) else { return Ok(()) };
+        for service in release.spec.services.keys().filter(|service| now.takes(release.number, service)) {
+            let weight = then.routes.table.weight(service, release.number);
+            if weight < 100 && now.replicas(release.number, service) > 0 {
+                return broken("it has switched when it says so", format!("{service}: {weight} %"));
+            }
         }
         Ok(())
     }

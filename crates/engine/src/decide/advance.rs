@@ -54,7 +54,7 @@ impl Environment {
 
     /// May traffic move? For a deploy everything must be ready. A rollback waits only for what takes requests, and for
     /// data: workers are not kept warm, and visitors must not wait for them.
-    fn can_take_traffic(&self, rollout: &Rollout) -> bool {
+    pub(crate) fn can_take_traffic(&self, rollout: &Rollout) -> bool {
         match rollout.kind {
             RolloutKind::Deploy => self.is_release_satisfied(rollout.to),
             RolloutKind::Rollback => self.release(rollout.to).is_none_or(|release| {
