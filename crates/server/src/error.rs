@@ -4,10 +4,12 @@ use std::path::PathBuf;
 
 use fairway_api::ApiError;
 use fairway_engine::{IllegalTransition, Refusal};
-use fairway_store::{AppendError, BlobError, DatabaseError, LockError, OpenError, SnapshotError};
+use fairway_store::{BlobError, DatabaseError, LockError, OpenError, SnapshotError};
 use thiserror::Error;
 
-/// Why a server does not start.
+use crate::pump::Broken;
+
+/// Why a server does not start, or does not go on.
 #[derive(Debug, Error)]
 pub enum StartError {
     #[error("the state directory {} cannot be made", path.display())]
@@ -34,6 +36,10 @@ pub enum StartError {
     Supervisor(String),
     #[error("the runtime does not start")]
     Runtime { source: std::io::Error },
+    #[error("the record cannot be carried on")]
+    Broken(#[from] Broken),
+    #[error("{0} ended unexpectedly: this is a defect of Fairway")]
+    Died(&'static str),
 }
 
 impl StartError {
@@ -67,6 +73,16 @@ impl StartError {
             }
             StartError::Supervisor(_) => ("server/supervisor", None),
             StartError::Runtime { .. } => ("server/runtime", None),
+            StartError::Broken(_) => (
+                "server/log",
+                Some(
+                    "start the server again: it reads back what is really there, and what runs keeps running",
+                ),
+            ),
+            StartError::Died(_) => (
+                "server/died",
+                Some("start the server again: it carries on from the log, and what runs keeps running"),
+            ),
         };
         let text = self.to_string();
         let mut lines = text.lines();
@@ -128,12 +144,6 @@ impl Refused {
             Refused::Stopping => ApiError::new("server/stopping", "the server is stopping")
                 .hint("the next one carries on from the log"),
         }
-    }
-}
-
-impl From<AppendError> for Refused {
-    fn from(error: AppendError) -> Self {
-        Refused::NotRecorded(error.to_string())
     }
 }
 

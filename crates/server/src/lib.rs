@@ -24,9 +24,13 @@ mod record;
 mod routes;
 mod secrets;
 mod serve;
+mod starts;
 mod status;
+#[cfg(test)]
+mod testing;
 pub mod upload;
 mod values;
+mod warn;
 
 /// Name of the API's socket in the state directory.
 pub const SOCKET_NAME: &str = "fairway.sock";

@@ -59,12 +59,20 @@ impl Ports {
             .find(|port| TcpListener::bind(at(*port)).is_ok())
             .ok_or_else(|| std::io::Error::other("no port between 12000 and 20000 is free"))?;
         given.insert(what.to_owned(), port);
+        if let Err(error) = self.save(&given) {
+            // One that the next server does not know of would move under the services that were told it.
+            given.remove(what);
+            return Err(error);
+        }
+        Ok(at(port))
+    }
+
+    fn save(&self, given: &BTreeMap<String, u16>) -> std::io::Result<()> {
         let temporary = self.path.with_extension("new");
         let mut file = std::fs::File::create(&temporary)?;
-        file.write_all(&serde_json::to_vec(&*given)?)?;
+        file.write_all(&serde_json::to_vec(given)?)?;
         file.sync_all()?;
-        std::fs::rename(&temporary, &self.path)?;
-        Ok(at(port))
+        std::fs::rename(&temporary, &self.path)
     }
 }
 

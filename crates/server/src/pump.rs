@@ -2,21 +2,30 @@
 //!
 //! It runs on a thread of its own because every decision waits for an fsync.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use fairway_engine::time::Timestamp;
 use fairway_engine::{Decision, Effect, Event, Input, State, decide, next_deadline};
-use fairway_store::{Head, Log, NewRecord, Snapshots};
+use fairway_store::{AppendError, Head, Log, NewRecord, Snapshots};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::clock::Clock;
 use crate::error::Refused;
-use crate::record::{STATE_FORMAT, replay, to_record};
+use crate::record::{STATE_FORMAT, to_record};
+use crate::warn::warn;
 
-/// Inputs that may wait. Outcomes come from as many drivers as there are instances (hundreds); a full queue makes
+/// Outcomes that may wait. They come from as many drivers as there are instances (hundreds); a full queue makes
 /// the senders wait, which they can.
-const INPUTS_MAX: usize = 1024;
+const OUTCOMES_MAX: usize = 1024;
+
+/// Commands that may wait. People give them: more than this at a time is a script that can wait as well.
+const COMMANDS_MAX: usize = 64;
+
+/// Outcomes held while the disk refuses them. Past this the drivers hold theirs back: what an instance came to is in
+/// its directory until somebody reads it.
+const WAITING_MAX: usize = 1024;
 
 /// Decisions that share one fsync. Past this the first of them would wait for the last for longer than an fsync takes.
 const BATCH_MAX: usize = 128;
@@ -34,6 +43,13 @@ const RECOVERY: Duration = Duration::from_secs(2);
 /// After a failed write, outcomes wait this long before they are tried again: a full disk does not clear in less.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 
+/// The engine refuses the passing of time only by a defect. Asked again without a pause it would burn a core and fill
+/// the log of the server with the same line.
+const TICK_AGAIN: Duration = Duration::from_secs(5);
+
+/// Enough to see which input it was, and of what.
+const BRIEF_CHARS_MAX: usize = 300;
+
 /// An event with its number in the log.
 #[derive(Clone, Debug)]
 pub struct Recorded {
@@ -41,14 +57,22 @@ pub struct Recorded {
     pub event: Event,
 }
 
-type Reply = oneshot::Sender<Result<Vec<Recorded>, Refused>>;
+type Answer = Result<Vec<Recorded>, Refused>;
 
-enum Message {
-    Input { input: Input, reply: Option<Reply> },
+/// An input and who waits for what comes of it.
+#[derive(Debug)]
+struct Asked {
+    input: Input,
+    reply: Option<oneshot::Sender<Answer>>,
+}
+
+#[derive(Debug)]
+enum Order {
+    Command(Asked),
     Stop,
 }
 
-/// What everybody may read.
+/// What everybody may read: nothing that is not on the record.
 #[derive(Debug)]
 pub struct Shared {
     state: RwLock<State>,
@@ -57,7 +81,7 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// Looks at the state. Keep it short: the pump waits meanwhile.
+    /// Looks at the state. Never waits for the disk; keep it short all the same, the pump waits meanwhile.
     pub fn read<T>(&self, look: impl FnOnce(&State) -> T) -> T {
         look(&self.state.read().unwrap_or_else(PoisonError::into_inner))
     }
@@ -71,18 +95,10 @@ impl Shared {
 /// Gives inputs to the pump.
 #[derive(Clone, Debug)]
 pub struct Pump {
-    inputs: mpsc::Sender<Message>,
+    orders: mpsc::Sender<Order>,
+    outcomes: mpsc::Sender<Asked>,
     pub shared: Arc<Shared>,
     follow: broadcast::Sender<Arc<Recorded>>,
-}
-
-impl std::fmt::Debug for Message {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Message::Input { input, .. } => write!(f, "{input:?}"),
-            Message::Stop => f.write_str("Stop"),
-        }
-    }
 }
 
 impl Pump {
@@ -90,19 +106,28 @@ impl Pump {
     ///
     /// # Errors
     /// The engine's refusal, or that it could not be recorded.
-    pub async fn command(&self, input: Input) -> Result<Vec<Recorded>, Refused> {
+    pub async fn command(&self, input: Input) -> Answer {
         let (reply, answer) = oneshot::channel();
-        self.inputs
-            .send(Message::Input { input, reply: Some(reply) })
-            .await
-            .map_err(|_| Refused::Stopping)?;
+        let order = Order::Command(Asked { input, reply: Some(reply) });
+        self.orders.send(order).await.map_err(|_| Refused::Stopping)?;
         answer.await.map_err(|_| Refused::Stopping)?
     }
 
     /// Hands over an outcome. It is kept until it is on the record.
     pub async fn outcome(&self, input: Input) {
         // Only a server that stops has no pump; the next one asks the drivers again.
-        drop(self.inputs.send(Message::Input { input, reply: None }).await);
+        drop(self.outcomes.send(Asked { input, reply: None }).await);
+    }
+
+    /// Hands over an outcome and waits, for as long as the disk is full if need be, until it is on the record.
+    ///
+    /// # Errors
+    /// The engine's refusal, or that the server stops; never that it could not be recorded yet.
+    pub async fn recorded_outcome(&self, input: Input) -> Answer {
+        let (reply, answer) = oneshot::channel();
+        let asked = Asked { input, reply: Some(reply) };
+        self.outcomes.send(asked).await.map_err(|_| Refused::Stopping)?;
+        answer.await.map_err(|_| Refused::Stopping)?
     }
 
     #[must_use]
@@ -112,12 +137,18 @@ impl Pump {
 
     /// Ends the pump after what it has before it.
     pub async fn stop(&self) {
-        drop(self.inputs.send(Message::Stop).await);
+        drop(self.orders.send(Order::Stop).await);
+    }
+
+    /// Returns when the pump is no more, for whatever reason. A server without one only looks alive.
+    pub async fn ended(&self) {
+        self.orders.closed().await;
     }
 }
 
-/// Starts the pump on its thread. `effects` is unbounded because its length is bounded by what the engine decides:
-/// an instance, a job and a route table each have at most one effect under way.
+/// Starts the pump on its thread, which ends with the reason why it could not go on, or without one when it was told
+/// to stop. `effects` is unbounded because its length is bounded by what the engine decides: an instance, a job and a
+/// route table each have at most one effect under way.
 ///
 /// # Errors
 /// When no thread can be started.
@@ -128,85 +159,143 @@ pub fn start(
     seq: u64,
     clock: Clock,
     effects: mpsc::UnboundedSender<Effect>,
-) -> std::io::Result<(Pump, std::thread::JoinHandle<()>)> {
-    let (inputs, queue) = mpsc::channel(INPUTS_MAX);
+) -> std::io::Result<(Pump, std::thread::JoinHandle<Result<(), Broken>>)> {
+    let (orders, order_queue) = mpsc::channel(COMMANDS_MAX);
+    let (outcomes, outcome_queue) = mpsc::channel(OUTCOMES_MAX);
     let (follow, _) = broadcast::channel(FOLLOW_MAX);
+    let ahead = state.clone();
     let shared = Arc::new(Shared { state: RwLock::new(state), seq: seq.into(), clock });
-    let pump = Pump { inputs, shared: Arc::clone(&shared), follow: follow.clone() };
+    let pump = Pump { orders, outcomes, shared: Arc::clone(&shared), follow: follow.clone() };
     let runtime = tokio::runtime::Handle::current();
     let mut worker = Worker {
         log,
         snapshots,
         shared,
+        ahead,
         effects,
         follow,
         since_snapshot: 0,
-        waiting: Vec::new(),
+        waiting: VecDeque::new(),
         disk: Disk::Writes,
+        no_tick_before: clock.started_at() + RECOVERY,
     };
-    let thread =
-        std::thread::Builder::new().name("pump".to_owned()).spawn(move || worker.run(&runtime, queue))?;
+    let thread = std::thread::Builder::new()
+        .name("pump".to_owned())
+        .spawn(move || worker.run(&runtime, order_queue, outcome_queue))?;
     Ok((pump, thread))
 }
+
+/// Why a pump cannot go on. The next server reads what is really on the record.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct Broken(AppendError);
 
 struct Worker {
     log: Log,
     snapshots: Snapshots,
     shared: Arc<Shared>,
+    /// What decisions are made on: what everybody may read and, while it is being written, what comes after it.
+    ahead: State,
     effects: mpsc::UnboundedSender<Effect>,
     follow: broadcast::Sender<Arc<Recorded>>,
     since_snapshot: u64,
-    /// Outcomes that could not be recorded yet.
-    waiting: Vec<Input>,
+    /// Outcomes that are not on the record yet, oldest first.
+    waiting: VecDeque<Asked>,
     disk: Disk,
+    no_tick_before: Timestamp,
 }
 
 /// What came of the last append.
+#[derive(PartialEq, Eq)]
 enum Disk {
     Writes,
-    Refuses,
+    Refuses { why: String },
+}
+
+/// What an input has led to, while it is not on the record.
+struct Decided {
+    asked: Asked,
+    events: std::ops::Range<usize>,
+}
+
+/// What came of writing a batch down.
+enum Written {
+    Durable,
+    /// One of the inputs leads to a record that the log can never take.
+    Impossible {
+        index: usize,
+        why: AppendError,
+    },
+    /// Why, for people.
+    NotNow(String),
 }
 
 impl Worker {
-    fn run(&mut self, runtime: &tokio::runtime::Handle, mut queue: mpsc::Receiver<Message>) {
+    fn run(
+        &mut self,
+        runtime: &tokio::runtime::Handle,
+        mut orders: mpsc::Receiver<Order>,
+        mut outcomes: mpsc::Receiver<Asked>,
+    ) -> Result<(), Broken> {
         loop {
-            let mut batch: Vec<(Input, Option<Reply>)> =
-                self.waiting.drain(..).map(|input| (input, None)).collect();
             let wait = match self.disk {
                 // Without the pause a deadline that is due would be decided and refused without end.
-                Disk::Refuses => Some(RETRY_AFTER),
+                Disk::Refuses { .. } => Some(RETRY_AFTER),
+                Disk::Writes if !self.waiting.is_empty() => Some(Duration::ZERO),
                 Disk::Writes => self.until_deadline(),
             };
+            let has_room = self.waiting.len() < WAITING_MAX;
             let first = runtime.block_on(async {
-                match wait {
-                    Some(wait) => tokio::time::timeout(wait, queue.recv()).await,
-                    None => Ok(queue.recv().await),
+                let pause = async {
+                    match wait {
+                        Some(wait) => tokio::time::sleep(wait).await,
+                        None => std::future::pending().await,
+                    }
+                };
+                tokio::select! {
+                    biased;
+                    order = orders.recv() => First::Order(order),
+                    Some(outcome) = outcomes.recv(), if has_room => First::Outcome(outcome),
+                    () = pause => First::Nothing,
                 }
             });
             let mut stop = false;
-            match first {
-                Ok(Some(Message::Input { input, reply })) => batch.push((input, reply)),
-                Ok(Some(Message::Stop) | None) => stop = true,
-                Err(_) => {}
-            }
-            while !stop && batch.len() < BATCH_MAX {
-                match queue.try_recv() {
-                    Ok(Message::Input { input, reply }) => batch.push((input, reply)),
-                    Ok(Message::Stop) => stop = true,
-                    Err(_) => break,
+            let mut commands = Vec::new();
+            let mut order = match first {
+                First::Order(order) => Some(order.unwrap_or(Order::Stop)),
+                First::Outcome(outcome) => {
+                    self.waiting.push_back(outcome);
+                    None
+                }
+                First::Nothing => None,
+            };
+            while let Some(one) = order.take().or_else(|| orders.try_recv().ok()) {
+                match one {
+                    Order::Command(asked) => commands.push(asked),
+                    Order::Stop => stop = true,
+                }
+                if stop || commands.len() >= BATCH_MAX {
+                    break;
                 }
             }
-            let due =
-                self.shared.read(next_deadline).is_some_and(|deadline| deadline <= self.shared.clock.now());
-            if due {
-                batch.push((Input::Tick, None));
+            while self.waiting.len() < BATCH_MAX
+                && let Ok(outcome) = outcomes.try_recv()
+            {
+                self.waiting.push_back(outcome);
+            }
+            // What has happened comes before what is wanted, and both before what the clock says.
+            let of_waiting = self.waiting.len().min(BATCH_MAX);
+            let mut batch: Vec<Asked> = self.waiting.drain(..of_waiting).collect();
+            batch.append(&mut commands);
+            if self.deadline().is_some_and(|deadline| deadline <= self.shared.clock.now()) {
+                batch.push(Asked { input: Input::Tick, reply: None });
             }
             if !batch.is_empty() {
-                self.carry_out(batch);
+                self.carry_out(batch)?;
             }
             if stop {
                 self.snapshot();
-                return;
+                return Ok(());
             }
         }
     }
@@ -217,67 +306,139 @@ impl Worker {
     }
 
     fn deadline(&self) -> Option<Timestamp> {
-        let not_before = self.shared.clock.started_at() + RECOVERY;
-        self.shared.read(next_deadline).map(|deadline| deadline.max(not_before))
+        next_deadline(&self.ahead).map(|deadline| deadline.max(self.no_tick_before))
     }
 
     /// Decides a batch, makes it durable with one fsync, and only then lets anything of it out.
-    fn carry_out(&mut self, batch: Vec<(Input, Option<Reply>)>) {
+    fn carry_out(&mut self, mut batch: Vec<Asked>) -> Result<(), Broken> {
+        // Each further round is without one input more.
+        loop {
+            let (decided, events, effects) = self.decide_all(batch);
+            match self.write(&events)? {
+                Written::Durable => {
+                    // That nothing had to be written says nothing about the disk.
+                    if !events.is_empty() {
+                        self.set(Disk::Writes);
+                    }
+                    self.let_out(decided, events, effects);
+                    return Ok(());
+                }
+                Written::NotNow(why) => {
+                    self.set(Disk::Refuses { why: why.clone() });
+                    self.ahead = self.shared.read(State::clone);
+                    self.keep_outcomes(decided, &why);
+                    return Ok(());
+                }
+                Written::Impossible { index, why } => {
+                    self.ahead = self.shared.read(State::clone);
+                    batch = Vec::new();
+                    for Decided { asked, events } in decided {
+                        if events.contains(&index) {
+                            warn(format_args!(
+                                "given up, it can never be recorded: {}: {why}",
+                                brief(&asked.input)
+                            ));
+                            answer(asked.reply, Err(Refused::NotRecorded(why.to_string())));
+                        } else {
+                            batch.push(asked);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Said once, not with every attempt: those come twice a second.
+    fn set(&mut self, disk: Disk) {
+        match (&self.disk, &disk) {
+            (Disk::Writes, Disk::Refuses { why }) => {
+                warn(format_args!("nothing can be recorded, outcomes wait and commands are refused: {why}"));
+            }
+            (Disk::Refuses { .. }, Disk::Writes) => warn(format_args!("recording again")),
+            (Disk::Writes, Disk::Writes) | (Disk::Refuses { .. }, Disk::Refuses { .. }) => {}
+        }
+        self.disk = disk;
+    }
+
+    fn decide_all(&mut self, batch: Vec<Asked>) -> (Vec<Decided>, Vec<Event>, Vec<Effect>) {
         let now = self.shared.clock.now();
-        let mut state = self.shared.state.write().unwrap_or_else(PoisonError::into_inner);
         let mut events: Vec<Event> = Vec::new();
         let mut effects: Vec<Effect> = Vec::new();
-        let mut decided: Vec<(Input, Option<Reply>, std::ops::Range<usize>)> = Vec::new();
-        for (input, reply) in batch {
-            match decide(&state, now, &input) {
+        let mut decided: Vec<Decided> = Vec::new();
+        for asked in batch {
+            match decide(&self.ahead, now, &asked.input) {
                 Ok(Decision { events: new, effects: todo, .. }) => {
                     let from = events.len();
                     for event in new {
-                        if let Err(illegal) = state.apply(&event) {
+                        if let Err(illegal) = self.ahead.apply(&event) {
                             // `decide` applied it to its copy a moment ago: the two are the same code.
                             unreachable!("an event that was legal is not: {illegal}");
                         }
                         events.push(event);
                     }
                     effects.extend(todo);
-                    decided.push((input, reply, from..events.len()));
+                    decided.push(Decided { asked, events: from..events.len() });
                 }
-                Err(refusal) => match reply {
-                    Some(reply) => drop(reply.send(Err(refusal.into()))),
-                    None => eprintln!("fairway: refused {input:?}: {refusal}"),
-                },
-            }
-        }
-        let first = self.shared.seq() + 1;
-        let records: Result<Vec<NewRecord>, _> = events.iter().map(to_record).collect();
-        let recorded = records.map_err(|e| Refused::NotRecorded(e.to_string())).and_then(|records| {
-            if records.is_empty() {
-                Ok(())
-            } else {
-                self.log.append(first, &records).map(drop).map_err(Refused::from)
-            }
-        });
-        self.disk = if recorded.is_ok() { Disk::Writes } else { Disk::Refuses };
-        if let Err(error) = recorded {
-            self.take_back(&mut state);
-            drop(state);
-            eprintln!("fairway: {error}");
-            for (input, reply, _) in decided {
-                match reply {
-                    Some(reply) => drop(reply.send(Err(Refused::NotRecorded(error.to_string())))),
-                    // What has happened has happened: it is told again until it is on the record.
-                    None => match input {
-                        Input::Outcome { .. } => self.waiting.push(input),
-                        Input::Command { .. } | Input::Tick => {}
-                    },
+                Err(refusal) => {
+                    if asked.input == Input::Tick {
+                        self.no_tick_before = now + TICK_AGAIN;
+                    }
+                    if asked.reply.is_none() {
+                        warn(format_args!("refused {}: {refusal}", brief(&asked.input)));
+                    }
+                    answer(asked.reply, Err(refusal.into()));
                 }
             }
-            return;
         }
-        let last = first + events.len() as u64 - 1;
-        self.shared.seq.store(last, std::sync::atomic::Ordering::Release);
-        drop(state);
+        (decided, events, effects)
+    }
 
+    fn write(&mut self, events: &[Event]) -> Result<Written, Broken> {
+        if events.is_empty() {
+            return Ok(Written::Durable);
+        }
+        let records: Vec<NewRecord> = match events.iter().map(to_record).collect() {
+            Ok(records) => records,
+            Err(error) => return Ok(Written::NotNow(error.to_string())),
+        };
+        match self.log.append(self.shared.seq() + 1, &records) {
+            Ok(_) => Ok(Written::Durable),
+            Err(AppendError::Invalid { index, source }) => {
+                Ok(Written::Impossible { index, why: AppendError::Invalid { index, source } })
+            }
+            // Memory is no longer what the record says, or nobody knows what it says: only reading it helps.
+            Err(error @ (AppendError::Conflict { .. } | AppendError::NotDurable { .. })) => {
+                Err(Broken(error))
+            }
+            Err(error @ (AppendError::BatchTooLarge { .. } | AppendError::Database(_))) => {
+                Ok(Written::NotNow(error.to_string()))
+            }
+        }
+    }
+
+    /// What has happened has happened: it is told again until it is on the record. What was only wanted is refused.
+    fn keep_outcomes(&mut self, decided: Vec<Decided>, why: &str) {
+        for Decided { asked, .. } in decided.into_iter().rev() {
+            match asked.input {
+                Input::Outcome { .. } => self.waiting.push_front(asked),
+                Input::Command { .. } | Input::Tick => {
+                    answer(asked.reply, Err(Refused::NotRecorded(why.to_owned())));
+                }
+            }
+        }
+    }
+
+    fn let_out(&mut self, decided: Vec<Decided>, events: Vec<Event>, effects: Vec<Effect>) {
+        let first = self.shared.seq() + 1;
+        {
+            let mut state = self.shared.state.write().unwrap_or_else(PoisonError::into_inner);
+            if events.iter().any(|event| state.apply(event).is_err()) {
+                // They were applied to `ahead` a moment ago, which began as the same state.
+                *state = self.ahead.clone();
+            }
+            let last = first + events.len() as u64 - 1;
+            self.shared.seq.store(last, std::sync::atomic::Ordering::Release);
+        }
         for effect in effects {
             // Drivers live as long as the server.
             drop(self.effects.send(effect));
@@ -288,10 +449,8 @@ impl Worker {
             // Nobody following is no error.
             drop(self.follow.send(Arc::new(one.clone())));
         }
-        for (_, reply, range) in decided {
-            if let Some(reply) = reply {
-                drop(reply.send(Ok(recorded[range].to_vec())));
-            }
+        for Decided { asked, events } in decided {
+            answer(asked.reply, Ok(recorded[events].to_vec()));
         }
         self.since_snapshot += recorded.len() as u64;
         if self.since_snapshot >= SNAPSHOT_EVERY {
@@ -299,32 +458,46 @@ impl Worker {
         }
     }
 
-    /// Memory ran ahead of the disk; the disk is right.
-    fn take_back(&self, state: &mut State) {
-        match self
-            .log
-            .reader()
-            .map_err(crate::error::StartError::from)
-            .and_then(|log| replay(&log, &self.snapshots))
-        {
-            Ok((read, _)) => *state = read,
-            Err(error) => {
-                // Going on with a state that is not on the record would be a lie; the next start reads what is there.
-                eprintln!("fairway: the log cannot be read back, stopping: {error}");
-                std::process::exit(1);
-            }
-        }
-    }
-
     /// Failing to write one costs replay time at the next start, nothing else.
     fn snapshot(&mut self) {
         self.since_snapshot = 0;
         let written = self.log.head().map_err(|e| e.to_string()).and_then(|head: Head| {
+            let seq = self.shared.seq();
+            if head.seq != seq {
+                // A state under another record's number would be believed by the next start.
+                return Err(format!("the state is of record {seq}, the log ends at {}", head.seq));
+            }
             let bytes = self.shared.read(serde_json::to_vec).map_err(|e| e.to_string())?;
             self.snapshots.put(STATE_FORMAT, head, &bytes).map_err(|e| e.to_string())
         });
         if let Err(error) = written {
-            eprintln!("fairway: no snapshot: {error}");
+            warn(format_args!("no snapshot: {error}"));
         }
     }
 }
+
+/// For the server's own log: an input holds whole releases, or the last lines of a process.
+fn brief(input: &Input) -> String {
+    let text = format!("{input:?}");
+    match text.char_indices().nth(BRIEF_CHARS_MAX) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
+}
+
+/// What the pump heard first.
+enum First {
+    Order(Option<Order>),
+    Outcome(Asked),
+    Nothing,
+}
+
+fn answer(reply: Option<oneshot::Sender<Answer>>, said: Answer) {
+    if let Some(reply) = reply {
+        // Who asked may have gone.
+        drop(reply.send(said));
+    }
+}
+
+#[cfg(test)]
+mod tests;

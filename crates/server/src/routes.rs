@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use fairway_engine::id::{EnvironmentKey, Generation, InstanceId, ReleaseNumber};
 use fairway_engine::strategy::Match as EngineMatch;
-use fairway_engine::{Environment, Input, InstanceState, Outcome, RouteTable, State};
-use fairway_proxy::control::{ApplyError, Client, Event, Events, RejectReason, Rejected};
+use fairway_engine::{Environment, Input, InstanceState, Outcome, RouteTable};
+use fairway_proxy::control::{ApplyError, Client, Event, Events, RejectReason};
 use fairway_proxy::snapshot::{
     Hold, Instance, Listener, Maintenance, Match, Retry, Route, Service, Snapshot, Sticky, Timeouts, Version,
 };
@@ -23,14 +23,39 @@ use crate::values::{called_services, internal_listener, preview_listener};
 /// While instances drain, the proxy is asked again: a `drained` that was said while nobody listened is not repeated.
 const ASK_DRAINED_EVERY: Duration = Duration::from_millis(250);
 
-/// One answer of the proxy to a snapshot. It writes one file and swaps pointers; ten seconds is a hung machine.
-const APPLY_TIMEOUT: Duration = Duration::from_secs(10);
+/// One answer of the proxy. To a snapshot it writes one file and swaps pointers; ten seconds is a hung machine.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A snapshot that was refused through no table's fault, as on a full disk, is offered again after this.
+const OFFER_AGAIN: Duration = Duration::from_secs(1);
 
 /// What is known of the proxy, for status.
 #[derive(Clone, Debug)]
 pub enum ProxyState {
-    Serving { client: Client, generation: u64 },
-    Unreachable { why: String },
+    /// It took a snapshot over from this server; `behind` says why it does not have a newer one.
+    Serving {
+        client: Client,
+        generation: u64,
+        behind: Option<String>,
+    },
+    /// It answers, and what it serves is not known.
+    Connected {
+        client: Client,
+        why: String,
+    },
+    Unreachable {
+        why: String,
+    },
+}
+
+impl ProxyState {
+    #[must_use]
+    pub fn client(&self) -> Option<&Client> {
+        match self {
+            ProxyState::Serving { client, .. } | ProxyState::Connected { client, .. } => Some(client),
+            ProxyState::Unreachable { .. } => None,
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -68,20 +93,30 @@ struct Driver {
     proxy_dir: PathBuf,
     routes: Routes,
     /// What each environment last had accepted: it stays in force where a newer table is refused.
-    good: BTreeMap<EnvironmentKey, Part>,
+    good: Parts,
     /// The snapshot that this proxy process has.
     sent: Option<Snapshot>,
 }
 
 /// A listener of a release that was dropped, with nothing of it left, is needed by nobody.
-fn is_needed(listener: &str, state: &State) -> bool {
+fn is_needed(listener: &str, environments: &[Environment]) -> bool {
     let Some((service, release)) = listener.split_once('@') else { return true };
     let Ok(release) = release.parse::<ReleaseNumber>() else { return true };
-    state
-        .environments
+    environments
         .iter()
-        .filter(|(key, _)| service.starts_with(&format!("{key}/")))
-        .any(|(_, environment)| environment.releases.contains_key(&release))
+        .filter(|environment| service.starts_with(&format!("{}/", environment.key)))
+        .any(|environment| environment.releases.contains_key(&release))
+}
+
+type Parts = BTreeMap<EnvironmentKey, Part>;
+
+/// Where an offer has led.
+enum Offered {
+    InForce,
+    /// Not taken, and no table is to blame.
+    Again {
+        why: String,
+    },
 }
 
 /// What one environment adds to the snapshot.
@@ -99,9 +134,10 @@ impl Driver {
         loop {
             match keeper.connect().await {
                 Ok(client) => {
-                    let generation = client.hello().generation;
-                    self.say(ProxyState::Serving { client: client.clone(), generation });
+                    let why = "it has not taken the route tables of this server yet".to_owned();
+                    self.say(ProxyState::Connected { client: client.clone(), why });
                     self.sent = None;
+                    self.learn(client.hello().generation).await;
                     self.serve(&client).await;
                     self.say(ProxyState::Unreachable { why: "it went away".to_owned() });
                 }
@@ -115,33 +151,61 @@ impl Driver {
         *self.routes.state.lock().unwrap_or_else(PoisonError::into_inner) = state;
     }
 
+    /// What the proxy serves since before this server: without it, an environment whose newest table is refused would
+    /// be taken from the proxy altogether.
+    async fn learn(&mut self, serving: u64) {
+        let dir = self.proxy_dir.clone();
+        let saved = tokio::task::spawn_blocking(move || proxy_process::saved_snapshot(&dir)).await;
+        if let Ok(Some(saved)) = saved
+            && saved.generation == serving
+        {
+            for (environment, part) in parts_of(&saved) {
+                self.good.entry(environment).or_insert(part);
+            }
+        }
+    }
+
     /// Serves one connection to the proxy until it breaks.
     async fn serve(&mut self, client: &Client) {
         let mut events = client.events();
         let mut generation = client.hello().generation;
-        if self.apply(client, &mut generation).await.is_err() {
-            return;
-        }
+        let mut ask = tokio::time::interval(ASK_DRAINED_EVERY);
+        ask.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut offer_at = Some(tokio::time::Instant::now());
         loop {
             let draining = self.draining();
             tokio::select! {
-                () = self.routes.wake.notified() => {
-                    if self.apply(client, &mut generation).await.is_err() {
-                        return;
+                () = self.routes.wake.notified() => offer_at = Some(tokio::time::Instant::now()),
+                () = until(offer_at) => match self.offer(client, &mut generation).await {
+                    Err(()) => return,
+                    Ok(Offered::InForce) => {
+                        offer_at = None;
+                        let client = client.clone();
+                        self.say(ProxyState::Serving { client, generation, behind: None });
                     }
-                }
+                    Ok(Offered::Again { why }) => {
+                        offer_at = Some(tokio::time::Instant::now() + OFFER_AGAIN);
+                        let client = client.clone();
+                        self.say(match &self.sent {
+                            Some(sent) => {
+                                ProxyState::Serving { client, generation: sent.generation, behind: Some(why) }
+                            }
+                            None => ProxyState::Connected { client, why },
+                        });
+                    }
+                },
                 event = Events::next(&mut events) => match event {
                     None => return,
                     Some(Event::Drained { instance }) => self.drained(&instance).await,
                     // The engine decides by readiness, which the shim reports; this is for the proxy's own balancing.
                     Some(Event::Health { .. } | Event::Missed { .. }) => {}
                 },
-                () = tokio::time::sleep(ASK_DRAINED_EVERY), if !draining.is_empty() => {
+                _ = ask.tick(), if !draining.is_empty() => {
                     for instance in draining {
-                        match client.in_flight(&instance).await {
-                            Ok(0) => self.drained(&instance).await,
-                            Ok(_) => {}
-                            Err(_) => return,
+                        match tokio::time::timeout(ANSWER_TIMEOUT, client.in_flight(&instance)).await {
+                            Ok(Ok(0)) => self.drained(&instance).await,
+                            Ok(Ok(_)) => {}
+                            Ok(Err(_)) | Err(_) => return,
                         }
                     }
                 }
@@ -150,34 +214,41 @@ impl Driver {
     }
 
     /// Composes and applies until the proxy has taken all that it will take.
-    async fn apply(&mut self, client: &Client, generation: &mut u64) -> Result<(), ()> {
-        let mut parts = self.parts();
-        // Each round either succeeds or gives up on one environment's new table.
-        for _ in 0..=parts.len() {
+    async fn offer(&mut self, client: &Client, generation: &mut u64) -> Result<Offered, ()> {
+        let mut parts = self.parts().await;
+        let mut why = String::new();
+        // Each round ends it or gives up on one environment's new table; one more for a newer snapshot of others.
+        for _ in 0..=parts.len() + 1 {
             let snapshot = compose(*generation + 1, &parts);
             let is_same = self
                 .sent
                 .as_ref()
                 .is_some_and(|sent| Snapshot { generation: sent.generation, ..snapshot.clone() } == *sent);
             if is_same {
-                return self.applied(&parts).await;
+                self.applied(&parts).await;
+                return Ok(Offered::InForce);
             }
-            let answer = tokio::time::timeout(APPLY_TIMEOUT, client.apply(&snapshot)).await;
+            let answer = tokio::time::timeout(ANSWER_TIMEOUT, client.apply(&snapshot)).await;
             match answer {
                 Ok(Ok(applied)) => {
                     *generation = applied.generation;
                     self.sent = Some(snapshot);
-                    self.say(ProxyState::Serving { client: client.clone(), generation: *generation });
-                    return self.applied(&parts).await;
+                    self.applied(&parts).await;
+                    return Ok(Offered::InForce);
                 }
                 Ok(Err(ApplyError::Rejected(rejected))) => {
                     *generation = (*generation).max(rejected.current);
-                    match rejected.reason {
+                    why = rejected.reason.to_string();
+                    match &rejected.reason {
                         // Somebody else's newer snapshot is there: ours comes after it.
                         RejectReason::OlderGeneration | RejectReason::SameGenerationDifferent => {}
-                        RejectReason::Invalid { .. }
-                        | RejectReason::Bind { .. }
-                        | RejectReason::Persist { .. } => self.refused(&mut parts, &rejected).await,
+                        RejectReason::Invalid { .. } | RejectReason::Bind { .. } => {
+                            if !self.give_way(&mut parts, &rejected.reason).await {
+                                break;
+                            }
+                        }
+                        // A disk without room says nothing against a release, and to undo one takes as much room.
+                        RejectReason::Persist { .. } => break,
                         // Nobody's table is at fault: the next process takes it.
                         RejectReason::Draining | RejectReason::HandingOver => return Err(()),
                     }
@@ -185,60 +256,58 @@ impl Driver {
                 Ok(Err(ApplyError::Client(_))) | Err(_) => return Err(()),
             }
         }
-        Ok(())
+        Ok(Offered::Again { why })
     }
 
-    async fn applied(&mut self, parts: &BTreeMap<EnvironmentKey, Part>) -> Result<(), ()> {
+    async fn applied(&mut self, parts: &Parts) {
         for (environment, part) in parts {
             self.good.insert(environment.clone(), part.clone());
             let outcome = Outcome::RoutesApplied { generation: part.generation };
             self.pump.outcome(Input::Outcome { environment: environment.clone(), outcome }).await;
         }
-        Ok(())
     }
 
-    /// One environment's table must not hold the others back: its last good one takes its place.
-    async fn refused(&mut self, parts: &mut BTreeMap<EnvironmentKey, Part>, rejected: &Rejected) {
-        let changed = |environment: &EnvironmentKey, part: &Part| {
-            self.good.get(environment).is_none_or(|good| good.generation != part.generation)
-        };
-        let culprit = parts
-            .iter()
-            .filter(|(environment, part)| changed(environment, part))
-            .find(|(_, part)| match &rejected.reason {
-                RejectReason::Bind { addr, .. } => part.listeners.values().any(|address| address == addr),
-                RejectReason::Invalid { .. }
-                | RejectReason::Persist { .. }
-                | RejectReason::Draining
-                | RejectReason::HandingOver
-                | RejectReason::OlderGeneration
-                | RejectReason::SameGenerationDifferent => true,
-            })
-            .map(|(environment, part)| (environment.clone(), part.generation));
-        let Some((environment, generation)) = culprit else { return };
-        if let RejectReason::Bind { listener, .. } = &rejected.reason {
+    /// One environment's table must not hold the others back: its last good one takes its place. False when there is
+    /// nothing to be done about the refusal.
+    async fn give_way(&mut self, parts: &mut Parts, reason: &RejectReason) -> bool {
+        let Some(environment) = culprit(parts, &self.good, reason) else { return false };
+        let Some(refused) = parts.remove(&environment) else { return false };
+        if let RejectReason::Bind { listener, .. } = reason {
             // One of ours, not one that the project asked for: the next attempt gets another port.
             self.ports.forget(listener);
         }
-        match self.good.get(&environment) {
-            Some(good) => drop(parts.insert(environment.clone(), good.clone())),
-            None => drop(parts.remove(&environment)),
+        let generation = refused.generation;
+        match (self.good.get(&environment), reason) {
+            (Some(good), RejectReason::Bind { addr, .. }) if *good == refused => {
+                // What was good once cannot all be had any more: the rest of it goes on.
+                drop(parts.insert(environment.clone(), refused.without(*addr)));
+            }
+            (Some(good), _) if *good != refused => drop(parts.insert(environment.clone(), good.clone())),
+            (Some(_) | None, _) => {}
         }
-        let why = rejected.reason.to_string();
-        let outcome = Outcome::RoutesRefused { generation, why };
+        let outcome = Outcome::RoutesRefused { generation, why: reason.to_string() };
         self.pump.outcome(Input::Outcome { environment, outcome }).await;
+        true
     }
 
-    fn parts(&self) -> BTreeMap<EnvironmentKey, Part> {
-        self.pump.shared.read(|state| {
-            self.ports.retain(|listener| is_needed(listener, state));
-            state
-                .environments
+    /// Away from the threads that serve: to give a port is to write a file.
+    async fn parts(&self) -> Parts {
+        let environments: Vec<Environment> =
+            self.pump.shared.read(|state| state.environments.values().cloned().collect());
+        let ports = Arc::clone(&self.ports);
+        let made = tokio::task::spawn_blocking(move || {
+            ports.retain(|listener| is_needed(listener, &environments));
+            environments
                 .iter()
-                .filter(|(_, environment)| environment.routes.generation.0 > 0)
-                .map(|(key, environment)| (key.clone(), part(environment, &self.ports)))
+                .filter(|environment| environment.routes.generation.0 > 0)
+                .map(|environment| (environment.key.clone(), part(environment, &ports)))
                 .collect()
-        })
+        });
+        match made.await {
+            Ok(parts) => parts,
+            // Only a defect panics there; this task then ends as well, and with it the server.
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
     }
 
     fn draining(&self) -> Vec<String> {
@@ -262,6 +331,76 @@ impl Driver {
     }
 }
 
+async fn until(at: Option<tokio::time::Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Whose table is to give way. Only one that is new can be at fault; where none is, an address that was ours before
+/// has been taken.
+fn culprit(parts: &Parts, good: &Parts, reason: &RejectReason) -> Option<EnvironmentKey> {
+    let changed: Vec<(&EnvironmentKey, &Part)> =
+        parts.iter().filter(|(environment, part)| good.get(*environment) != Some(*part)).collect();
+    let has = |part: &Part, wanted: &SocketAddr| part.listeners.values().any(|address| address == wanted);
+    let found = match reason {
+        RejectReason::Bind { addr, .. } => changed
+            .iter()
+            .copied()
+            .find(|(_, part)| has(part, addr))
+            .or_else(|| parts.iter().find(|(_, part)| has(part, addr))),
+        RejectReason::Invalid { .. } => {
+            let is_valid_without = |environment: &EnvironmentKey| {
+                let mut others = parts.clone();
+                others.remove(environment);
+                others.extend(good.get(environment).map(|good| (environment.clone(), good.clone())));
+                compose(1, &others).validate().is_ok()
+            };
+            let is_invalid_alone = |environment: &EnvironmentKey, part: &Part| {
+                compose(1, &Parts::from([(environment.clone(), part.clone())])).validate().is_err()
+            };
+            changed
+                .iter()
+                .find(|(environment, part)| is_invalid_alone(environment, part))
+                .or_else(|| changed.iter().find(|(environment, _)| is_valid_without(environment)))
+                .or(changed.first())
+                .copied()
+        }
+        RejectReason::Persist { .. }
+        | RejectReason::Draining
+        | RejectReason::HandingOver
+        | RejectReason::OlderGeneration
+        | RejectReason::SameGenerationDifferent => None,
+    };
+    found.map(|(environment, _)| environment.clone())
+}
+
+/// What each environment has in a snapshot, without the generations, which are not in it.
+fn parts_of(snapshot: &Snapshot) -> Parts {
+    let mut parts = Parts::new();
+    for (key, service) in &snapshot.services {
+        if let Some(environment) = environment_of(key) {
+            parts.entry(environment).or_default().services.insert(key.clone(), service.clone());
+        }
+    }
+    for route in &snapshot.routes {
+        if let Some(part) = environment_of(&route.service).and_then(|key| parts.get_mut(&key)) {
+            let own = snapshot.listeners.iter().filter(|listener| listener.name == route.listener);
+            part.listeners.extend(own.map(|listener| (listener.name.clone(), listener.addr)));
+            part.routes.push(route.clone());
+        }
+    }
+    parts
+}
+
+/// Of `shop/production/api`.
+fn environment_of(service_key: &str) -> Option<EnvironmentKey> {
+    let (environment, _) = service_key.rsplit_once('/')?;
+    let (project, environment) = environment.split_once('/')?;
+    Some(EnvironmentKey { project: project.parse().ok()?, environment: environment.parse().ok()? })
+}
+
 /// `shop/production/api.r12.3`: unique over all environments.
 #[must_use]
 pub fn instance_key(environment: &EnvironmentKey, instance: &InstanceId) -> String {
@@ -269,11 +408,8 @@ pub fn instance_key(environment: &EnvironmentKey, instance: &InstanceId) -> Stri
 }
 
 fn parse_instance_key(key: &str) -> Option<(EnvironmentKey, InstanceId)> {
-    let mut parts = key.splitn(3, '/');
-    let project = parts.next()?.parse().ok()?;
-    let environment = parts.next()?.parse().ok()?;
-    let instance = parts.next()?.parse().ok()?;
-    Some((EnvironmentKey { project, environment }, instance))
+    let (_, instance) = key.rsplit_once('/')?;
+    Some((environment_of(key)?, instance.parse().ok()?))
 }
 
 /// `shop/production/api`
@@ -335,15 +471,21 @@ fn part(environment: &Environment, ports: &Ports) -> Part {
         if let Some(route) = &service.route
             && (pin.is_some() || total > 0)
         {
-            part.routes.push(Route {
+            let preview = |host: Option<String>| Route {
                 listener: preview_listener(key),
-                host: None,
+                host,
                 path: route.path.clone(),
                 strip_prefix: route.strip_prefix,
                 service: service_key(key, name),
                 pin: pin.map(|release| release.to_string()),
                 maintenance: None,
+            };
+            // Checks ask without a host name; where several services share a path, the first one answers them.
+            let is_first = !part.routes.iter().any(|other| {
+                other.listener == preview_listener(key) && other.host.is_none() && other.path == route.path
             });
+            part.routes.extend(is_first.then(|| preview(None)));
+            part.routes.extend(route.host.clone().map(|host| preview(Some(host))));
         }
     }
     part.preview(environment, ports);
@@ -352,6 +494,13 @@ fn part(environment: &Environment, ports: &Ports) -> Part {
 }
 
 impl Part {
+    /// All but one listener and what it leads to. It is nobody's generation: nothing of it is to be confirmed.
+    fn without(mut self, address: SocketAddr) -> Self {
+        self.listeners.retain(|_, own| *own != address);
+        self.routes.retain(|route| self.listeners.contains_key(&route.listener));
+        Self { generation: Generation::default(), ..self }
+    }
+
     /// The preview listener stays open as long as anything is served: an address that is closed and opened again and
     /// again can be taken by somebody else in between.
     fn preview(&mut self, environment: &Environment, ports: &Ports) {
@@ -429,7 +578,7 @@ fn maintenance_page(message: &str) -> Maintenance {
     }
 }
 
-fn compose(generation: u64, parts: &BTreeMap<EnvironmentKey, Part>) -> Snapshot {
+fn compose(generation: u64, parts: &Parts) -> Snapshot {
     let mut listeners: BTreeMap<String, SocketAddr> = BTreeMap::new();
     let mut services = BTreeMap::new();
     let mut routes = Vec::new();
@@ -441,3 +590,6 @@ fn compose(generation: u64, parts: &BTreeMap<EnvironmentKey, Part>) -> Snapshot 
     let listeners = listeners.into_iter().map(|(name, addr)| Listener { name, addr }).collect();
     Snapshot { generation, listeners, services, routes }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,6 @@
 //! The composition root of the control plane.
 
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,8 +24,9 @@ use crate::identity::user_name;
 use crate::ports::Ports;
 use crate::pump::{self, Pump};
 use crate::record::replay;
-use crate::routes::{self, ProxyState};
+use crate::routes;
 use crate::secrets::Vault;
+use crate::warn::warn;
 use crate::{ENDED_KEPT, SOCKET_NAME, ServerOptions};
 
 /// Commands that are being answered may finish; streams are cut.
@@ -68,7 +70,7 @@ pub async fn serve(options: &ServerOptions) -> Result<(), StartError> {
     let (effects_in, effects) = mpsc::unbounded_channel();
     let (pump, pump_thread) = pump::start(log, snapshots, state, seq, Clock::start(last_at), effects_in)
         .map_err(|source| StartError::Runtime { source })?;
-    let (routes, routes_task) = routes::start(pump.clone(), Arc::clone(&ports), state_dir.join("proxy"));
+    let (routes, mut routes_task) = routes::start(pump.clone(), Arc::clone(&ports), state_dir.join("proxy"));
     let (drivers, receivers) = Drivers::open(&state_dir)?;
     let hands = Hands {
         pump: pump.clone(),
@@ -78,8 +80,10 @@ pub async fn serve(options: &ServerOptions) -> Result<(), StartError> {
         vault: Arc::clone(&vault),
         ports,
         state_dir: state_dir.clone(),
+        starts: Arc::default(),
+        job_starts: Arc::default(),
     };
-    drivers::start(hands, receivers, effects).await?;
+    let mut vital = drivers::start(hands, receivers, effects).await?;
 
     let supervisor = drivers.supervisor.clone();
     let app = App { pump: pump.clone(), routes: routes.clone(), drivers, trees, vault, state_dir, log_path };
@@ -89,14 +93,29 @@ pub async fn serve(options: &ServerOptions) -> Result<(), StartError> {
     }
     tasks.spawn(serve_commands(commands, api::router(app)));
     tasks.spawn(tidy_up(supervisor));
-    println!("fairway server ready at {}", socket_path.display());
+    // Nobody may be reading, which is no reason not to serve.
+    drop(writeln!(std::io::stdout(), "fairway server ready at {}", socket_path.display()));
 
-    wait_for_stop().await;
+    let died = tokio::select! {
+        () = wait_for_stop() => None,
+        () = pump.ended() => Some("the thread that decides"),
+        Some(_) = vital.join_next() => Some("a task that drives the machine"),
+        _ = &mut routes_task => Some("the task that keeps the proxy"),
+    };
+    if let Some(what) = died {
+        // Half a server would take commands and let nothing come of them. The next one carries on from the log.
+        drop(std::fs::remove_file(&socket_path));
+        pump.stop().await;
+        return match tokio::task::spawn_blocking(move || pump_thread.join()).await {
+            Ok(Ok(Err(broken))) => Err(broken.into()),
+            Ok(Ok(Ok(())) | Err(_)) | Err(_) => Err(StartError::Died(what)),
+        };
+    }
     // No new commands; what runs keeps running, the next server carries on.
     drop(std::fs::remove_file(&socket_path));
     tasks.abort_all();
     if nothing_runs(&pump)
-        && let ProxyState::Serving { client, .. } = routes.proxy()
+        && let Some(client) = routes.proxy().client()
     {
         // Nothing left to serve: the proxy would hold listeners for nobody.
         drop(tokio::time::timeout(LINGER, client.shutdown()).await);
@@ -115,8 +134,8 @@ async fn tidy_up(supervisor: Supervisor) {
         let supervisor = supervisor.clone();
         match tokio::task::spawn_blocking(move || supervisor.reap(ENDED_KEPT)).await {
             Ok(Ok(_)) => {}
-            Ok(Err(error)) => eprintln!("fairway: {error}"),
-            Err(error) => eprintln!("fairway: {error}"),
+            Ok(Err(error)) => warn(format_args!("{error}")),
+            Err(error) => warn(format_args!("{error}")),
         }
     }
 }

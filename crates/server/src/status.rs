@@ -1,7 +1,5 @@
 //! The state of an environment as the API tells it.
 
-use std::collections::BTreeMap;
-
 use fairway_api as api;
 use fairway_engine::id::{InstanceId, ReleaseNumber, ServiceName};
 use fairway_engine::release::Release;
@@ -11,16 +9,32 @@ use fairway_engine::{
     RolloutKind, RolloutOutcome, RolloutSummary,
 };
 use fairway_proxy::control::{Cause, LATENCY_BOUNDS_US, SeriesStats, Stats, StatusClass};
+use fairway_targets::key::InstanceKey;
 
+use crate::drivers::{Known, Told};
 use crate::routes::service_key;
 
 /// What the drivers know beyond the record.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Live {
+    pub routing: Routing,
     /// Figures of the proxy; none when it does not answer.
     pub stats: Option<Stats>,
-    pub pids: BTreeMap<InstanceId, u32>,
-    pub not_enforced: BTreeMap<InstanceId, Vec<String>>,
+    pub told: Known,
+}
+
+/// Does the proxy do what the record says?
+#[derive(Debug)]
+pub enum Routing {
+    InForce,
+    /// What this server sent last it could not take; what an environment had confirmed before is in force.
+    Behind {
+        why: String,
+    },
+    /// It does not answer, or has not said what it serves.
+    Unknown {
+        why: String,
+    },
 }
 
 #[must_use]
@@ -87,7 +101,7 @@ fn health(env: &Environment, services: &[api::ServiceStatus], live: &Live) -> (a
     if let Power::Down { by, .. } = &env.power {
         return (api::Health::Down, format!("taken down by {by}"));
     }
-    let Some(stable) = env.stable else {
+    let Some((release, summary)) = serving(env) else {
         return match (&env.rollout, env.history.back()) {
             (Some(rollout), _) => {
                 (api::Health::Down, format!("the first deploy is under way ({})", rollout.phase.name()))
@@ -99,8 +113,12 @@ fn health(env: &Environment, services: &[api::ServiceStatus], live: &Live) -> (a
             (None, None) => (api::Health::Down, "nothing has been deployed".to_owned()),
         };
     };
-    if live.stats.is_none() {
-        return (api::Health::Unknown, format!("{stable} is set to serve, but the proxy does not answer"));
+    if let Routing::Unknown { why } = &live.routing {
+        let text = format!("{release} is set to serve, but what the proxy does is not known: {why}");
+        return (api::Health::Unknown, text);
+    }
+    if let Some(service) = services.iter().find(|service| service.wanted > 0 && service.ready == 0) {
+        return (api::Health::Failing, format!("no copy of {} is ready", service.name));
     }
     if let Some(why) = &env.routes.refused {
         return (
@@ -108,17 +126,45 @@ fn health(env: &Environment, services: &[api::ServiceStatus], live: &Live) -> (a
             format!("the proxy refused the last route table and serves the one before: {why}"),
         );
     }
-    if let Some(service) = services.iter().find(|service| service.wanted > 0 && service.ready == 0) {
-        return (api::Health::Failing, format!("no copy of {} is ready", service.name));
-    }
     if let Some(service) = services.iter().find(|service| service.ready < service.wanted) {
         let text = format!("{}: {} of {} copies ready", service.name, service.ready, service.wanted);
         return (api::Health::Degraded, text);
     }
-    if !env.routes.is_applied() {
-        return (api::Health::Unknown, "the proxy has not confirmed the last route table".to_owned());
+    if let Some(silent) = silent(env, live) {
+        let text = format!("{silent} was ready and has not reported since this server started");
+        return (api::Health::Unknown, text);
     }
-    (api::Health::Serving, format!("{stable} serves"))
+    if !env.routes.is_applied() {
+        let why = match &live.routing {
+            Routing::Behind { why } => format!(": {why}"),
+            Routing::InForce | Routing::Unknown { .. } => String::new(),
+        };
+        return (api::Health::Unknown, format!("the proxy has not confirmed the last route table{why}"));
+    }
+    if let Some(message) = &env.maintenance {
+        return (api::Health::Degraded, format!("visitors get the maintenance page: {message}"));
+    }
+    (api::Health::Serving, summary)
+}
+
+/// The release that public requests reach, and how to say so. A first deploy has no stable release before its end.
+fn serving(env: &Environment) -> Option<(ReleaseNumber, String)> {
+    if let Some(stable) = env.stable {
+        return Some((stable, format!("{stable} serves")));
+    }
+    let rollout = env.rollout.as_ref().filter(|rollout| rollout.switched_at.is_some())?;
+    let (to, phase) = (rollout.to, rollout.phase.name());
+    Some((to, format!("{to} serves; its first deploy is under way ({phase})")))
+}
+
+/// A copy that is ready by the record alone: its process may have ended while no server was there to hear of it.
+fn silent<'a>(env: &'a Environment, live: &Live) -> Option<&'a InstanceId> {
+    let has_reported = |id: &InstanceId| told(env, id, live).is_some_and(|told| told.pid.is_some());
+    env.instances.values().filter(|instance| instance.is_ready()).map(|i| &i.id).find(|id| !has_reported(id))
+}
+
+fn told<'a>(env: &Environment, instance: &InstanceId, live: &'a Live) -> Option<&'a Told> {
+    live.told.get(&InstanceKey { environment: env.key.clone(), instance: instance.clone() })
 }
 
 fn services(env: &Environment, live: &Live) -> Vec<api::ServiceStatus> {
@@ -178,6 +224,7 @@ fn instances(env: &Environment, service: &ServiceName, live: &Live) -> Vec<api::
     let own = env.instances.values().filter(|instance| instance.id.service == *service);
     own.map(|instance| {
         let (since, why) = since_and_why(instance);
+        let told = told(env, &instance.id, live);
         api::InstanceStatus {
             id: instance.id.to_string(),
             release: instance.id.release.to_string(),
@@ -185,10 +232,10 @@ fn instances(env: &Environment, service: &ServiceName, live: &Live) -> Vec<api::
             since_ms: since,
             why,
             address: instance.address.as_deref().map(str::to_owned),
-            pid: live.pids.get(&instance.id).copied(),
+            pid: told.and_then(|told| told.pid),
             crashes: instance.crashes,
             weight: env.routes.table.weight(service, instance.id.release),
-            not_enforced: live.not_enforced.get(&instance.id).cloned().unwrap_or_default(),
+            not_enforced: told.map(|told| told.not_enforced.clone()).unwrap_or_default(),
         }
     })
     .collect()
@@ -388,7 +435,92 @@ fn quantile_ms(buckets: &[u64], q: f64) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
+    use fairway_engine::{Command, Outcome};
+
     use super::*;
+    use crate::testing::{World, command_of, deploy, key, outcome_of, release};
+
+    fn serving_world() -> World {
+        World::deployed(&key("dev"), release("127.0.0.1:8080"))
+    }
+
+    /// All copies have told this server that they run.
+    fn live(world: &World) -> Live {
+        let instances = world.of(&key("dev")).instances.keys().cloned();
+        let told = instances.map(|instance| {
+            let key = InstanceKey { environment: key("dev"), instance };
+            (key, Told { pid: Some(7), not_enforced: Vec::new() })
+        });
+        Live { routing: Routing::InForce, stats: Some(Stats::default()), told: told.collect() }
+    }
+
+    fn check(world: &World, live: &Live, health: api::Health, summary: &str) {
+        let status = environment(world.of(&key("dev")), live);
+        assert_eq!((status.health, status.summary.as_str()), (health, summary));
+    }
+
+    #[test]
+    fn serving_is_said_of_what_is_known_to_serve() {
+        let world = serving_world();
+        check(&world, &live(&world), api::Health::Serving, "r1 serves");
+    }
+
+    #[test]
+    fn a_proxy_that_does_not_tell_makes_it_unknown() {
+        let world = serving_world();
+        let routing = Routing::Unknown { why: "no answer in 1s".to_owned() };
+        let text = "r1 is set to serve, but what the proxy does is not known: no answer in 1s";
+        check(&world, &Live { routing, ..live(&world) }, api::Health::Unknown, text);
+    }
+
+    #[test]
+    fn a_copy_that_has_not_reported_since_the_start_is_not_believed() {
+        let world = serving_world();
+        let text = "api.r1.1 was ready and has not reported since this server started";
+        check(&world, &Live { told: Known::new(), ..live(&world) }, api::Health::Unknown, text);
+        let mut elsewhere = live(&world);
+        let of =
+            |environment: &str, instance: InstanceId| InstanceKey { environment: key(environment), instance };
+        elsewhere.told =
+            live(&world).told.into_iter().map(|(k, told)| (of("staging", k.instance), told)).collect();
+        check(&world, &elsewhere, api::Health::Unknown, text);
+    }
+
+    #[test]
+    fn the_worst_is_said_first() {
+        let dev = key("dev");
+        let mut world = serving_world();
+        let generation = world.of(&dev).routes.generation.next();
+        let instance = world.of(&dev).instances.keys().next().unwrap().clone();
+        world.give(outcome_of(&dev, Outcome::InstanceDown { instance, why: "exit code 1".to_owned() }));
+        let why = "no room".to_owned();
+        world.give(outcome_of(&dev, Outcome::RoutesRefused { generation, why }));
+        assert!(world.of(&dev).routes.refused.is_some());
+        check(&world, &live(&world), api::Health::Failing, "no copy of api is ready");
+    }
+
+    #[test]
+    fn an_unconfirmed_table_says_what_it_waits_for() {
+        let dev = key("dev");
+        let mut world = serving_world();
+        world.give(command_of(&dev, Command::MaintenanceOn { message: "back at nine".to_owned() }));
+        let behind = Live { routing: Routing::Behind { why: "no room".to_owned() }, ..live(&world) };
+        let text = "the proxy has not confirmed the last route table: no room";
+        check(&world, &behind, api::Health::Unknown, text);
+        world.settle(&dev);
+        let text = "visitors get the maintenance page: back at nine";
+        check(&world, &live(&world), api::Health::Degraded, text);
+        world.give(command_of(&dev, Command::Down));
+        check(&world, &live(&world), api::Health::Down, "taken down by ann");
+    }
+
+    #[test]
+    fn nothing_serves_before_the_first_switch() {
+        let mut world = World::default();
+        world.give(deploy(&key("dev"), release("127.0.0.1:8080")));
+        let text = "the first deploy is under way (starting)";
+        check(&world, &live(&world), api::Health::Down, text);
+    }
 
     #[test]
     fn quantiles_are_linear_within_a_bucket() {

@@ -39,11 +39,16 @@ pub async fn check(
     };
     let mut results = Vec::new();
     results.push(match app.routes.proxy() {
-        ProxyState::Serving { client, generation } => match client.ping().await {
-            Ok(()) => ok("proxy", format!("pid {} answers, snapshot {generation}", client.hello().pid)),
-            Err(error) => bad("proxy", error.to_string()),
-        },
-        ProxyState::Unreachable { why } => bad("proxy", why),
+        ProxyState::Serving { client, generation, behind } => {
+            let answer = probe(async { client.ping().await.map_err(std::io::Error::other) }).await;
+            match (answer, behind) {
+                (Ok(()), None) => {
+                    ok("proxy", format!("pid {} answers, snapshot {generation}", client.hello().pid))
+                }
+                (Ok(()), Some(why)) | (Err(why), _) => bad("proxy", why),
+            }
+        }
+        ProxyState::Connected { why, .. } | ProxyState::Unreachable { why } => bad("proxy", why),
     });
     results.push(match &env.routes.refused {
         Some(why) => bad("route table", why.clone()),

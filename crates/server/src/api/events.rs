@@ -14,6 +14,7 @@ use super::{App, Failure, key, line, lines};
 use crate::describe::to_api;
 use crate::pump::Pump;
 use crate::record::from_record;
+use crate::warn::warn;
 
 /// Events on their way to one reader; a slow one makes the reading wait, not the pump.
 const READ_AHEAD: usize = 64;
@@ -55,8 +56,14 @@ async fn pour(
     loop {
         match read(&log, &key, after, &out).await {
             Ok(Some(last)) => after = last,
-            // The reader went away, or the log cannot be read: the stream ends.
-            Ok(None) | Err(_) => return,
+            // The reader went away.
+            Ok(None) => return,
+            // Broken off, not ended: a reader that saw an end would believe that this was all.
+            Err(error) => {
+                warn(format_args!("events of {key} cannot be read: {error}"));
+                drop(out.send(Err(std::io::Error::other(error.to_string()))).await);
+                return;
+            }
         }
         let Some(live) = &mut follow else { return };
         loop {
@@ -99,7 +106,7 @@ async fn read(
         let log = LogReader::open(&log).map_err(|e| fail(e.to_string()))?;
         let mut last = after;
         let environment = key.to_string();
-        for record in log.read_from(after + 1) {
+        for record in log.read_from(after.saturating_add(1)) {
             let record = record.map_err(|e| fail(e.to_string()))?;
             last = record.seq;
             if record.environment.as_deref() != Some(environment.as_str()) {

@@ -6,16 +6,15 @@ use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 
-use super::App;
-use crate::routes::ProxyState;
+use super::{App, PROXY_TIMEOUT};
 
 pub async fn metrics(State(app): State<App>) -> Response {
-    let (up, mut text) = match app.routes.proxy() {
-        ProxyState::Serving { client, .. } => match client.metrics().await {
-            Ok(text) => (1, text),
-            Err(_) => (0, String::new()),
+    let (up, mut text) = match app.routes.proxy().client() {
+        Some(client) => match tokio::time::timeout(PROXY_TIMEOUT, client.metrics()).await {
+            Ok(Ok(text)) => (1, text),
+            Ok(Err(_)) | Err(_) => (0, String::new()),
         },
-        ProxyState::Unreachable { .. } => (0, String::new()),
+        None => (0, String::new()),
     };
     let mut add = |help: &str, kind: &str, name: &str, value: String| {
         // Writing to a String cannot fail.

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -36,6 +37,9 @@ mod status;
 
 /// A blob is one file of an artifact; larger files than this do not belong in a release.
 const BLOB_BYTES_MAX: usize = 2 << 30;
+
+/// A proxy that does not answer in this time is not waited for: status must come at 3 a.m.
+const PROXY_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Everything that a handler may need.
 #[derive(Clone, Debug)]

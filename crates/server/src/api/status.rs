@@ -4,14 +4,12 @@ use axum::Json;
 use axum::extract::{Path, State};
 use fairway_api::{EnvironmentStatus, ProxyStatus, ServerInfo, Status};
 use fairway_engine::Refusal;
+use fairway_proxy::control::{Client, Stats};
 
-use super::{Answer, App, key};
+use super::{Answer, App, PROXY_TIMEOUT, key};
 use crate::error::Refused;
 use crate::routes::ProxyState;
-use crate::status::{self, Live};
-
-/// The figures of a proxy that does not answer in this time are not waited for: status must come at 3 a.m.
-const STATS_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(1);
+use crate::status::{self, Live, Routing};
 
 pub async fn all(State(app): State<App>) -> Answer<Status> {
     let (proxy, live) = live(&app).await;
@@ -49,21 +47,28 @@ fn server(app: &App, proxy: ProxyStatus) -> ServerInfo {
 }
 
 async fn live(app: &App) -> (ProxyStatus, Live) {
-    let (pids, not_enforced) = app.drivers.known();
-    let mut live = Live { stats: None, pids, not_enforced };
-    let proxy = match app.routes.proxy() {
-        ProxyState::Unreachable { why } => ProxyStatus::Unreachable { why },
-        ProxyState::Serving { client, generation } => {
-            match tokio::time::timeout(STATS_TIMEOUT, client.stats()).await {
-                Ok(Ok(stats)) => {
-                    let pid = stats.pid;
-                    live.stats = Some(stats);
-                    ProxyStatus::Serving { pid, generation }
-                }
-                Ok(Err(error)) => ProxyStatus::Unreachable { why: error.to_string() },
-                Err(_) => ProxyStatus::Unreachable { why: format!("no answer in {STATS_TIMEOUT:?}") },
-            }
-        }
+    let told = app.drivers.known();
+    let unknown = |why: String, stats: Option<Stats>| {
+        let routing = Routing::Unknown { why: why.clone() };
+        (ProxyStatus::Unreachable { why }, routing, stats)
     };
-    (proxy, live)
+    let (status, routing, stats) = match app.routes.proxy() {
+        ProxyState::Unreachable { why } => unknown(why, None),
+        ProxyState::Connected { client, why } => unknown(why, figures(&client).await.ok()),
+        ProxyState::Serving { client, generation, behind } => match figures(&client).await {
+            Err(why) => unknown(why, None),
+            Ok(stats) => {
+                let routing = behind.map_or(Routing::InForce, |why| Routing::Behind { why });
+                (ProxyStatus::Serving { pid: stats.pid, generation }, routing, Some(stats))
+            }
+        },
+    };
+    (status, Live { routing, stats, told })
+}
+
+async fn figures(client: &Client) -> Result<Stats, String> {
+    match tokio::time::timeout(PROXY_TIMEOUT, client.stats()).await {
+        Ok(stats) => stats.map_err(|error| error.to_string()),
+        Err(_) => Err(format!("no answer in {PROXY_TIMEOUT:?}")),
+    }
 }

@@ -1,0 +1,154 @@
+use fairway_engine::release::ReleaseSpec;
+use fairway_engine::{Command, Phase};
+
+use super::*;
+use crate::testing::{World, command_of, deploy, key, name, release, service};
+
+const LISTEN: &str = "127.0.0.1:8080";
+
+fn ports(dir: &tempfile::TempDir) -> Ports {
+    Ports::open(dir.path().join("ports.json"))
+}
+
+fn of(part: &Part, listener: &str) -> Vec<(String, String, Option<String>)> {
+    let own = part.routes.iter().filter(|route| route.listener == listener);
+    own.map(|route| (route.path.clone(), route.service.clone(), route.pin.clone())).collect()
+}
+
+fn text(path: &str, service: &str, pin: Option<&str>) -> (String, String, Option<String>) {
+    (path.to_owned(), format!("shop/dev/{service}"), pin.map(str::to_owned))
+}
+
+/// Two releases: one serves, the other is ready and waits for somebody to promote it.
+fn half_way() -> World {
+    let dev = key("dev");
+    let mut world = World::deployed(&dev, release(LISTEN));
+    world.give(deploy(&dev, release(LISTEN)));
+    world.settle(&dev);
+    assert!(matches!(world.of(&dev).rollout.as_ref().unwrap().phase, Phase::Shifting { .. }));
+    world
+}
+
+#[test]
+fn a_new_version_is_on_the_preview_only_and_each_release_calls_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = half_way();
+    let part = part(world.of(&key("dev")), &ports(&dir));
+    assert_eq!(of(&part, LISTEN), [text("/api", "api", None), text("/", "web", None)]);
+    let preview = [text("/api", "api", Some("r2")), text("/", "web", Some("r2"))];
+    assert_eq!(of(&part, "shop/dev#preview"), preview);
+    assert_eq!(of(&part, "shop/dev/api@r1"), [text("/", "api", Some("r1"))]);
+    assert_eq!(of(&part, "shop/dev/api@r2"), [text("/", "api", Some("r2"))]);
+    let weights = |service: &str| {
+        let versions = &part.services[&format!("shop/dev/{service}")].versions;
+        versions.iter().map(|(release, version)| (release.as_str(), version.weight)).collect::<Vec<_>>()
+    };
+    assert_eq!(weights("web"), [("r1", 100), ("r2", 0)]);
+    compose(1, &Parts::from([(key("dev"), part.clone())])).validate().unwrap();
+}
+
+#[test]
+fn a_release_without_its_own_copy_calls_whatever_serves() {
+    let dir = tempfile::tempdir().unwrap();
+    let dev = key("dev");
+    let mut world = half_way();
+    world.give(command_of(&dev, Command::Abort { reason: None }));
+    let part = part(world.of(&dev), &ports(&dir));
+    assert_eq!(of(&part, "shop/dev/api@r2"), [text("/", "api", None)], "r2 is drained and still asks");
+    assert_eq!(of(&part, "shop/dev/api@r1"), [text("/", "api", Some("r1"))]);
+}
+
+#[test]
+fn nothing_is_public_before_it_has_weight() {
+    let dir = tempfile::tempdir().unwrap();
+    let dev = key("dev");
+    let mut world = World::default();
+    world.give(deploy(&dev, release(LISTEN)));
+    let started = part(world.of(&dev), &ports(&dir));
+    assert_eq!((started.routes.len(), started.listeners.len()), (0, 0), "{started:?}");
+}
+
+#[test]
+fn services_of_several_hosts_share_one_preview() {
+    let dir = tempfile::tempdir().unwrap();
+    let dev = key("dev");
+    let mut spec: ReleaseSpec = release(LISTEN);
+    for (label, host) in [("web", "shop.example"), ("admin", "admin.shop.example")] {
+        let mut one = service(Some("/"), &[]);
+        one.route.as_mut().unwrap().host = Some(host.to_owned());
+        spec.services.insert(name(label), one);
+    }
+    let world = World::deployed(&dev, spec);
+    let part = part(world.of(&dev), &ports(&dir));
+    compose(1, &Parts::from([(dev, part)])).validate().unwrap();
+}
+
+fn served(environment: &str, listen: &str, dir: &tempfile::TempDir) -> Part {
+    let environment = key(environment);
+    let world = World::deployed(&environment, release(listen));
+    part(world.of(&environment), &ports(dir))
+}
+
+#[test]
+fn what_the_proxy_has_is_told_apart_by_environment() {
+    let dir = tempfile::tempdir().unwrap();
+    let parts = Parts::from([
+        (key("dev"), served("dev", LISTEN, &dir)),
+        (key("staging"), served("staging", "127.0.0.1:8081", &dir)),
+    ]);
+    let read: Parts = parts_of(&compose(7, &parts));
+    assert_eq!(read.keys().collect::<Vec<_>>(), parts.keys().collect::<Vec<_>>());
+    for (environment, part) in &parts {
+        let own = Part { generation: Generation::default(), ..part.clone() };
+        assert_eq!(read[environment], own);
+    }
+}
+
+#[test]
+fn the_environment_that_is_at_fault_gives_way_and_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let good = Parts::from([
+        (key("dev"), served("dev", LISTEN, &dir)),
+        (key("staging"), served("staging", "127.0.0.1:8081", &dir)),
+    ]);
+    let mut parts = good.clone();
+    // Both have a new table; that of dev is fine.
+    parts.get_mut(&key("dev")).unwrap().generation = Generation(90);
+    let staging = parts.get_mut(&key("staging")).unwrap();
+    staging.generation = Generation(91);
+    staging.routes[0].path = "no-slash".to_owned();
+    let problems = compose(1, &parts).validate().unwrap_err();
+    assert_eq!(culprit(&parts, &good, &RejectReason::Invalid { problems }), Some(key("staging")));
+
+    let bind = |addr: &str| RejectReason::Bind {
+        listener: addr.to_owned(),
+        addr: addr.parse().unwrap(),
+        errno: None,
+        message: String::new(),
+    };
+    assert_eq!(culprit(&parts, &good, &bind("127.0.0.1:8081")), Some(key("staging")));
+    assert_eq!(culprit(&good, &good, &bind(LISTEN)), Some(key("dev")), "an old address may be lost as well");
+    let full = RejectReason::Persist { errno: None, message: String::new() };
+    assert_eq!(culprit(&parts, &good, &full), None, "a full disk is nobody's table");
+}
+
+#[test]
+fn two_environments_on_one_address_the_newer_gives_way() {
+    let dir = tempfile::tempdir().unwrap();
+    let good = Parts::from([(key("staging"), served("staging", LISTEN, &dir))]);
+    let mut parts = good.clone();
+    parts.insert(key("dev"), served("dev", LISTEN, &dir));
+    let problems = compose(1, &parts).validate().unwrap_err();
+    assert_eq!(culprit(&parts, &good, &RejectReason::Invalid { problems }), Some(key("dev")));
+}
+
+#[test]
+fn a_lost_address_costs_what_it_led_to_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let part = served("dev", LISTEN, &dir);
+    let rest = part.clone().without(LISTEN.parse().unwrap());
+    assert!(of(&rest, LISTEN).is_empty());
+    assert_eq!(of(&rest, "shop/dev/api@r1"), of(&part, "shop/dev/api@r1"));
+    assert_eq!(rest.generation, Generation::default(), "it is not the table that was asked for");
+    compose(1, &Parts::from([(key("dev"), rest)])).validate().unwrap();
+}
