@@ -42,7 +42,7 @@ pub fn all(build: impl FnOnce() -> Done<PathBuf>) -> Count {
     count.check("edges between crates are those of ARCHITECTURE.md", || Ok(edges::check(metadata()?)));
     count.check("engine and simulator never reach a runtime", || Ok(edges::check_pure(metadata()?)));
     count.check("licences of all dependencies are allowed", || Ok(licences::check(metadata()?)));
-    count.check("dependencies come from crates.io alone", || Ok(licences::check_sources(metadata()?)));
+    count.check("dependencies come from the registry alone", || Ok(licences::check_sources(metadata()?)));
     count.check("no dependency is there twice", || Ok(licences::check_duplicates(metadata()?)));
     count.check("every crate has the workspace's licence and lints", || Ok(manifests::check(metadata()?)));
     let files = text::read_all();

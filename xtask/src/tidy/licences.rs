@@ -25,7 +25,8 @@ const ALLOWED: &[&str] = &[
 /// Crates that are there in two incompatible versions, with the reason why that stays.
 const DUPLICATES: &[(&str, &str)] = &[];
 
-const CRATES_IO: &str = "registry+https://github.com/rust-lang/crates.io-index";
+/// How cargo names sources that are a registry, whichever it is set up to use.
+const REGISTRY: &str = "registry+";
 
 pub fn check(metadata: &Value) -> Vec<String> {
     let mut findings = Vec::new();
@@ -46,7 +47,7 @@ pub fn check(metadata: &Value) -> Vec<String> {
 /// A git or foreign source has no checksum that a second person could hold against the first.
 pub fn check_sources(metadata: &Value) -> Vec<String> {
     packages(metadata)
-        .filter(|package| package["source"].as_str().is_some_and(|source| source != CRATES_IO))
+        .filter(|package| package["source"].as_str().is_some_and(|source| !source.starts_with(REGISTRY)))
         .map(|package| format!("{} comes from {}", text(package, "name"), text(package, "source")))
         .collect()
 }
@@ -92,10 +93,10 @@ mod tests {
     #[test]
     fn what_is_not_allowed_is_named() {
         let world = json!({"packages": [
-            {"name": "good", "version": "1.0.0", "license": "MIT OR GPL-3.0", "source": CRATES_IO},
+            {"name": "good", "version": "1.0.0", "license": "MIT OR GPL-3.0", "source": "registry+index"},
             {"name": "bad", "version": "1.0.0", "license": "GPL-3.0", "source": "git+https://example.org/bad"},
             {"name": "mute", "version": "0.1.0", "license": null, "source": null},
-            {"name": "good", "version": "2.0.0", "license": "MIT", "source": CRATES_IO},
+            {"name": "good", "version": "2.0.0", "license": "MIT", "source": "registry+index"},
         ]});
         assert_eq!(check(&world), ["bad 1.0.0: GPL-3.0 is not allowed", "mute 0.1.0 names no licence"]);
         assert_eq!(check_sources(&world), ["bad comes from git+https://example.org/bad"]);
