@@ -81,6 +81,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_port_that_cannot_be_written_down_is_not_given() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("gone").join("ports.json");
+        let ports = Ports::open(path.clone());
+        ports.address("shop/dev/api").unwrap_err();
+        ports.address("shop/dev/api").expect_err("not from memory either: the next server would not know it");
+        std::fs::create_dir(dir.path().join("gone")).unwrap();
+        let given = ports.address("shop/dev/api").unwrap();
+        assert_eq!(Ports::open(path).address("shop/dev/api").unwrap(), given);
+    }
+
+    #[test]
     fn a_port_stays_the_same_over_a_restart() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("ports.json");
