@@ -39,10 +39,10 @@ fn capture(store: &Path, path: &Path) -> Result<Captured, ApiError> {
     let trees = Trees::open(store).map_err(|error| refused(&error.into()))?;
     let (dir, exclude) = match (path.is_file(), path.parent(), path.file_name()) {
         // One file is a tree that holds it under its own name.
-        (true, Some(parent), Some(name)) => {
-            let name = name.to_string_lossy();
-            (parent, Exclude { patterns: vec!["/*".to_owned(), format!("!/{name}")] })
-        }
+        (true, Some(parent), Some(name)) => (
+            parent,
+            Exclude { patterns: vec!["/*".to_owned(), format!("!/{}", literal(&name.to_string_lossy()))] },
+        ),
         (_, _, _) => (path, Exclude::default()),
     };
     trees.capture(dir, &exclude).map_err(|error| refused(&error))
@@ -70,6 +70,12 @@ fn refused(error: &CaptureError) -> ApiError {
     let mut api = ApiError::new("upload/capture", message).exit(exit);
     api.hint = hint;
     api
+}
+
+/// A name as a pattern that means this name alone.
+fn literal(name: &str) -> String {
+    let special = |c: char| matches!(c, '*' | '?' | '[' | ']' | '\\' | '!' | '#' | ' ');
+    name.chars().flat_map(|c| special(c).then_some('\\').into_iter().chain([c])).collect()
 }
 
 async fn send(client: &Client, store: &Path, captured: &Captured) -> Result<(), ApiError> {
@@ -101,5 +107,44 @@ fn told(error: ClientError) -> ApiError {
         other @ (ClientError::NotRunning { .. }
         | ClientError::Interrupted { .. }
         | ClientError::Protocol { .. }) => ApiError::new("upload/connection", other.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(captured: &Captured) -> Vec<&str> {
+        captured.manifest.entries().keys().map(|path| path.as_str()).collect()
+    }
+
+    #[test]
+    fn a_directory_is_captured_whole() {
+        let (store, dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        std::fs::create_dir(dir.path().join("bin")).unwrap();
+        std::fs::write(dir.path().join("bin/api"), "run").unwrap();
+        std::fs::write(dir.path().join("README"), "read").unwrap();
+        let captured = capture(store.path(), dir.path()).unwrap();
+        assert_eq!(names(&captured), ["README", "bin", "bin/api"]);
+        let again = capture(store.path(), dir.path()).unwrap();
+        assert_eq!(again.digest, captured.digest);
+    }
+
+    #[test]
+    fn one_file_is_captured_under_its_own_name_and_nothing_beside_it() {
+        for name in ["app.jar", "app[1].jar", "what?.jar", "#app", "!app", "a b ", "a\\b", "a*"] {
+            let (store, dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+            std::fs::write(dir.path().join(name), "run").unwrap();
+            std::fs::write(dir.path().join("app1.jar"), "other").unwrap();
+            let captured = capture(store.path(), &dir.path().join(name)).unwrap();
+            assert_eq!(names(&captured), [name]);
+        }
+    }
+
+    #[test]
+    fn what_is_not_there_is_said_with_its_path() {
+        let store = tempfile::tempdir().unwrap();
+        let error = capture(store.path(), &store.path().join("dist")).unwrap_err();
+        assert!(error.message.contains("dist"), "{error:?}");
     }
 }
