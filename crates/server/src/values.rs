@@ -178,3 +178,57 @@ pub fn own_variables(environment: &EnvironmentKey, release: ReleaseNumber) -> [(
         ("FAIRWAY_RELEASE".to_owned(), release.to_string()),
     ]
 }
+
+#[cfg(test)]
+mod tests {
+    use fairway_engine::time::Timestamp;
+
+    use super::*;
+    use crate::testing::{key, name, release};
+
+    fn resolve(dir: &Path, value: EnvValue) -> Result<String, String> {
+        let ports = Ports::open(dir.join("ports.json"));
+        let values = Values {
+            state_dir: dir,
+            ports: &ports,
+            secret: &|environment, name, version| match name {
+                "stripe" => Ok(format!("{environment} {version}")),
+                _ => Err("it is not set".to_owned()),
+            },
+            backing_url: &|_, _, _| Err("it is not a backing service".to_owned()),
+        };
+        let of = Release {
+            number: ReleaseNumber(7),
+            created_at: Timestamp(0),
+            created_by: "ann".to_owned(),
+            spec: release("0.0.0.0:8080"),
+        };
+        let resolved = values.resolve(&key("dev"), &of, &BTreeMap::from([("NAME".to_owned(), value)]));
+        resolved.map(|mut env| env.0.remove("NAME").unwrap()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn every_kind_of_value_becomes_text_or_says_why_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let resolve = |value| resolve(dir.path(), value);
+        assert_eq!(resolve(EnvValue::Literal("$HOME".into())).unwrap(), "$HOME");
+        let secret = |name: &str| EnvValue::Secret { name: name.into(), version: 3 };
+        assert_eq!(resolve(secret("stripe")).unwrap(), "shop/dev 3");
+        assert_eq!(
+            resolve(secret("other")).unwrap_err(),
+            "secret other (version 3) cannot be read: it is not set"
+        );
+        assert_eq!(resolve(EnvValue::Ref(Reference::Release)).unwrap(), "r7");
+        assert_eq!(resolve(EnvValue::Ref(Reference::PublicUrl)).unwrap(), "http://localhost:8080");
+        let backing = |service: &str| EnvValue::Ref(Reference::BackingUrl { service: name(service) });
+        assert_eq!(resolve(backing("db")).unwrap_err(), "NAME refers to db, which the release does not have");
+        assert_eq!(
+            resolve(backing("api")).unwrap_err(),
+            "NAME refers to the URL of api: it is not a backing service"
+        );
+        let data = resolve(EnvValue::Ref(Reference::DataDir)).unwrap();
+        assert!(Path::new(&data).is_dir(), "{data}");
+        let url = || resolve(EnvValue::Ref(Reference::ServiceUrl { service: name("api") })).unwrap();
+        assert_eq!(url(), url(), "a restart of the server must not move it");
+    }
+}
