@@ -175,22 +175,34 @@ impl Drop for House {
         if self.server.is_some() {
             self.kill();
         }
-        // Started by servers of this directory and by nobody else: each has it in its command line.
-        let dir = self.dir.path().as_os_str().as_encoded_bytes().to_vec();
-        let mine = |pid: i32| {
+        // A shim takes what it runs with it, and needs its directory to write down that it did.
+        let end = Instant::now() + PATIENCE / 3;
+        while !self.tell_processes(rustix::process::Signal::TERM) && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        self.tell_processes(rustix::process::Signal::KILL);
+    }
+}
+
+impl House {
+    /// To the processes that servers of this directory started, and to nobody else: each has it in its command line.
+    /// True when there are none.
+    fn tell_processes(&self, signal: rustix::process::Signal) -> bool {
+        let dir = self.dir.path().as_os_str().as_encoded_bytes();
+        let is_mine = |pid: u32| {
             let words = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            words.windows(dir.len()).any(|part| part == dir)
+            pid != std::process::id() && words.windows(dir.len()).any(|part| part == dir)
         };
         let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-        for pid in processes.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok()) {
-            if pid != std::process::id().cast_signed()
-                && mine(pid)
-                && let Some(pid) = rustix::process::Pid::from_raw(pid)
-            {
-                // A shim takes what it runs with it.
-                let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
-            }
+        let mine: Vec<u32> = processes
+            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+            .filter(|pid| is_mine(*pid))
+            .collect();
+        for pid in mine.iter().filter_map(|pid| rustix::process::Pid::from_raw(pid.cast_signed())) {
+            // It may have ended by itself.
+            let _ = rustix::process::kill_process(pid, signal);
         }
+        mine.is_empty()
     }
 }
 
