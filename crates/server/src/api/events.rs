@@ -122,3 +122,80 @@ async fn read(
     .await
     .unwrap_or_else(|error| Err(ApiError::new("server/panic", error.to_string())))
 }
+
+#[cfg(test)]
+mod tests {
+    use fairway_engine::time::Timestamp;
+    use fairway_engine::{Command, State};
+    use fairway_store::{Log, Snapshots};
+
+    use super::*;
+    use crate::clock::Clock;
+    use crate::testing::{command_of, deploy, release};
+
+    /// More than a follower may be behind before it has to read the log.
+    const TOGGLES: u64 = 400;
+
+    fn seq(line: &[u8]) -> Option<u64> {
+        let line = line.strip_suffix(b"\n")?;
+        (!line.is_empty()).then(|| serde_json::from_slice::<fairway_api::Event>(line).unwrap().seq)
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_follower_that_falls_behind_misses_nothing_and_hears_nothing_twice() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(fairway_store::database::DATABASE_FILE);
+        let snapshots = Snapshots::open(&dir.path().join("snapshots")).unwrap();
+        let (effects, _kept) = mpsc::unbounded_channel();
+        let clock = Clock::start(Timestamp(0));
+        let (pump, thread) =
+            crate::pump::start(Log::open(&path).unwrap(), snapshots, State::default(), 0, clock, effects)
+                .unwrap();
+        let dev = crate::testing::key("dev");
+        pump.command(deploy(&dev, release("127.0.0.1:8080"))).await.unwrap();
+
+        let (lines_in, mut lines_out) = mpsc::channel(READ_AHEAD);
+        let follow = Some(pump.follow());
+        let pouring = tokio::spawn(pour(pump.clone(), path, dev.clone(), 0, follow, lines_in));
+        // Nobody reads meanwhile: first the lines pile up, then the follower lags.
+        for _ in 0..TOGGLES {
+            let message = "back at nine".to_owned();
+            for command in [Command::MaintenanceOn { message }, Command::MaintenanceOff] {
+                pump.command(command_of(&dev, command)).await.unwrap();
+            }
+        }
+        let last = pump.shared.seq();
+        assert!(last > 1_100, "{last} events are too few to fall behind");
+        let mut heard = Vec::new();
+        while heard.last() != Some(&last) {
+            let line = tokio::time::timeout(std::time::Duration::from_secs(20), lines_out.recv()).await;
+            heard.extend(seq(&line.expect("the stream goes on").unwrap().unwrap()));
+        }
+        assert_eq!(heard, (1..=last).collect::<Vec<_>>());
+
+        pump.command(command_of(&dev, Command::Down)).await.unwrap();
+        let next = lines_out.recv().await.unwrap().unwrap();
+        assert_eq!(seq(&next), Some(last + 1), "and then it follows again");
+        pouring.abort();
+        pump.stop().await;
+        thread.join().unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_log_that_cannot_be_read_breaks_the_stream_off() {
+        let dir = tempfile::tempdir().unwrap();
+        let snapshots = Snapshots::open(&dir.path().join("snapshots")).unwrap();
+        let path = dir.path().join(fairway_store::database::DATABASE_FILE);
+        let (effects, _kept) = mpsc::unbounded_channel();
+        let clock = Clock::start(Timestamp(0));
+        let (pump, thread) =
+            crate::pump::start(Log::open(&path).unwrap(), snapshots, State::default(), 0, clock, effects)
+                .unwrap();
+        let (lines_in, mut lines_out) = mpsc::channel(READ_AHEAD);
+        pour(pump.clone(), dir.path().join("none"), crate::testing::key("dev"), u64::MAX, None, lines_in)
+            .await;
+        assert!(lines_out.recv().await.expect("an error is not an end").is_err());
+        pump.stop().await;
+        thread.join().unwrap().unwrap();
+    }
+}
