@@ -35,6 +35,10 @@ const LINGER: Duration = Duration::from_secs(2);
 /// A deploy leaves a directory a copy; in this time even a busy pipeline leaves some hundreds, of small logs.
 const TIDY_EVERY: Duration = Duration::from_secs(600);
 
+/// Anybody on the machine may connect there: they must not use up the descriptors that commands need. Prometheus needs
+/// one.
+const FIGURES_CONNECTIONS_MAX: usize = 16;
+
 /// Accept fails when descriptors run out; trying again at once would only burn CPU.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -172,7 +176,12 @@ fn bind(path: &PathBuf) -> Result<UnixListener, StartError> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
         Err(error) => return Err(fail(error)),
     }
-    let listener = fairway_proxy::control::bind_path(path).map_err(fail)?;
+    // Nobody else may connect in the moment between the two: whoever is in the queue by then is let in. Nothing else
+    // makes files before the server has started.
+    let usual = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o177));
+    let bound = fairway_proxy::control::bind_path(path);
+    rustix::process::umask(usual);
+    let listener = bound.map_err(fail)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(fail)?;
     listener.set_nonblocking(true).map_err(fail)?;
     UnixListener::from_std(listener).map_err(fail)
@@ -197,10 +206,19 @@ async fn serve_commands(listener: UnixListener, router: Router) {
 }
 
 async fn serve_figures(listener: TcpListener, router: Router) {
+    let mut connections = JoinSet::new();
     loop {
-        match listener.accept().await {
-            Ok((stream, _)) => drop(tokio::spawn(serve_connection(stream, router.clone()))),
-            Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+        if connections.len() >= FIGURES_CONNECTIONS_MAX {
+            // Whoever comes now waits in the kernel's queue.
+            connections.join_next().await;
+            continue;
+        }
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => drop(connections.spawn(serve_connection(stream, router.clone()))),
+                Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+            },
+            Some(_) = connections.join_next() => {}
         }
     }
 }

@@ -5,6 +5,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::Arc;
@@ -254,6 +255,10 @@ fn a_killed_server_is_carried_on_by_the_next() {
         let first = house.serving("r1").await;
         let pid = first.services[0].instances[0].pid.expect("it runs");
         assert_eq!(get(house.address).unwrap(), format!("one {pid}"));
+        for private in [SOCKET_NAME, "fairway.db", "server.lock"] {
+            let mode = std::fs::metadata(house.state_dir().join(private)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o077, 0, "{private} has mode {mode:o}");
+        }
 
         let stop = Arc::new(AtomicBool::new(false));
         let asked = Arc::new(AtomicU64::new(0));
