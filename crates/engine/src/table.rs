@@ -220,13 +220,16 @@ impl Environment {
         }
     }
 
-    /// Is the new version in the table at all, if only for the preview?
+    /// Is the new version in the table at all, if only for the preview? From its first ready copy on its services may
+    /// call each other: a front end whose readiness asks the API could not become ready otherwise.
     fn is_shown(&self, rollout: &Rollout) -> bool {
         match rollout.phase {
-            Phase::Verifying { .. } | Phase::Shifting { .. } | Phase::Baking { .. } | Phase::Committing => {
-                true
-            }
-            Phase::Planned | Phase::Migrating { .. } | Phase::Starting | Phase::Aborting { .. } => false,
+            Phase::Starting
+            | Phase::Verifying { .. }
+            | Phase::Shifting { .. }
+            | Phase::Baking { .. }
+            | Phase::Committing => true,
+            Phase::Planned | Phase::Migrating { .. } | Phase::Aborting { .. } => false,
         }
     }
 

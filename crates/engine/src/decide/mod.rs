@@ -101,18 +101,30 @@ pub fn decide(state: &State, now: Timestamp, input: &Input) -> Result<Decision, 
                 });
             }
             let mut decider = Decider::open(state, environment, now, SELF);
+            // What one driver says must not fail another copy for being late: after a start the others may only not
+            // have been heard yet. Deadlines are for the tick, which the server gives once everybody has reported.
+            decider.clock = Clock::Holds;
             decider.outcome(outcome)?;
             decider.settle()
         }
         Input::Tick => {
             // Every environment, due or not: a server that starts finishes this way whatever its predecessor had begun.
             let mut all = Decision::default();
+            let mut refused = None;
             for key in state.environments.keys() {
-                let decision = Decider::open(state, key, now, SELF).settle()?;
-                all.events.extend(decision.events);
-                all.effects.extend(decision.effects);
+                match Decider::open(state, key, now, SELF).settle() {
+                    Ok(decision) => {
+                        all.events.extend(decision.events);
+                        all.effects.extend(decision.effects);
+                    }
+                    // A defect in one environment must not stop the clock of the others.
+                    Err(refusal) => refused = Some(refusal),
+                }
             }
-            Ok(all)
+            match refused {
+                Some(refusal) if all.events.is_empty() => Err(refusal),
+                Some(_) | None => Ok(all),
+            }
         }
     }
 }
@@ -186,10 +198,18 @@ fn is_awaited(environment: &Environment, job: &Job) -> bool {
         .is_some_and(|rollout| rollout.number == asked_by && !matches!(rollout.phase, Phase::Aborting { .. }))
 }
 
+/// Whether deadlines that have passed count in this decision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Clock {
+    Runs,
+    Holds,
+}
+
 /// One decision in the making: a copy of the environment with the facts so far applied.
 pub(crate) struct Decider {
     pub(crate) env: Environment,
     pub(crate) now: Timestamp,
+    pub(crate) clock: Clock,
     actor: String,
     events: Vec<Event>,
     effects: Vec<Effect>,
@@ -199,7 +219,8 @@ pub(crate) struct Decider {
 impl Decider {
     fn open(state: &State, key: &EnvironmentKey, now: Timestamp, actor: &str) -> Self {
         let env = state.environments.get(key).cloned().unwrap_or_else(|| Environment::new(key.clone()));
-        Self { env, now, actor: actor.to_owned(), events: Vec::new(), effects: Vec::new(), ignored: None }
+        let actor = actor.to_owned();
+        Self { env, now, clock: Clock::Runs, actor, events: Vec::new(), effects: Vec::new(), ignored: None }
     }
 
     pub(crate) fn actor(&self) -> &str {

@@ -1,6 +1,6 @@
 //! What the clock alone brings about.
 
-use super::{Decider, STOP_GRACE};
+use super::{Clock, Decider, STOP_GRACE};
 use crate::event::Fact;
 use crate::id::InstanceId;
 use crate::instance::{Failure, InstanceState};
@@ -8,6 +8,10 @@ use crate::refusal::Refusal;
 
 impl Decider {
     pub(super) fn timers(&mut self) -> Result<(), Refusal> {
+        match self.clock {
+            Clock::Holds => return Ok(()),
+            Clock::Runs => {}
+        }
         let due: Vec<(InstanceId, InstanceState)> = self
             .env
             .instances
