@@ -15,7 +15,9 @@ impl Decider {
         };
         // A contraction is that of the release that has one to do, which may be older than the one that serves.
         let due = self.env.contract_due.as_ref().filter(|_| *kind == JobKind::Contract);
-        let release = due.map_or(serving, |due| due.release);
+        // Smoke checks ask the preview address, which leads to the new version while there is one.
+        let candidate = self.env.routes.table.preview.filter(|_| *kind == JobKind::Smoke);
+        let release = due.map(|due| due.release).or(candidate).unwrap_or(serving);
         if *kind == JobKind::Seed && self.env.key.environment.as_str() == "production" {
             return Err(Refusal::SeedInProduction);
         }
