@@ -213,13 +213,7 @@ impl World {
                     ])
                 })
                 .collect();
-            serde_json::json!([
-                env["environment"],
-                env["stable"]["name"],
-                env["health"],
-                env["listen"],
-                services
-            ])
+            serde_json::json!([env["environment"], env["stable"]["name"], env["listen"], services])
         };
         Ok(environments.iter().map(of_environment).collect())
     }
