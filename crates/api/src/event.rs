@@ -14,6 +14,6 @@ pub struct Event {
     pub kind: String,
     /// One sentence for people.
     pub summary: String,
-    /// The fact as it is stored.
+    /// The fields of the fact.
     pub detail: serde_json::Value,
 }

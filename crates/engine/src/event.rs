@@ -27,7 +27,8 @@ pub struct Event {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", tag = "fact")]
+// Tagged from outside: `{"instance_ready":{…}}`. A tag among the fields would make every replay read each event twice.
+#[serde(rename_all = "snake_case")]
 pub enum Fact {
     EnvironmentCreated,
     ReleaseCreated {

@@ -14,7 +14,18 @@ pub fn to_api(seq: u64, event: &Event) -> fairway_api::Event {
         environment: event.environment.environment.to_string(),
         kind: event.fact.name().to_owned(),
         summary: summary(&event.environment, &event.actor, &event.fact),
-        detail: serde_json::to_value(&event.fact).unwrap_or_default(),
+        detail: detail(&event.fact),
+    }
+}
+
+/// The fields of the fact. Its name is beside them, as `kind`.
+fn detail(fact: &Fact) -> serde_json::Value {
+    match serde_json::to_value(fact) {
+        Ok(serde_json::Value::Object(stored)) => {
+            stored.into_iter().next().map(|(_, fields)| fields).unwrap_or_default()
+        }
+        // A fact without fields is stored as its name alone.
+        Ok(_) | Err(_) => serde_json::Value::Object(serde_json::Map::new()),
     }
 }
 
