@@ -12,8 +12,8 @@ const REST: Duration = Duration::from_secs(5);
 const MEASURED: Duration = Duration::from_secs(10);
 
 /// What `top` shows as nothing. The kernel counts CPU time in hundredths of a second, so that 0.1 % is the smallest
-/// step that 10 s can show; the proxy's health checks take two of them.
-const CPU_PERCENT_MAX: f64 = 0.5;
+/// step that 10 s can show.
+const CPU_PERCENT_MAX: f64 = 0.2;
 
 pub fn measure(fairway: &Path) -> Done<Vec<Figure>> {
     let mut home = Home::new(fairway, Show::Nothing)?;
