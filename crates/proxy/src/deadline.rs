@@ -1,4 +1,4 @@
-//! One coarse deadline per connection, looked at by one timer per core.
+//! One coarse deadline per connection, looked at by one timer per core, which rests while nothing happens.
 //!
 //! A timer per request costs a wheel insertion and removal each; setting a number costs nothing.
 
@@ -9,19 +9,55 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-/// Milliseconds since the core started, as of its last tick.
+use tokio::sync::Notify;
+
+use crate::limits::TICK;
+
+/// Milliseconds since the core started, as of its last look. It stands while nothing happens, so that an idle core
+/// sleeps; whoever asks for the time wakes it.
 #[derive(Debug)]
 pub(crate) struct Clock {
     start: Instant,
     now_ms: Cell<u64>,
+    pace: Cell<Pace>,
+    woken: Notify,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pace {
+    /// Nobody asked for the time since the last look: the next is when something is due.
+    Asleep,
+    Awake {
+        look_ms: u64,
+    },
 }
 
 impl Clock {
-    fn tick(&self) -> u64 {
-        let now = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
+    fn now_ms(&self) -> u64 {
+        match self.pace.get() {
+            Pace::Awake { .. } => self.now_ms.get(),
+            Pace::Asleep => {
+                let now = self.read();
+                self.pace.set(Pace::Awake { look_ms: now.saturating_add(millis(TICK)) });
+                self.woken.notify_one();
+                now
+            }
+        }
+    }
+
+    fn read(&self) -> u64 {
+        let now = millis(self.start.elapsed());
         self.now_ms.set(now);
         now
     }
+
+    async fn until(&self, at_ms: u64) {
+        tokio::time::sleep(Duration::from_millis(at_ms.saturating_sub(millis(self.start.elapsed())))).await;
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(NEVER)
 }
 
 /// What a connection is doing, as far as a drain is concerned.
@@ -50,6 +86,14 @@ pub(crate) struct Deadline {
     waker: RefCell<Option<Waker>>,
 }
 
+/// What a look at all deadlines found, in the clock's milliseconds.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Look {
+    pub now_ms: u64,
+    /// When something is due.
+    pub next_ms: u64,
+}
+
 /// The deadline passed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Passed;
@@ -58,11 +102,11 @@ const NEVER: u64 = u64::MAX;
 
 impl Deadline {
     pub(crate) fn arm(&self, after: Duration) {
-        self.arm_ms(u64::try_from(after.as_millis()).unwrap_or(NEVER));
+        self.arm_ms(millis(after));
     }
 
     pub(crate) fn arm_ms(&self, after_ms: u64) {
-        let at = self.clock.now_ms.get().saturating_add(after_ms);
+        let at = self.clock.now_ms().saturating_add(after_ms);
         self.at_ms.set(at.min(self.hard_ms.get()));
         self.passed.set(false);
     }
@@ -74,7 +118,7 @@ impl Deadline {
 
     /// Brings the deadline forward, for good.
     pub(crate) fn cap_ms(&self, after_ms: u64) {
-        let at = self.clock.now_ms.get().saturating_add(after_ms);
+        let at = self.clock.now_ms().saturating_add(after_ms);
         self.hard_ms.set(at.min(self.hard_ms.get()));
         self.at_ms.set(at.min(self.at_ms.get()));
     }
@@ -133,6 +177,8 @@ impl std::ops::Deref for Registered {
 
 impl Drop for Registered {
     fn drop(&mut self) {
+        // The count of open connections changes: there is something to look at.
+        self.list.clock.now_ms();
         let mut slots = self.list.slots.borrow_mut();
         slots.used[self.slot] = None;
         slots.free.push(self.slot);
@@ -141,12 +187,18 @@ impl Drop for Registered {
 
 impl Deadlines {
     pub(crate) fn new() -> Rc<Self> {
-        let clock = Rc::new(Clock { start: Instant::now(), now_ms: Cell::new(0) });
+        let clock = Clock {
+            start: Instant::now(),
+            now_ms: Cell::new(0),
+            pace: Cell::new(Pace::Asleep),
+            woken: Notify::new(),
+        };
+        let clock = Rc::new(clock);
         Rc::new(Self { clock, slots: RefCell::default() })
     }
 
     pub(crate) fn now_ms(&self) -> u64 {
-        self.clock.now_ms.get()
+        self.clock.now_ms()
     }
 
     pub(crate) fn register(self: &Rc<Self>, listener: u64) -> Registered {
@@ -174,16 +226,40 @@ impl Deadlines {
         slots.used.len() - slots.free.len()
     }
 
-    /// Advances the clock and wakes whoever is late.
-    pub(crate) fn tick(&self) {
-        let now = self.clock.tick();
+    /// Advances the clock and wakes whoever is late. Returns the time and when the next deadline is.
+    pub(crate) fn look(&self) -> Look {
+        let now = self.clock.read();
+        self.clock.pace.set(Pace::Asleep);
+        let mut next_ms = NEVER;
         for deadline in self.slots.borrow().used.iter().flatten() {
-            if deadline.at_ms.get() <= now && !deadline.passed.get() {
+            if deadline.passed.get() {
+                continue;
+            }
+            if deadline.at_ms.get() <= now {
                 deadline.passed.set(true);
                 if let Some(waker) = deadline.waker.borrow_mut().take() {
                     waker.wake();
                 }
+            } else {
+                next_ms = next_ms.min(deadline.at_ms.get());
             }
+        }
+        Look { now_ms: now, next_ms }
+    }
+
+    /// Waits until it is time for the next look: when something is due, which is at `next_ms`, and soon after
+    /// somebody asked for the time, which everything does that happens to a connection.
+    pub(crate) async fn until_look(&self, next_ms: u64) {
+        let clock = &self.clock;
+        while clock.pace.get() == Pace::Asleep {
+            tokio::select! {
+                () = clock.until(next_ms) => return,
+                // May tell of an earlier waking.
+                () = clock.woken.notified() => {}
+            }
+        }
+        if let Pace::Awake { look_ms } = clock.pace.get() {
+            clock.until(look_ms).await;
         }
     }
 
@@ -195,7 +271,7 @@ impl Deadlines {
                 continue;
             }
             match deadline.phase.get() {
-                Phase::Idle => deadline.cap_ms(u64::try_from(idle.as_millis()).unwrap_or(NEVER)),
+                Phase::Idle => deadline.cap_ms(millis(idle)),
                 Phase::Exchange => {}
                 Phase::Stream { drain_ms, .. } => deadline.cap_ms(drain_ms),
             }
@@ -227,7 +303,7 @@ mod tests {
         deadline.arm(Duration::from_secs(60));
         list.drain_streams(|endpoint| endpoint == 7);
         deadline.arm(Duration::from_secs(60));
-        list.tick();
+        list.look();
         assert!(deadline.passed.get(), "bytes on the stream moved the end of its drain");
         assert_eq!(list.len(), 1);
         drop(deadline);
@@ -242,8 +318,47 @@ mod tests {
         busy.enter(Phase::Exchange);
         busy.arm(Duration::from_secs(60));
         list.drain(Duration::ZERO, None);
-        list.tick();
+        list.look();
         assert!(idle.passed.get());
         assert!(!busy.passed.get());
+    }
+
+    fn looks_in(list: &Rc<Deadlines>, next_ms: u64, wait: Duration) -> bool {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async { tokio::time::timeout(wait, list.until_look(next_ms)).await.is_ok() })
+    }
+
+    const LONG: Duration = Duration::from_secs(20);
+
+    #[test]
+    fn a_quiet_core_sleeps_until_something_is_due() {
+        let list = Deadlines::new();
+        let deadline = list.register(1);
+        deadline.arm(LONG);
+        assert!(looks_in(&list, NEVER, LONG / 2), "a connection came and nobody looked");
+        let look = list.look();
+        assert_eq!(look.next_ms, deadline.at_ms.get());
+        assert!(!looks_in(&list, look.next_ms, TICK * 3), "it looked again although nothing happened");
+        assert!(looks_in(&list, look.now_ms, LONG / 2), "something was due");
+        drop(deadline);
+        assert!(looks_in(&list, look.next_ms, LONG / 2), "a connection ended and nobody looked");
+    }
+
+    #[test]
+    fn a_deadline_after_a_sleep_counts_from_now() {
+        let list = Deadlines::new();
+        assert!(!looks_in(&list, NEVER, TICK * 2));
+        let deadline = list.register(1);
+        deadline.arm(TICK);
+        assert!(deadline.at_ms.get() >= millis(TICK * 3), "the deadline was counted from before the sleep");
+    }
+
+    #[test]
+    fn what_is_armed_before_an_interruption_is_looked_at_in_time() {
+        let list = Deadlines::new();
+        let look = list.look();
+        list.register(1).arm(TICK);
+        assert!(!looks_in(&list, look.next_ms, Duration::ZERO), "interrupted while it waited for the tick");
+        assert!(looks_in(&list, look.next_ms, LONG), "the sleep went on as if nothing had been armed");
     }
 }

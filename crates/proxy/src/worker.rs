@@ -16,7 +16,7 @@ use crate::accesslog::AccessLogHandle;
 use crate::balance::Routing;
 use crate::conn;
 use crate::deadline::Deadlines;
-use crate::limits::{CAREFUL_REUSE, IDLE_UPSTREAMS_MAX, Limits, TICK};
+use crate::limits::{CAREFUL_REUSE, IDLE_UPSTREAMS_MAX, Limits};
 use crate::listen::Origin;
 use crate::table::Table;
 use crate::trace::Random;
@@ -132,8 +132,7 @@ impl Worker {
 
     /// Runs until the sender of `tell` is gone.
     pub(crate) async fn run(self: Rc<Self>, mut tell: mpsc::Receiver<Tell>) {
-        let mut tick = tokio::time::interval(TICK);
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut next_ms = 0;
         loop {
             tokio::select! {
                 told = tell.recv() => match told {
@@ -152,9 +151,9 @@ impl Worker {
                     }
                     None => return,
                 },
-                _ = tick.tick() => {
-                    self.deadlines.tick();
-                    self.expire_idle();
+                () = self.deadlines.until_look(next_ms) => {
+                    let look = self.deadlines.look();
+                    next_ms = look.next_ms.min(self.expire_idle(look.now_ms));
                     self.shared.open[self.core].store(self.deadlines.len() as u64, Ordering::Relaxed);
                 }
             }
@@ -280,14 +279,21 @@ impl Worker {
         }
     }
 
-    fn expire_idle(&self) {
-        let now = self.deadlines.now_ms();
+    /// Closes what is too old or was closed by its instance. Returns when the next one is too old.
+    fn expire_idle(&self, now_ms: u64) -> u64 {
         let mut nobody = std::task::Context::from_waker(std::task::Waker::noop());
+        let mut next_ms = u64::MAX;
         for pool in self.pools.borrow_mut().values_mut() {
             pool.retain(|idle| {
-                idle.expires_ms > now && idle.stream.poll_read_ready(&mut nobody).is_pending()
+                let is_good =
+                    idle.expires_ms > now_ms && idle.stream.poll_read_ready(&mut nobody).is_pending();
+                if is_good {
+                    next_ms = next_ms.min(idle.expires_ms);
+                }
+                is_good
             });
         }
+        next_ms
     }
 
     pub(crate) fn count_refusal(&self, status: u16) {

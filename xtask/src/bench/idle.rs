@@ -9,11 +9,11 @@ use crate::home::{Home, Shop, Show, free_address};
 
 /// After a deploy: memory is given back, logs are written, connections end.
 const REST: Duration = Duration::from_secs(5);
-const MEASURED: Duration = Duration::from_secs(10);
+const MEASURED: Duration = Duration::from_secs(30);
 
-/// What `top` shows as nothing. The kernel counts CPU time in hundredths of a second, so that 0.1 % is the smallest
-/// step that 10 s can show.
-const CPU_PERCENT_MAX: f64 = 0.2;
+/// What `top` shows as nothing. The kernel counts CPU time in hundredths of a second, so that 0.03 % is the smallest
+/// step that 30 s can show.
+const CPU_PERCENT_MAX: f64 = 0.1;
 
 pub fn measure(fairway: &Path) -> Done<Vec<Figure>> {
     let mut home = Home::new(fairway, Show::Nothing)?;
