@@ -206,7 +206,7 @@ fn strategy_options(reader: &Reader<'_>, strategy: StrategyKind) {
 
 fn steps(reader: &Reader<'_>) -> Vec<Step> {
     let Some(list) = reader.list_of_tables("steps", &keys::STEP) else {
-        let step = |weight| Step { weight, hold: HOLD_DEFAULT, approve: false };
+        let step = |weight| Step { weight, hold: HOLD_DEFAULT, approve: false, mirror: 0, experiment: None };
         return [5, 25, 50].map(step).to_vec();
     };
     let cx = reader.cx;
@@ -229,7 +229,7 @@ fn steps(reader: &Reader<'_>) -> Vec<Step> {
             refuse(message, "each step sends more requests to the new version", step.value_at("weight"));
         }
         before = Some(weight);
-        steps.push(Step { weight, hold, approve });
+        steps.push(Step { weight, hold, approve, mirror: 0, experiment: None });
     }
     steps
 }

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use fairway_engine::evidence::Evidence;
 use fairway_engine::id::TreeDigest;
+use fairway_engine::monitoring::Monitoring;
 use fairway_engine::release::{DeploySettings, JobSpec, ReleaseJobs, ReleaseSpec, Source};
 use fairway_engine::service::{EnvValue, Limits, LogLimits, Runs, ServiceSpec};
 
@@ -76,8 +78,10 @@ impl Project {
                 retain: deploy.retain,
                 approvers: environment.protect.approvers,
                 phase_deadline: deploy.deadline,
+                evidence: Evidence::default(),
             },
             listen: environment.listen.clone(),
+            monitoring: Monitoring::default(),
         })
     }
 }
@@ -122,6 +126,8 @@ impl Resolver<'_> {
                 ..service.limits.clone()
             },
             user: service.user.clone(),
+            metrics: None,
+            autoscale: None,
         }
     }
 

@@ -57,7 +57,13 @@ fn the_example_of_the_documentation_resolves_in_every_environment() {
     let spec = resolve(&project, "production").unwrap();
     assert_eq!(spec.listen.address, "0.0.0.0:80");
     assert_eq!(spec.listen.host.as_deref(), Some("shop.example"));
-    let step = |weight, hold, approve| Step { weight, hold: Duration::from_secs(hold), approve };
+    let step = |weight, hold, approve| Step {
+        weight,
+        hold: Duration::from_secs(hold),
+        approve,
+        mirror: 0,
+        experiment: None,
+    };
     assert_eq!(
         spec.deploy.strategy,
         Strategy::Canary {

@@ -9,10 +9,13 @@ mod decide;
 mod effect;
 mod environment;
 mod event;
+pub mod evidence;
 pub mod id;
 mod input;
 mod instance;
 mod job;
+pub mod monitoring;
+mod observation;
 mod refusal;
 pub mod release;
 mod rollout;
@@ -32,6 +35,7 @@ pub use event::{Event, Fact};
 pub use input::{Command, Input, Outcome};
 pub use instance::{EndedInstance, Failure, Instance, InstanceEnd, InstanceState};
 pub use job::{Job, JobEnd, JobKind, JobState};
+pub use observation::{ArmCounters, LATENCY_BOUNDS_MS, Observation, Reading, ScaleReading};
 pub use refusal::Refusal;
 pub use rollout::{
     AbortCause, Check, Pace, Phase, Rollout, RolloutKind, RolloutOutcome, RolloutSummary, Rung, StepState,

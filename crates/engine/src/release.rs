@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::evidence::Evidence;
 use crate::id::{ReleaseNumber, ServiceName, TreeDigest};
+use crate::monitoring::Monitoring;
 use crate::service::{EnvValue, ServiceSpec};
 use crate::strategy::Strategy;
 use crate::time::{Timestamp, duration_ms};
@@ -28,6 +30,8 @@ pub struct ReleaseSpec {
     pub jobs: ReleaseJobs,
     pub deploy: DeploySettings,
     pub listen: Listen,
+    #[serde(default)]
+    pub monitoring: Monitoring,
 }
 
 /// Where the code came from, for people and for the audit.
@@ -96,4 +100,6 @@ pub struct DeploySettings {
     /// From one phase to the next, when the phase has no deadline of its own.
     #[serde(with = "duration_ms")]
     pub phase_deadline: Duration,
+    #[serde(default)]
+    pub evidence: Evidence,
 }

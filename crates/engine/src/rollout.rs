@@ -272,7 +272,7 @@ impl Rollout {
             }
             (Strategy::BlueGreen { .. }, ..) => full,
             (Strategy::Canary { steps, .. }, ..) => {
-                steps.get(index as usize).map_or(full, |Step { weight, hold, approve }| Rung {
+                steps.get(index as usize).map_or(full, |Step { weight, hold, approve, .. }| Rung {
                     weight: *weight,
                     hold: *hold,
                     approve: *approve,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::evidence::Autoscale;
 use crate::id::{ServiceName, TreeDigest};
 use crate::time::duration_ms;
 
@@ -26,6 +27,12 @@ pub struct ServiceSpec {
     pub limits: Limits,
     /// User name or numeric id to run as; none = the server's own.
     pub user: Option<String>,
+    /// Path under which each copy serves its own metrics.
+    #[serde(default)]
+    pub metrics: Option<String>,
+    /// None: `replicas`, until an operator scales.
+    #[serde(default)]
+    pub autoscale: Option<Autoscale>,
 }
 
 impl ServiceSpec {

@@ -39,6 +39,12 @@ pub struct Step {
     pub hold: Duration,
     /// Wait for `promote` after the hold.
     pub approve: bool,
+    /// Percent of public requests of which the new version gets a copy whose answer nobody sees.
+    #[serde(default)]
+    pub mirror: u32,
+    /// The step is an A/B test of this name: it reports per side.
+    #[serde(default)]
+    pub experiment: Option<String>,
 }
 
 /// A request that matches goes to the new version whatever the weight: testers first.

@@ -59,6 +59,8 @@ fn job() -> JobSpec {
         env: BTreeMap::new(),
         timeout: Duration::from_secs(60),
         user: None,
+        metrics: None,
+        autoscale: None,
     }
 }
 
@@ -111,6 +113,8 @@ fn service(text: &str) -> (ServiceName, ServiceSpec) {
         },
         limits: Limits::default(),
         user: None,
+        metrics: None,
+        autoscale: None,
     };
     (name(label), spec)
 }
@@ -137,6 +141,8 @@ fn settings(spec: &mut ReleaseSpec, option: &str) {
                     weight: parts[0].parse().unwrap(),
                     hold: seconds(parts[1]),
                     approve: parts.get(2) == Some(&"approve"),
+                    mirror: 0,
+                    experiment: None,
                 }
             };
             let matches = vec![Match::Header { name: "x-tester".into(), value: "1".into() }];
@@ -174,8 +180,10 @@ fn release(text: &str) -> ReleaseSpec {
             retain: 3,
             approvers: 0,
             phase_deadline: Duration::from_secs(300),
+            evidence: Default::default(),
         },
         listen: Listen { address: "127.0.0.1:8080".into(), host: None },
+        monitoring: Default::default(),
     };
     for option in options.split_whitespace() {
         settings(&mut spec, option);

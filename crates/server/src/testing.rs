@@ -64,6 +64,8 @@ pub fn service(path: Option<&str>, calls: &[&str]) -> ServiceSpec {
         },
         limits: Limits::default(),
         user: None,
+        metrics: None,
+        autoscale: None,
     }
 }
 
@@ -83,8 +85,10 @@ pub fn release(listen: &str) -> ReleaseSpec {
             retain: 3,
             approvers: 0,
             phase_deadline: Duration::from_secs(300),
+            evidence: Default::default(),
         },
         listen: Listen { address: listen.to_owned(), host: None },
+        monitoring: Default::default(),
     }
 }
 

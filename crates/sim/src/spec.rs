@@ -109,6 +109,8 @@ fn service(rng: &mut Rng, runs: Runs, path: Option<&str>, replicas: u32, after: 
         },
         limits: Limits::default(),
         user: None,
+        metrics: None,
+        autoscale: None,
     }
 }
 
@@ -125,6 +127,8 @@ fn strategy(rng: &mut Rng) -> Strategy {
                     weight: u32::try_from(rng.between(0, 100)).unwrap_or(0),
                     hold: if rng.percent(30) { Duration::ZERO } else { seconds(rng, 1, 60) },
                     approve: rng.percent(15),
+                    mirror: 0,
+                    experiment: None,
                 })
                 .collect();
             let matches = if rng.percent(50) {
@@ -207,11 +211,13 @@ pub fn random(rng: &mut Rng, faults: bool) -> ReleaseSpec {
                 0
             },
             phase_deadline: seconds(rng, 40, 400),
+            evidence: Default::default(),
         },
         listen: Listen {
             address: if quality == Quality::BadListener { "127.0.0.1:1" } else { "127.0.0.1:8080" }
                 .to_owned(),
             host: None,
         },
+        monitoring: Default::default(),
     }
 }

@@ -12,6 +12,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "fairway-config",
             "fairway-engine",
             "fairway-load",
+            "fairway-metrics",
             "fairway-proxy",
             "fairway-store",
             "fairway-targets",
@@ -20,19 +21,20 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("fairway-config", &["fairway-engine"]),
     ("fairway-targets", &["fairway-engine"]),
     ("fairway-store", &["fairway-engine"]),
-    ("fairway-sim", &["fairway-engine"]),
+    ("fairway-sim", &["fairway-engine", "fairway-metrics"]),
     ("fairway-engine", &[]),
     ("fairway-proxy", &[]),
     ("fairway-load", &[]),
+    ("fairway-metrics", &[]),
     ("fairway-api", &[]),
-    ("xtask", &["fairway-load", "fairway-sim"]),
+    ("xtask", &["fairway-load", "fairway-metrics", "fairway-sim"]),
 ];
 
 /// Tests may also use these: the load generator is how traffic is proved unharmed.
 const ALLOWED_IN_TESTS: &[&str] = &["fairway-load"];
 
 /// Decide or compute, never wait: no runtime, whatever the way that leads there.
-const PURE: &[&str] = &["fairway-engine", "fairway-sim"];
+const PURE: &[&str] = &["fairway-engine", "fairway-metrics", "fairway-sim"];
 const RUNTIMES: &[&str] = &["tokio", "async-std", "smol", "mio"];
 
 /// One findings line for each edge that is not allowed.
