@@ -59,8 +59,6 @@ fn job() -> JobSpec {
         env: BTreeMap::new(),
         timeout: Duration::from_secs(60),
         user: None,
-        metrics: None,
-        autoscale: None,
     }
 }
 
