@@ -1,0 +1,1 @@
+//! The alerts and dashboards that come with Fairway.

@@ -1,0 +1,1 @@
+//! What Fairway would otherwise own, in the formats of others.

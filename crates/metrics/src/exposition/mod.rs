@@ -1,0 +1,1 @@
+//! Prometheus text and OpenMetrics, read and written.

@@ -1,0 +1,1 @@
+//! Prometheus' HTTP API as questions and answers, without a network.

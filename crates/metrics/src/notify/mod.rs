@@ -1,0 +1,1 @@
+//! From firing alerts to messages: routing, grouping, inhibition, silences, repetition.

@@ -1,0 +1,1 @@
+//! PromQL: parsing with limits, and evaluation over a [`crate::select::Querier`].

@@ -1,0 +1,1 @@
+//! Samples on the wire between systems: remote write and OTLP.

@@ -1,0 +1,1 @@
+//! Recording and alerting rules: read, evaluated, remembered.

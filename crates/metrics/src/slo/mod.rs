@@ -1,0 +1,1 @@
+//! Service level objectives as burn-rate rules and error budgets.
