@@ -156,9 +156,10 @@ mod tests {
 
     fn world(dependencies: Value, deps_of_engine: Value) -> Value {
         json!({
-            "workspace_members": ["e", "s", "v"],
+            "workspace_members": ["e", "m", "s", "v"],
             "packages": [
                 {"id": "e", "name": "fairway-engine", "dependencies": dependencies},
+                {"id": "m", "name": "fairway-metrics", "dependencies": []},
                 {"id": "s", "name": "fairway-sim", "dependencies": []},
                 {"id": "v", "name": "fairway-server", "dependencies": []},
                 {"id": "h", "name": "helper", "dependencies": []},
@@ -166,6 +167,7 @@ mod tests {
             ],
             "resolve": {"nodes": [
                 {"id": "e", "deps": deps_of_engine},
+                {"id": "m", "deps": []},
                 {"id": "s", "deps": []},
                 {"id": "h", "deps": [{"pkg": "t", "dep_kinds": [{"kind": null}]}]},
                 {"id": "t", "deps": []},
