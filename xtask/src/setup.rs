@@ -1,5 +1,7 @@
 //! What the tests and the demo need besides Rust, and how it gets here.
 
+pub mod peers;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 

@@ -23,6 +23,7 @@ pub fn run(_: &Arguments) -> Done {
     let started = Instant::now();
     setup::ensure(&[setup::NODE, setup::PYTHON])?;
     setup::wish(setup::POSTGRES);
+    let peers = setup::peers::variables();
     let mut count = Count::default();
 
     step("formatting");
@@ -38,10 +39,10 @@ pub fn run(_: &Arguments) -> Done {
     step("tests of the workspace");
     if has_nextest() {
         let nextest = ["nextest", "run", "--locked", "--workspace", "--all-targets", "--no-fail-fast"];
-        count.add(tests(workspace::cargo().args(nextest).args(["--no-tests", "warn"]))?);
+        count.add(tests(workspace::cargo().args(nextest).args(["--no-tests", "warn"]).envs(peers))?);
     } else {
         let test = ["test", "--locked", "--workspace", "--all-targets", "--no-fail-fast"];
-        count.add(tests(workspace::cargo().args(test))?);
+        count.add(tests(workspace::cargo().args(test).envs(peers))?);
     }
 
     step("examples in documentation");
