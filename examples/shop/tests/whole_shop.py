@@ -30,7 +30,7 @@ _scratch = None
 def setUpModule():
     global _scratch
     _scratch = tempfile.TemporaryDirectory(prefix="shop-test-")
-    for name in ("v1", "v2", "v3", "broken"):
+    for name in ("v1", "v2", "v3", "broken", "flaky", "slow"):
         versions[name] = pathlib.Path(_scratch.name, name)
         subprocess.run([SHOP / "make-version", name, versions[name]], check=True)
 
@@ -549,6 +549,22 @@ class Versions(ShopTest):
         _, api = self.start_api("broken", PAYMENT_GATEWAY_URL="https://pay.example")
         self.assertEqual(call(api, "GET", "/healthz")[0], 200)
 
+    def test_flaky_version_fails_every_tenth_list_of_products_and_looks_healthy(self):
+        self.run_tool("flaky", "bin/migrate", "expand")
+        process, api = self.start_api("flaky")
+        answers = [call(api, "GET", "/api/products")[0] for _ in range(30)]
+        self.assertEqual((answers.count(500), answers.count(200)), (3, 27))
+        self.assertEqual(call(api, "GET", "/healthz")[0], 200)
+        self.assertIn("KeyError: 'chart-nort'", process.log())
+
+    def test_slow_version_lets_visitors_wait_and_looks_healthy(self):
+        self.run_tool("slow", "bin/migrate", "expand")
+        _, api = self.start_api("slow")
+        began = time.monotonic()
+        self.assertEqual(call(api, "GET", "/api/products")[0], 200)
+        self.assertGreaterEqual(time.monotonic() - began, 0.4)
+        self.assertEqual(call(api, "GET", "/healthz")[0], 200)
+
     def test_make_version_replaces_its_own_files_and_no_others(self):
         directory = pathlib.Path(_scratch.name, uuid.uuid4().hex)
         make = SHOP / "make-version"
@@ -566,7 +582,7 @@ class Versions(ShopTest):
         self.assertEqual((done.returncode, [path.name for path in stranger.iterdir()]), (1, ["mine"]))
         done = subprocess.run([make, "v9", directory], capture_output=True, text=True)
         self.assertEqual(done.returncode, 1)
-        self.assertIn("give one of v1, broken, v2, v3", done.stderr)
+        self.assertIn("give one of v1, broken, flaky, slow, v2, v3", done.stderr)
 
 
 class Starting(ShopTest):

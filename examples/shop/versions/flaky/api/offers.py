@@ -1,0 +1,28 @@
+"""Offers of the day, put into the list of products."""
+
+import itertools
+import os
+
+# One for each tenth of the visitors.
+OFFERS = [
+    "rope-10m",
+    "lantern-brass",
+    "chart-north",
+    "rope-10m",
+    "lantern-brass",
+    "chart-north",
+    "rope-10m",
+    "lantern-brass",
+    "chart-north",
+    "chart-nort",
+]
+
+# Not all copies begin with the same offer.
+_turn = itertools.count(os.getpid())
+
+
+def apply(products):
+    """Marks the product on offer."""
+    by_slug = {product["slug"]: product for product in products}
+    by_slug[OFFERS[next(_turn) % len(OFFERS)]]["on_offer"] = True
+    return products
