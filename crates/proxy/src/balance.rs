@@ -53,8 +53,10 @@ impl Shares {
 /// How a version was chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Decided {
-    /// By a pin or a match: no other version will do.
-    Firmly,
+    /// By the route, which leads nowhere else: no other version will do.
+    Pin,
+    /// By what the tester sent: no other version will do.
+    Match,
     /// By the visitor's cookie.
     Sticky,
     /// By weight.
@@ -122,12 +124,11 @@ impl Routing {
         before: Option<&str>,
     ) -> Option<Choice> {
         let service = &self.table.services[route.service];
-        let firmly = |version| Some(Choice { version, decided: Decided::Firmly });
         if let Some(version) = route.pin {
-            return firmly(version);
+            return Some(Choice { version, decided: Decided::Pin });
         }
         if let Some(version) = service.versions.iter().position(|version| is_match(version, head)) {
-            return firmly(version);
+            return Some(Choice { version, decided: Decided::Match });
         }
         let weighty = |name: &[u8]| {
             service.versions.iter().position(|version| version.weight > 0 && version.name.as_bytes() == name)
@@ -163,7 +164,7 @@ impl Routing {
             return pick;
         }
         match choice.decided {
-            Decided::Firmly => Pick::None,
+            Decided::Pin | Decided::Match => Pick::None,
             // The share of a version without any usable instance goes to the others: exact weights are worth
             // less than the request.
             Decided::Sticky | Decided::Weight => (0..versions.len())
@@ -340,9 +341,9 @@ mod tests {
                 {"kind":"cookie","name":"tester","value":"yes"}]},"c":{"weight":1}}"#,
             None,
         );
-        assert_eq!(choose(&routing, "x-canary: 1\r\nCookie: side=c\r\n"), "b Firmly");
+        assert_eq!(choose(&routing, "x-canary: 1\r\nCookie: side=c\r\n"), "b Match");
         assert_eq!(choose(&routing, "x-canary: 2\r\n"), "a Weight");
-        assert_eq!(choose(&routing, "Cookie: x=1; tester=yes\r\n"), "b Firmly");
+        assert_eq!(choose(&routing, "Cookie: x=1; tester=yes\r\n"), "b Match");
         assert_eq!(choose(&routing, "Cookie: side=c\r\n"), "c Sticky");
         assert_eq!(choose(&routing, "Cookie: side=b\r\n"), "a Weight", "b has no weight any more");
         assert_eq!(choose(&routing, "Cookie: side=zzz\r\n"), "a Weight");
@@ -401,7 +402,7 @@ mod tests {
         );
         let pick = |decided| routing.pick(0, Choice { version: 0, decided }, &[], 0, &mut || 0);
         assert!(matches!(pick(Decided::Weight), Pick::Endpoint { version: 1, .. }));
-        assert!(matches!(pick(Decided::Firmly), Pick::None));
+        assert!(matches!(pick(Decided::Match), Pick::None));
     }
 
     #[test]

@@ -5,15 +5,14 @@
 //! clients may be connected at once; all of them get all events.
 
 mod client;
+mod figures;
 mod message;
 mod path;
 mod server;
 
 pub use client::{ApplyError, Client, ClientError, Events};
-pub use message::{
-    Applied, Ask, Asked, Cause, Event, Hello, LATENCY_BOUNDS_US, RejectReason, Rejected, Said, Say,
-    SeriesStats, Stats, StatusClass,
-};
+pub use figures::{Arm, Arms, Cause, Chosen, LATENCY_BOUNDS_US, SeriesStats, Stats, StatusClass};
+pub use message::{Applied, Ask, Asked, Event, Hello, RejectReason, Rejected, Said, Say};
 pub use path::bind as bind_path;
 pub(crate) use path::{bind_over as bind_path_over, connect as connect_path};
-pub(crate) use server::{Command, serve};
+pub(crate) use server::{Command, Known, serve};

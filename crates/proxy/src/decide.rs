@@ -1,5 +1,6 @@
 //! The deciding thread: what is served, what is told, when it ends.
 
+mod failing;
 mod switch;
 
 use std::collections::BTreeMap;
@@ -16,7 +17,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::task::AbortHandle;
 
 use crate::accesslog::{self};
-use crate::control::{self, Applied, Ask, Command, Event, RejectReason, Rejected, Say, Stats};
+use crate::control::{self, Applied, Arms, Ask, Command, Event, RejectReason, Rejected, Say, Stats};
 use crate::endpoint::{Endpoint, Health};
 use crate::handover;
 use crate::health::{Change, Checks};
@@ -75,6 +76,8 @@ struct Draining {
 pub(crate) struct Proxy {
     state_dir: PathBuf,
     started: Instant,
+    /// Which life of the proxy this is.
+    source: u64,
     shared: Arc<Shared>,
     series: Arc<SeriesBook>,
     maker: TableMaker,
@@ -148,9 +151,11 @@ impl Proxy {
         let cores = tell.len();
         let series = Arc::new(SeriesBook::new(cores));
         let generation = Arc::new(AtomicU64::new(0));
+        let source = source();
         let mut proxy = Self {
             state_dir: options.state_dir.clone(),
             started: Instant::now(),
+            source,
             shared,
             maker: TableMaker::new(cores, Arc::clone(&series)),
             series,
@@ -208,7 +213,10 @@ impl Proxy {
         let upgrade = control::bind_path_over(&upgrade_path)
             .map_err(|source| RunError::ControlSocket { path: upgrade_path, source })?;
         tokio::spawn(handover::serve(upgrade, step));
-        let task = tokio::spawn(control::serve(socket, command, events, generation));
+        let task = tokio::spawn(failing::tell(Arc::clone(&proxy.series), events.clone()));
+        proxy.doors.push(task.abort_handle());
+        let known = control::Known { source, generation };
+        let task = tokio::spawn(control::serve(socket, command, events, known));
         proxy.doors.push(task.abort_handle());
         Ok(proxy)
     }
@@ -283,6 +291,11 @@ impl Proxy {
                 }
             }
             Ask::Stats => Say::Stats(Box::new(self.stats())),
+            Ask::Arms { services } => Say::Arms(Arms {
+                source: self.source,
+                generation: self.current.generation,
+                arms: self.series.arms(&services),
+            }),
             Ask::Metrics => Say::Metrics { text: crate::metrics::text(&self.stats()) },
             Ask::InFlight { instance } => {
                 let serving = self.table.endpoints.values().filter(|e| e.id == instance);
@@ -394,6 +407,7 @@ impl Proxy {
         let refused = self.shared.refused.lock().unwrap_or_else(PoisonError::into_inner).clone();
         Stats {
             pid: std::process::id(),
+            source: self.source,
             generation: self.current.generation,
             uptime_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
             series: self.series.read(),
@@ -407,6 +421,16 @@ impl Proxy {
                 .map_or(0, accesslog::AccessLogHandle::dropped),
         }
     }
+}
+
+/// Bits of a process id: the kernel's `PID_MAX_LIMIT` is 2^22.
+const PID_BITS: u32 = 22;
+
+/// A number that no other life of a proxy has: when it began, in milliseconds, and as which process.
+fn source() -> u64 {
+    let since = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
+    let ms = u64::try_from(since.as_millis()).unwrap_or_default();
+    ms << PID_BITS | u64::from(std::process::id())
 }
 
 enum Exit {

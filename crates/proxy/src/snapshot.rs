@@ -42,6 +42,22 @@ pub struct Listener {
     pub name: String,
     /// IP and port. Port 0 is refused: nobody could name the address in the next snapshot.
     pub addr: SocketAddr,
+    /// Who asks here.
+    #[serde(default)]
+    pub purpose: Purpose,
+}
+
+/// Who asks at a listener; decides what its figures are evidence of.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Purpose {
+    /// Visitors.
+    #[default]
+    Public,
+    /// Services that call each other.
+    Internal,
+    /// Checks and people who try a version out before visitors get it.
+    Preview,
 }
 
 /// Which requests go to which service.
@@ -62,7 +78,7 @@ pub struct Route {
     /// Key in [`Snapshot::services`].
     pub service: String,
     /// Version name: every request of this route goes to that version, whatever its weight (a preview
-    /// route).
+    /// route, or one by which the services of one release call each other).
     #[serde(default)]
     pub pin: Option<String>,
     /// When set, the route answers by itself and no instance sees the request.
@@ -108,6 +124,29 @@ pub struct Service {
     /// Largest request body in bytes; larger ones are answered 413. `None`: no limit.
     #[serde(default)]
     pub request_body_bytes_max: Option<u64>,
+    /// A version that gets copies of requests.
+    #[serde(default)]
+    pub mirror: Option<Mirror>,
+}
+
+/// Copies of requests for a version that is being tried out. Nobody sees the answers, and nothing about a copy can
+/// delay or fail its original.
+///
+/// Copied are requests of [`Purpose::Public`] listeners that another version of the service answers. Never copied are
+/// bodies without `content-length` or too large for one buffer of 64 KiB together with their head, offers to upgrade,
+/// and requests with `expect`. A copy has the header `x-fairway-mirror: 1`, which no client can send past us.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mirror {
+    /// A version of the same service.
+    pub version: String,
+    /// Of the requests that can be copied, 1 to 100.
+    pub percent: u32,
+    /// Copies other methods than GET, HEAD and OPTIONS too: what they do is then done twice.
+    #[serde(default)]
+    pub unsafe_methods: bool,
+    /// Milliseconds for one whole copy, connecting included.
+    #[serde(default = "defaults::mirror_timeout_ms")]
+    pub timeout_ms: u64,
 }
 
 /// One version of a service: the instances of one release.
@@ -252,6 +291,10 @@ impl Default for Retry {
 }
 
 mod defaults {
+    // The last bound of the latency histogram: what takes longer is "too slow" whatever it would say in the end.
+    pub fn mirror_timeout_ms() -> u64 {
+        10_000
+    }
     pub fn maintenance_content_type() -> String {
         "text/plain; charset=utf-8".to_owned()
     }

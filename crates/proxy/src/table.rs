@@ -4,10 +4,15 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
+use std::time::Duration;
 
+use crate::balance::Decided;
+use crate::control::Chosen;
 use crate::endpoint::{Endpoint, Health};
-use crate::series::{Series, SeriesBook};
-use crate::snapshot::{Instance, Maintenance, Match, Route, Service, Snapshot, Sticky, Timeouts};
+use crate::series::{Name, Series, SeriesBook};
+use crate::snapshot::{
+    Instance, Listener, Maintenance, Match, Purpose, Route, Service, Snapshot, Sticky, Timeouts,
+};
 
 #[derive(Debug, Default)]
 pub(crate) struct Table {
@@ -32,15 +37,25 @@ struct Site {
 pub(crate) struct RouteTable {
     path: String,
     pub strip_prefix: bool,
+    pub purpose: Purpose,
     /// Index in [`Table::services`].
     pub service: usize,
     /// Index in [`ServiceTable::versions`].
     pub pin: Option<usize>,
     pub maintenance: Option<Maintenance>,
     /// One per version, in the same order.
-    pub series: Vec<Arc<Series>>,
+    series: Vec<VersionSeries>,
     /// For requests that never got as far as a version.
     pub unserved: Arc<Series>,
+    /// For copies; `None` where none are made.
+    pub mirrored: Option<Arc<Series>>,
+}
+
+#[derive(Debug)]
+struct VersionSeries {
+    usual: Arc<Series>,
+    /// For requests that a match sent here; `None` where that cannot happen or makes no difference.
+    matched: Option<Arc<Series>>,
 }
 
 #[derive(Debug)]
@@ -55,6 +70,17 @@ pub(crate) struct ServiceTable {
     pub timeouts: Timeouts,
     pub retry: crate::snapshot::Retry,
     pub request_body_bytes_max: u64,
+    pub mirror: Option<MirrorTable>,
+}
+
+/// Which requests are copied for whom.
+#[derive(Debug)]
+pub(crate) struct MirrorTable {
+    /// Index in [`ServiceTable::versions`].
+    pub version: usize,
+    pub percent: u32,
+    pub unsafe_methods: bool,
+    pub timeout: Duration,
 }
 
 #[derive(Debug)]
@@ -87,7 +113,7 @@ impl TableMaker {
         let known = std::mem::take(&mut self.endpoints);
         let mut held = std::mem::take(&mut self.held);
         for (key, service) in &snapshot.services {
-            let versions = service
+            let versions: Vec<VersionTable> = service
                 .versions
                 .iter()
                 .map(|(name, version)| VersionTable {
@@ -103,9 +129,18 @@ impl TableMaker {
                 .collect();
             let held = held.remove(key).unwrap_or_default();
             self.held.insert(key.clone(), Arc::clone(&held));
+            let mirror = service.mirror.as_ref().and_then(|mirror| {
+                Some(MirrorTable {
+                    version: versions.iter().position(|version| version.name == mirror.version)?,
+                    percent: mirror.percent,
+                    unsafe_methods: mirror.unsafe_methods,
+                    timeout: Duration::from_millis(mirror.timeout_ms),
+                })
+            });
             table.services.push(ServiceTable {
                 key: key.clone(),
                 versions,
+                mirror,
                 sticky: service.sticky.clone(),
                 hold: service.hold.clone(),
                 held,
@@ -119,10 +154,10 @@ impl TableMaker {
             let Some(index) = table.services.iter().position(|service| service.key == route.service) else {
                 continue;
             };
-            let compiled = self.route(route, index, &table.services[index], snapshot.generation);
             let Some(listener) = snapshot.listeners.iter().find(|l| l.name == route.listener) else {
                 continue;
             };
+            let compiled = self.route(route, listener, index, &table.services[index], snapshot.generation);
             table.sites.entry(listener.addr).or_default().add(route, table.routes.len());
             table.routes.push(compiled);
         }
@@ -156,17 +191,40 @@ impl TableMaker {
         endpoint
     }
 
-    fn route(&self, route: &Route, service: usize, target: &ServiceTable, generation: u64) -> RouteTable {
-        let label = route.label();
-        let series = |version: &str| self.series.series(&target.key, version, &label, generation);
+    fn route(
+        &self,
+        route: &Route,
+        listener: &Listener,
+        service: usize,
+        target: &ServiceTable,
+        generation: u64,
+    ) -> RouteTable {
+        let pin = route.pin.as_ref().and_then(|pin| target.versions.iter().position(|v| v.name == *pin));
+        let usual = match (listener.purpose, pin) {
+            (Purpose::Preview, _) => Chosen::Preview,
+            (Purpose::Public | Purpose::Internal, Some(_)) => Chosen::Only,
+            (Purpose::Public | Purpose::Internal, None) => Chosen::Weight,
+        };
+        let series = |version: &str, chosen: Chosen| {
+            let (service, version) = (target.key.clone(), version.to_owned());
+            self.series.series(Name { service, version, route: route.label(), chosen }, generation)
+        };
+        let of_version = |version: &VersionTable| VersionSeries {
+            usual: series(&version.name, usual),
+            matched: (usual == Chosen::Weight && !version.matches.is_empty())
+                .then(|| series(&version.name, Chosen::Match)),
+        };
+        let mirror = target.mirror.as_ref().filter(|_| listener.purpose == Purpose::Public);
         RouteTable {
             path: route.path.clone(),
             strip_prefix: route.strip_prefix && route.path != "/",
+            purpose: listener.purpose,
             service,
-            pin: route.pin.as_ref().and_then(|pin| target.versions.iter().position(|v| v.name == *pin)),
+            pin,
             maintenance: route.maintenance.clone(),
-            series: target.versions.iter().map(|version| series(&version.name)).collect(),
-            unserved: series(""),
+            series: target.versions.iter().map(of_version).collect(),
+            unserved: series("", usual),
+            mirrored: mirror.map(|to| series(&target.versions[to.version].name, Chosen::Mirror)),
         }
     }
 }
@@ -231,6 +289,15 @@ impl RouteTable {
             return true;
         }
         path.strip_prefix(self.path.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+
+    /// Where a request to the version is counted.
+    pub(crate) fn series(&self, version: usize, decided: Decided) -> &Arc<Series> {
+        let of_version = &self.series[version];
+        match decided {
+            Decided::Match => of_version.matched.as_ref().unwrap_or(&of_version.usual),
+            Decided::Pin | Decided::Sticky | Decided::Weight => &of_version.usual,
+        }
     }
 
     /// The prefix that is taken off, if any.

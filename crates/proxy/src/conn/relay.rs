@@ -1,6 +1,7 @@
 //! A request on its way: route it, find an instance, try, try again where that cannot do harm, answer.
 
 mod answers;
+mod client;
 mod hold;
 mod plan;
 
@@ -347,11 +348,16 @@ impl Relay<'_> {
         let duration_us = u64::try_from(report.started.elapsed().as_micros()).unwrap_or(u64::MAX);
         let bytes_in = report.bytes_in + request.body_bytes();
         if let Some(series) = &report.series {
-            if report.status != 0 {
+            if report.status == 0 {
+                series.unanswered(worker.core);
+            } else {
                 series.request(worker.core, report.status, duration_us);
             }
             if let Some(cause) = report.cause {
                 series.error(worker.core, cause);
+            }
+            if report.status >= 500 || report.cause == Some(Cause::Truncated) {
+                series.failed(worker.core, self.client(request));
             }
             series.bytes(worker.core, bytes_in, report.bytes_out);
         }

@@ -8,7 +8,8 @@ use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::UnixStream;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
-use super::message::{Applied, Ask, Asked, Event, Hello, Rejected, Said, Say, Stats};
+use super::figures::{Arms, Stats};
+use super::message::{Applied, Ask, Asked, Event, Hello, Rejected, Said, Say};
 use crate::snapshot::Snapshot;
 
 /// Events kept for a slow reader. A rollout of a hundred instances makes a few hundred; whoever is further
@@ -179,6 +180,15 @@ impl Client {
     pub async fn stats(&self) -> Result<Stats, ClientError> {
         let say = self.ask(Ask::Stats).await?;
         if let Say::Stats(stats) = say { Ok(*stats) } else { Err(unexpected(say)) }
+    }
+
+    /// What versions are judged by. `services`: their keys; empty asks for all.
+    ///
+    /// # Errors
+    /// When the connection fails.
+    pub async fn arms(&self, services: &[String]) -> Result<Arms, ClientError> {
+        let say = self.ask(Ask::Arms { services: services.to_vec() }).await?;
+        if let Say::Arms(arms) = say { Ok(arms) } else { Err(unexpected(say)) }
     }
 
     /// Prometheus text.

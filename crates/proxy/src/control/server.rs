@@ -19,12 +19,20 @@ pub(crate) struct Command {
 /// Longest line from a client. A snapshot of 10,000 instances has about 2 MiB.
 const LINE_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// What every client is told first.
+#[derive(Debug, Clone)]
+pub(crate) struct Known {
+    pub source: u64,
+    /// Generation that is being served.
+    pub generation: Arc<AtomicU64>,
+}
+
 /// Accepts clients until the receiver of `commands` is gone.
 pub(crate) async fn serve(
     listener: StdUnixListener,
     commands: mpsc::Sender<Command>,
     events: broadcast::Sender<Event>,
-    generation: Arc<AtomicU64>,
+    known: Known,
 ) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let listener = UnixListener::from_std(listener)?;
@@ -37,7 +45,11 @@ pub(crate) async fn serve(
                 continue;
             }
         };
-        let hello = Hello { pid: std::process::id(), generation: generation.load(Ordering::Acquire) };
+        let hello = Hello {
+            pid: std::process::id(),
+            source: known.source,
+            generation: known.generation.load(Ordering::Acquire),
+        };
         // Subscribed before the greeting: whoever was greeted misses nothing.
         let events = events.subscribe();
         let commands = commands.clone();

@@ -166,6 +166,17 @@ fn check_service(key: &str, service: &Service, found: &mut Vec<Invalid>) {
             problem("health rise, fall, interval_ms and timeout_ms must be above 0");
         }
     }
+    if let Some(mirror) = &service.mirror {
+        if !service.versions.contains_key(&mirror.version) {
+            problem("the mirror names an unknown version");
+        }
+        if !(1..=100).contains(&mirror.percent) {
+            problem("mirror.percent must be 1 to 100");
+        }
+        if mirror.timeout_ms == 0 {
+            problem("mirror.timeout_ms must be above 0");
+        }
+    }
     let t = &service.timeouts;
     if [t.connect_ms, t.response_head_ms, t.body_idle_ms, t.upgrade_idle_ms].contains(&0) {
         problem("a timeout of 0 would fail every request");

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use fairway_proxy::ExitReason;
 use fairway_proxy::control::{Event, RejectReason, StatusClass};
 
-use crate::support::{Origin, Proxy, Wire, eventually, ok, service};
+use crate::support::{Origin, Proxy, Wire, eventually, listener, ok, service};
 
 #[test]
 fn a_drain_answers_what_is_open_and_then_ends() {
@@ -165,7 +165,7 @@ fn a_listener_that_is_removed_ends_alone() {
     let mut proxy = Proxy::start();
     let mut both = proxy.snapshot(service(&[("i", origin.addr)]));
     let other = crate::support::free_addr();
-    both.listeners.push(fairway_proxy::snapshot::Listener { name: "other".into(), addr: other });
+    both.listeners.push(listener("other", other));
     let mut twin = both.routes[0].clone();
     twin.listener = "other".into();
     both.routes.push(twin);

@@ -7,7 +7,7 @@ use fairway_proxy::control::RejectReason;
 use fairway_proxy::snapshot::Snapshot;
 use fairway_proxy::{AccessLog, RunError, RunOptions};
 
-use crate::support::{HANG, Origin, Proxy, Wire, ok, service};
+use crate::support::{HANG, Origin, Proxy, Wire, listener, ok, service};
 
 #[test]
 fn the_last_snapshot_is_served_without_a_control_plane() {
@@ -42,8 +42,7 @@ fn an_address_that_was_just_given_up_can_be_taken_again_at_once() {
     let origin = Origin::start(|_| ok("x"));
     let mut proxy = Proxy::start();
     proxy.serve(service(&[("i", origin.addr)]));
-    let listener =
-        fairway_proxy::snapshot::Listener { name: "preview".into(), addr: crate::support::free_addr() };
+    let listener = listener("preview", crate::support::free_addr());
     for _ in 0..2 {
         let mut with = proxy.snapshot(service(&[("i", origin.addr)]));
         with.listeners.push(listener.clone());
@@ -67,7 +66,7 @@ fn a_snapshot_that_cannot_be_served_changes_nothing() {
     let mut taken = proxy.snapshot(service(&[]));
     let free = crate::support::free_addr();
     for (name, addr) in [("a", free), ("b", origin.addr)] {
-        taken.listeners.push(fairway_proxy::snapshot::Listener { name: name.into(), addr });
+        taken.listeners.push(listener(name, addr));
     }
     let reason = proxy.apply(&taken).unwrap_err().reason;
     let RejectReason::Bind { listener, addr, errno, .. } = reason else { panic!("{reason:?}") };
@@ -231,7 +230,7 @@ fn many_snapshots_in_a_row_leave_no_descriptors_behind() {
     for n in 0..60 {
         let mut snapshot = proxy.snapshot(service(&[("i", origin.addr)]));
         let addr = crate::support::free_addr();
-        snapshot.listeners.push(fairway_proxy::snapshot::Listener { name: "more".into(), addr });
+        snapshot.listeners.push(listener("more", addr));
         proxy.apply(&snapshot).unwrap();
         if n == 10 {
             before = count();

@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use fairway_proxy::control::{ApplyError, Client, Event, Events, Rejected, Stats};
-use fairway_proxy::snapshot::{Hold, Instance, Listener, Route, Service, Snapshot, Version};
+use fairway_proxy::snapshot::{Hold, Instance, Listener, Purpose, Route, Service, Snapshot, Version};
 use fairway_proxy::{ExitReason, RunError, RunOptions};
 
 /// Nothing in a test takes this long unless it hangs.
@@ -315,7 +315,7 @@ impl Proxy {
         self.generation += 1;
         Snapshot {
             generation: self.generation,
-            listeners: vec![Listener { name: "web".into(), addr: self.addr }],
+            listeners: vec![listener("web", self.addr)],
             services: [("s".to_owned(), service)].into(),
             routes: vec![route("/", "s")],
         }
@@ -394,6 +394,10 @@ fn panics_end_the_test() {
             }
         }));
     });
+}
+
+pub fn listener(name: &str, addr: SocketAddr) -> Listener {
+    Listener { name: name.into(), addr, purpose: Purpose::Public }
 }
 
 pub fn route(path: &str, service: &str) -> Route {

@@ -106,7 +106,7 @@ impl Plan {
     }
 
     pub(super) fn series(&self, version: usize) -> &Arc<Series> {
-        &self.route().series[version]
+        self.route().series(version, self.choice.decided)
     }
 }
 
