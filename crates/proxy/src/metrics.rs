@@ -1,5 +1,10 @@
 //! The figures as Prometheus text.
+//!
+//! `http_*` is what the services of a project answered to somebody: named as the OpenTelemetry conventions have it and
+//! as most dashboards do, and without copies and previews, so that an alert on it is about users. `fairway_requests_*`
+//! is about copies and refusals, `fairway_proxy_*` has every detail.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -8,42 +13,17 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::codec::{HeadScan, RequestHead, header_storage};
-use crate::control::{Ask, Command, LATENCY_BOUNDS_US, Say, SeriesStats, Stats};
+use crate::control::{Ask, Chosen, Command, LATENCY_BOUNDS_US, Say, SeriesStats, Stats, StatusClass};
 
 pub(crate) fn text(stats: &Stats) -> String {
-    let mut out = Text(String::with_capacity(4096));
-    out.family("fairway_proxy_requests_total", "counter", "Answered requests by class of status.");
-    for series in &stats.series {
-        for (class, n) in &series.requests {
-            out.sample("fairway_proxy_requests_total", series, &[("class", class.name())], *n);
-        }
-    }
-    out.family("fairway_proxy_errors_total", "counter", "Failed requests and attempts by cause.");
-    for series in &stats.series {
-        for (cause, n) in &series.errors {
-            out.sample("fairway_proxy_errors_total", series, &[("cause", cause.name())], *n);
-        }
-    }
-    let name = "fairway_proxy_request_duration_seconds";
-    out.family(name, "histogram", "From the first byte of the request to the last byte of the response.");
-    for series in &stats.series {
-        out.histogram(name, series);
-    }
-    let mut plain = |name: &str, kind: &str, help: &str, value: fn(&SeriesStats) -> u64| {
-        out.family(name, kind, help);
-        for series in &stats.series {
-            out.sample(name, series, &[], value(series));
-        }
-    };
-    plain("fairway_proxy_in_flight", "gauge", "Requests and upgraded connections in flight.", |s| {
-        s.in_flight
-    });
-    plain("fairway_proxy_received_bytes_total", "counter", "Bytes of request bodies.", |s| s.bytes_in);
-    plain("fairway_proxy_sent_bytes_total", "counter", "Bytes of response bodies.", |s| s.bytes_out);
-    out.family("fairway_proxy_refused_total", "counter", "Requests refused before a route was found.");
+    let mut out = Text(String::with_capacity(16 * 1024));
+    out.answered(&sums(stats, |series| is_somebodys(series.chosen), true));
+    out.mirrored(&sums(stats, |series| series.chosen == Chosen::Mirror, false));
+    out.family("fairway_requests_refused_total", "counter", "Requests refused before a route was found.");
     for (status, n) in &stats.refused {
-        out.line(format_args!("fairway_proxy_refused_total{{status=\"{status}\"}} {n}"));
+        out.line(format_args!("fairway_requests_refused_total{{code=\"{status}\"}} {n}"));
     }
+    out.details(&stats.series);
     for (name, kind, help, value) in [
         ("fairway_proxy_generation", "gauge", "Generation being served.", stats.generation),
         ("fairway_proxy_connections", "gauge", "Open client connections.", stats.connections_open),
@@ -56,6 +36,30 @@ pub(crate) fn text(stats: &Stats) -> String {
     out.0
 }
 
+/// Whether somebody waited for the answer, and did not come to try something out.
+fn is_somebodys(chosen: Chosen) -> bool {
+    match chosen {
+        Chosen::Weight | Chosen::Match | Chosen::Only => true,
+        Chosen::Preview | Chosen::Mirror => false,
+    }
+}
+
+/// One per service and version, or per route of it.
+fn sums(stats: &Stats, counts: impl Fn(&SeriesStats) -> bool, by_route: bool) -> Vec<SeriesStats> {
+    let mut sums: BTreeMap<(&str, &str, &str), SeriesStats> = BTreeMap::new();
+    for series in stats.series.iter().filter(|series| counts(series)) {
+        let route = if by_route { series.route.as_str() } else { "" };
+        sums.entry((&series.service, &series.version, route))
+            .or_insert_with(|| SeriesStats::new(&series.service, &series.version, route))
+            .add(series);
+    }
+    sums.into_values().collect()
+}
+
+/// These are said before there is any, so that the first one is an increase.
+const CLASSES_ALWAYS: [StatusClass; 3] =
+    [StatusClass::Success, StatusClass::ClientError, StatusClass::ServerError];
+
 struct Text(String);
 
 impl Text {
@@ -67,20 +71,99 @@ impl Text {
         self.line(format_args!("# HELP {name} {help}\n# TYPE {name} {kind}"));
     }
 
-    fn sample(&mut self, name: &str, series: &SeriesStats, more: &[(&str, &str)], value: u64) {
-        let labels = labels(series, more);
-        self.line(format_args!("{name}{{{labels}}} {value}"));
+    fn answered(&mut self, sums: &[SeriesStats]) {
+        self.family("http_requests_total", "counter", "Requests by class of status; none: nobody got one.");
+        for sum in sums {
+            self.by_code("http_requests_total", &labels(sum, Detail::Route), sum);
+        }
+        for name in ["http_request_duration_seconds", "http_server_request_duration_seconds"] {
+            self.family(name, "histogram", "From the request's first byte to the response's last.");
+            for sum in sums {
+                self.histogram(name, &labels(sum, Detail::Route), sum);
+            }
+        }
+        let name = "http_requests_in_flight";
+        self.family(name, "gauge", "Requests and upgraded connections in flight.");
+        for sum in sums {
+            self.sample(name, &labels(sum, Detail::Route), "", sum.in_flight);
+        }
     }
 
-    fn histogram(&mut self, name: &str, series: &SeriesStats) {
+    fn mirrored(&mut self, sums: &[SeriesStats]) {
+        let name = "fairway_requests_mirrored_total";
+        self.family(name, "counter", "Copies sent to the version, by class of status; none: no answer.");
+        for sum in sums {
+            self.by_code(name, &labels(sum, Detail::Version), sum);
+        }
+        let name = "fairway_requests_mirrored_dropped_total";
+        self.family(name, "counter", "Copies not sent: too many under way, or no instance.");
+        for sum in sums {
+            self.sample(name, &labels(sum, Detail::Version), "", sum.dropped);
+        }
+        let name = "fairway_requests_mirrored_duration_seconds";
+        self.family(name, "histogram", "From the copy's first byte to its answer's last.");
+        for sum in sums {
+            self.histogram(name, &labels(sum, Detail::Version), sum);
+        }
+    }
+
+    fn details(&mut self, all: &[SeriesStats]) {
+        let name = "fairway_proxy_requests_total";
+        self.family(name, "counter", "Answered requests by class of status and way of choosing the version.");
+        for series in all {
+            for (class, n) in &series.requests {
+                let class = format!(",class=\"{}\"", class.name());
+                self.sample(name, &labels(series, Detail::Chosen), &class, *n);
+            }
+        }
+        let name = "fairway_proxy_errors_total";
+        self.family(name, "counter", "Failed requests and attempts by cause.");
+        for series in all {
+            for (cause, n) in &series.errors {
+                let cause = format!(",cause=\"{}\"", cause.name());
+                self.sample(name, &labels(series, Detail::Chosen), &cause, *n);
+            }
+        }
+        let mut plain = |name: &str, kind: &str, help: &str, value: fn(&SeriesStats) -> u64| {
+            self.family(name, kind, help);
+            for series in all {
+                self.sample(name, &labels(series, Detail::Chosen), "", value(series));
+            }
+        };
+        let help = "Requests that the version failed.";
+        plain("fairway_proxy_failures_total", "counter", help, |s| s.failed);
+        let help = "The same, those of one client in one second counted once.";
+        plain("fairway_proxy_failure_bursts_total", "counter", help, |s| s.error_bursts);
+        let help = "Requests and upgraded connections in flight.";
+        plain("fairway_proxy_in_flight", "gauge", help, |s| s.in_flight);
+        plain("fairway_proxy_received_bytes_total", "counter", "Bytes of request bodies.", |s| s.bytes_in);
+        plain("fairway_proxy_sent_bytes_total", "counter", "Bytes of response bodies.", |s| s.bytes_out);
+    }
+
+    fn by_code(&mut self, name: &str, labels: &str, sum: &SeriesStats) {
+        for class in StatusClass::ALL {
+            let n = sum.requests.get(&class).copied().unwrap_or_default();
+            if n > 0 || CLASSES_ALWAYS.contains(&class) {
+                self.sample(name, labels, &format!(",code=\"{}\"", class.name()), n);
+            }
+        }
+        if sum.unanswered > 0 {
+            self.sample(name, labels, ",code=\"none\"", sum.unanswered);
+        }
+    }
+
+    /// `more`: further labels, each with a comma before it.
+    fn sample(&mut self, name: &str, labels: &str, more: &str, value: u64) {
+        self.line(format_args!("{name}{{{labels}{more}}} {value}"));
+    }
+
+    fn histogram(&mut self, name: &str, labels: &str, series: &SeriesStats) {
         let bounds = LATENCY_BOUNDS_US.iter().map(|us| seconds(*us)).chain(["+Inf".to_owned()]);
-        let bucket = format!("{name}_bucket");
         let mut sum = 0;
         for (bound, n) in bounds.zip(&series.latency) {
             sum += n;
-            self.sample(&bucket, series, &[("le", &bound)], sum);
+            self.line(format_args!("{name}_bucket{{{labels},le=\"{bound}\"}} {sum}"));
         }
-        let labels = labels(series, &[]);
         self.line(format_args!("{name}_sum{{{labels}}} {}", seconds(series.latency_sum_us)));
         self.line(format_args!("{name}_count{{{labels}}} {sum}"));
     }
@@ -92,13 +175,29 @@ fn seconds(us: u64) -> String {
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
-fn labels(series: &SeriesStats, more: &[(&str, &str)]) -> String {
-    let fixed = [("service", &*series.service), ("version", &*series.version), ("route", &*series.route)];
+/// How far a metric tells series apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Detail {
+    Version,
+    Route,
+    Chosen,
+}
+
+/// The key of a service is `project/environment/service`, of which the first two together are the environment: one
+/// proxy serves several projects.
+fn labels(series: &SeriesStats, detail: Detail) -> String {
+    let (environment, service) = series.service.rsplit_once('/').unwrap_or(("", &series.service));
+    let mut pairs = vec![("environment", environment), ("service", service), ("version", &series.version)];
+    match detail {
+        Detail::Version => {}
+        Detail::Route => pairs.push(("route", &series.route)),
+        Detail::Chosen => pairs.extend([("route", &*series.route), ("chosen", series.chosen.name())]),
+    }
     let pair = |(name, value): &(&str, &str)| {
         let value = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
         format!("{name}=\"{value}\"")
     };
-    fixed.iter().chain(more).map(pair).collect::<Vec<_>>().join(",")
+    pairs.iter().map(pair).collect::<Vec<_>>().join(",")
 }
 
 /// A scrape that takes longer than this has failed at the other end too.
@@ -168,29 +267,86 @@ async fn answer(mut stream: TcpStream, commands: mpsc::Sender<Command>) -> std::
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::{Cause, StatusClass};
+    use crate::control::Cause;
+
+    fn series(chosen: Chosen, class: StatusClass, n: u64) -> SeriesStats {
+        let mut series = SeriesStats::new("shop/production/api", "r3", "a\"b/");
+        series.chosen = chosen;
+        series.requests.insert(class, n);
+        series
+    }
+
+    fn check(stats: &Stats, expect: &[String], not: &[&str]) {
+        let text = text(stats);
+        for line in expect {
+            assert!(text.lines().any(|found| found == line), "{line}\nis not in\n{text}");
+        }
+        for part in not {
+            assert!(!text.contains(part), "{part}\nis in\n{text}");
+        }
+    }
 
     #[test]
     fn text_is_what_prometheus_reads() {
-        let mut series = SeriesStats::new("shop/production/api", "r3", "a\"b/");
-        series.requests.insert(StatusClass::Success, 3);
-        series.errors.insert(Cause::Connect, 1);
-        series.latency[0] = 2;
-        series.latency[14] = 1;
-        series.latency_sum_us = 12_345_000;
-        let text = text(&Stats { generation: 9, series: vec![series], ..Stats::default() });
-        let labels = r#"service="shop/production/api",version="r3",route="a\"b/""#;
-        for line in [
-            format!("fairway_proxy_requests_total{{{labels},class=\"2xx\"}} 3"),
-            format!("fairway_proxy_errors_total{{{labels},cause=\"connect\"}} 1"),
-            format!("fairway_proxy_request_duration_seconds_bucket{{{labels},le=\"0.005\"}} 2"),
-            format!("fairway_proxy_request_duration_seconds_bucket{{{labels},le=\"10\"}} 2"),
-            format!("fairway_proxy_request_duration_seconds_bucket{{{labels},le=\"+Inf\"}} 3"),
-            format!("fairway_proxy_request_duration_seconds_sum{{{labels}}} 12.345"),
-            format!("fairway_proxy_request_duration_seconds_count{{{labels}}} 3"),
+        let mut weight = series(Chosen::Weight, StatusClass::Success, 3);
+        weight.errors.insert(Cause::Connect, 1);
+        weight.latency[0] = 2;
+        weight.latency[14] = 1;
+        weight.latency_sum_us = 12_345_000;
+        weight.in_flight = 4;
+        weight.unanswered = 1;
+        let refused = [(431, 2)].into();
+        let stats = Stats { generation: 9, series: vec![weight], refused, ..Stats::default() };
+        let labels = r#"environment="shop/production",service="api",version="r3",route="a\"b/""#;
+        let histogram = ["http_request_duration_seconds", "http_server_request_duration_seconds"];
+        let mut expect: Vec<String> = histogram
+            .iter()
+            .flat_map(|name| {
+                [
+                    format!("{name}_bucket{{{labels},le=\"0.005\"}} 2"),
+                    format!("{name}_bucket{{{labels},le=\"10\"}} 2"),
+                    format!("{name}_bucket{{{labels},le=\"+Inf\"}} 3"),
+                    format!("{name}_sum{{{labels}}} 12.345"),
+                    format!("{name}_count{{{labels}}} 3"),
+                ]
+            })
+            .collect();
+        expect.extend([
+            format!("http_requests_total{{{labels},code=\"2xx\"}} 3"),
+            format!("http_requests_total{{{labels},code=\"5xx\"}} 0"),
+            format!("http_requests_total{{{labels},code=\"none\"}} 1"),
+            format!("http_requests_in_flight{{{labels}}} 4"),
+            format!("fairway_proxy_errors_total{{{labels},chosen=\"weight\",cause=\"connect\"}} 1"),
+            "fairway_requests_refused_total{code=\"431\"} 2".to_owned(),
             "fairway_proxy_generation 9".to_owned(),
-        ] {
-            assert!(text.lines().any(|found| found == line), "{line}\nis not in\n{text}");
-        }
+        ]);
+        check(&stats, &expect, &["code=\"1xx\""]);
+    }
+
+    #[test]
+    fn copies_and_previews_are_not_in_the_figures_of_users() {
+        let mut mirror = series(Chosen::Mirror, StatusClass::ServerError, 7);
+        (mirror.unanswered, mirror.dropped) = (2, 5);
+        let series = vec![
+            series(Chosen::Weight, StatusClass::Success, 1),
+            series(Chosen::Match, StatusClass::Success, 10),
+            series(Chosen::Only, StatusClass::Success, 100),
+            series(Chosen::Preview, StatusClass::ServerError, 1_000),
+            mirror,
+        ];
+        let route = r#"environment="shop/production",service="api",version="r3",route="a\"b/""#;
+        let version = r#"environment="shop/production",service="api",version="r3""#;
+        check(
+            &Stats { series, ..Stats::default() },
+            &[
+                format!("http_requests_total{{{route},code=\"2xx\"}} 111"),
+                format!("http_requests_total{{{route},code=\"5xx\"}} 0"),
+                format!("fairway_requests_mirrored_total{{{version},code=\"5xx\"}} 7"),
+                format!("fairway_requests_mirrored_total{{{version},code=\"none\"}} 2"),
+                format!("fairway_requests_mirrored_dropped_total{{{version}}} 5"),
+                format!("fairway_proxy_requests_total{{{route},chosen=\"preview\",class=\"5xx\"}} 1000"),
+            ],
+            &[],
+        );
     }
 }

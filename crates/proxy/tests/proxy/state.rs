@@ -214,7 +214,7 @@ fn metrics_are_served() {
     let text = Wire::open(addr).get("/metrics").unwrap().text();
     assert!(
         text.contains(
-            "fairway_proxy_requests_total{service=\"s\",version=\"r1\",route=\"*/\",class=\"2xx\"} 1\n"
+            "http_requests_total{environment=\"\",service=\"s\",version=\"r1\",route=\"*/\",code=\"2xx\"} 1\n"
         ),
         "{text}"
     );
