@@ -21,6 +21,8 @@ struct ServiceState {
     shares: RefCell<Shares>,
     /// Repeats of sent requests that are still allowed.
     retries: Cell<f64>,
+    /// Hundredths of a copy that the mirroring version is owed.
+    copies: Cell<u32>,
 }
 
 /// Smooth weighted round robin, as nginx has it: over any `sum of weights` requests each version gets exactly
@@ -105,6 +107,7 @@ impl Routing {
                 ServiceState {
                     shares: RefCell::new(shares),
                     retries: Cell::new(old.map_or(RETRY_RESERVE, |(_, state)| state.retries.get())),
+                    copies: Cell::new(old.map_or(0, |(_, state)| state.copies.get())),
                 }
             })
             .collect();
@@ -172,6 +175,15 @@ impl Routing {
                 .find_map(from)
                 .unwrap_or(Pick::None),
         }
+    }
+
+    /// Whether this one of the requests that can be copied is copied: of any 100, exactly `percent` are.
+    pub(crate) fn take_copy(&self, service: usize) -> bool {
+        let Some(mirror) = &self.table.services[service].mirror else { return false };
+        let copies = &self.services[service].copies;
+        let owed = copies.get() + mirror.percent;
+        copies.set(owed % 100);
+        owed >= 100
     }
 
     /// Counts a request towards the retry budget.
@@ -319,6 +331,27 @@ mod tests {
             current = routing(versions, Some(&current));
         }
         assert_eq!(canary, 10);
+    }
+
+    #[test]
+    fn copies_are_exact_through_every_snapshot() {
+        let routing = |percent: u32, before: Option<&Routing>| {
+            let mut snapshot = snapshot(r#"{"a":{"weight":1},"b":{"weight":0}}"#);
+            let mirror = format!(r#"{{"version":"b","percent":{percent}}}"#);
+            snapshot.services.get_mut("s").unwrap().mirror = Some(serde_json::from_str(&mirror).unwrap());
+            snapshot.validate().unwrap();
+            let table = TableMaker::new(1, Arc::new(SeriesBook::new(1))).make(&snapshot);
+            Routing::new(Arc::new(table), before)
+        };
+        for percent in [1, 7, 50, 99, 100] {
+            let mut current = routing(percent, None);
+            let mut copies = 0;
+            for _ in 0..300 {
+                copies += u32::from(current.take_copy(0));
+                current = routing(percent, Some(&current));
+            }
+            assert_eq!(copies, 3 * percent);
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 mod answer;
 mod exchange;
 mod io;
+pub(crate) mod mirror;
 mod relay;
 mod request_buffer;
 mod tunnel;

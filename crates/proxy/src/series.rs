@@ -331,6 +331,53 @@ mod tests {
     }
 
     #[test]
+    fn a_client_fails_once_a_second_and_never_more_often_than_it_did() {
+        let clients = Clients::new();
+        let v4 = |n: u32| IpAddr::from(std::net::Ipv4Addr::from_bits(n));
+        assert!(clients.is_first(v4(1), 1));
+        assert!(!clients.is_first(v4(1), 1));
+        assert!(
+            !clients.is_first("::ffff:0.0.0.1".parse().unwrap(), 1),
+            "the same address, written otherwise"
+        );
+        assert!(clients.is_first(v4(1), 2));
+        assert!(!clients.is_first(v4(1), 1), "a core that is late with its clock");
+        let v6 = |text: &str| text.parse::<IpAddr>().unwrap();
+        assert!(clients.is_first(v6("2001:db8::1"), 3));
+        assert!(!clients.is_first(v6("2001:db8::ffff:2"), 3), "the same household");
+        // However many there are, and wherever they meet: never more than there are.
+        for (second, count) in [(10, 100u32), (11, 1_000), (12, 100_000)] {
+            let first = (0..count).filter(|n| clients.is_first(v4(0x0a00_0000 + n), second)).count();
+            let again = (0..count).filter(|n| clients.is_first(v4(0x0a00_0000 + n), second)).count();
+            assert!(first <= count.min(CLIENTS as u32) as usize && again == 0, "{first} of {count}");
+            assert!(first >= 80.min(count as usize), "{first} of {count}");
+        }
+    }
+
+    #[test]
+    fn failures_of_testers_and_copies_are_no_news() {
+        let book = SeriesBook::new(1);
+        for (version, chosen) in [
+            ("r1", Chosen::Match),
+            ("r2", Chosen::Preview),
+            ("r3", Chosen::Mirror),
+            ("r4", Chosen::Weight),
+            ("r5", Chosen::Only),
+            ("", Chosen::Weight),
+        ] {
+            let series = book.series(name(version, "*/", chosen), 1);
+            series.request(0, 500, 1);
+            series.failed(0, [127, 0, 0, 1].into());
+        }
+        let failing: Vec<_> = book.take_failing().into_iter().map(|(_, version)| version).collect();
+        assert_eq!(failing, ["r4", "r5"]);
+        assert!(book.take_failing().is_empty(), "said once");
+        let errors: Vec<_> = book.arms(&[]).into_iter().map(|arm| (arm.version, arm.errors)).collect();
+        let expect = [("r1", 0), ("r2", 0), ("r3", 0), ("r4", 1), ("r5", 1)];
+        assert_eq!(errors, expect.map(|(version, errors)| (version.to_owned(), errors)));
+    }
+
+    #[test]
     fn many_releases_do_not_pile_up() {
         let book = SeriesBook::new(1);
         for generation in 1..2_000 {

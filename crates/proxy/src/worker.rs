@@ -15,6 +15,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use crate::accesslog::AccessLogHandle;
 use crate::balance::Routing;
 use crate::conn;
+use crate::conn::mirror::Copies;
 use crate::deadline::Deadlines;
 use crate::limits::{CAREFUL_REUSE, IDLE_UPSTREAMS_MAX, Limits};
 use crate::listen::Origin;
@@ -87,6 +88,7 @@ pub(crate) struct Worker {
     pub shared: Arc<Shared>,
     pub deadlines: Rc<Deadlines>,
     pub random: Random,
+    pub copies: Copies,
     routing: RefCell<Rc<Routing>>,
     /// Unused connections by endpoint; exactly the endpoints of the current table have an entry.
     pools: RefCell<HashMap<u64, Vec<Idle>>>,
@@ -121,6 +123,7 @@ impl Worker {
             shared,
             deadlines: Deadlines::new(),
             random: Random::new(),
+            copies: Copies::default(),
             routing: RefCell::new(Rc::new(Routing::new(Arc::new(Table::default()), None))),
             pools: RefCell::default(),
             listeners: RefCell::default(),
@@ -180,6 +183,7 @@ impl Worker {
         }
         *self.routing.borrow_mut() = Rc::new(routing);
         self.deadlines.drain_streams(|endpoint| !self.has_endpoint(endpoint));
+        self.copies.look();
         for uid in close {
             if let Some(listener) = self.listeners.borrow_mut().remove(uid) {
                 listener.state.set(State::Draining);
@@ -221,6 +225,7 @@ impl Worker {
 
     fn drain(&self, queue: Origin) {
         self.state.set(State::Draining);
+        self.copies.look();
         for (_, listener) in self.listeners.borrow_mut().drain() {
             if queue == Origin::Inherited {
                 listener.origin.set(queue);
@@ -239,7 +244,12 @@ impl Worker {
 
     /// Whether responses on connections of this listener must announce the end of the connection.
     pub(crate) fn is_draining(&self, listener: &Accepting) -> bool {
-        self.state.get() == State::Draining || listener.state.get() == State::Draining
+        self.is_leaving() || listener.state.get() == State::Draining
+    }
+
+    /// Whether the whole core drains.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.state.get() == State::Draining
     }
 
     /// Whether the current table still has the endpoint.

@@ -21,6 +21,8 @@ pub(crate) enum Field {
     /// Others that claim something about the path before us: `Forwarded`, `X-Forwarded-Prefix`, `X-Real-IP`.
     ForwardedOther,
     ContentType,
+    /// `X-Fairway-Mirror`: marks a copy of a request.
+    Mirror,
     Other,
 }
 
@@ -46,6 +48,7 @@ impl Field {
             14 if is("http2-settings") => Self::HopByHop,
             15 if is("x-forwarded-for") => Self::ForwardedFor,
             16 if is("x-forwarded-host") => Self::ForwardedHost,
+            16 if is("x-fairway-mirror") => Self::Mirror,
             16 if is("proxy-connection") => Self::HopByHop,
             17 if is("transfer-encoding") => Self::TransferEncoding,
             17 if is("x-forwarded-proto") => Self::ForwardedProto,

@@ -283,6 +283,7 @@ fn forwarded(input: &str) -> String {
         target: head.target,
         host: head.host,
         keep_trace: true,
+        keep_mark: false,
         added: b"x-added: 1\r\n",
     };
     head.write(&mut out, &forward);
@@ -295,7 +296,7 @@ fn hop_by_hop_fields_do_not_reach_the_instance() {
         forwarded(
             "POST http://b/x HTTP/1.1\r\nHost: a\r\nConnection: close, X-Hop\r\nKeep-Alive: 1\r\nX-Hop: 1\r\n\
              Proxy-Connection: x\r\nTE: trailers\r\nTrailer: X\r\nUpgrade: h2c\r\nProxy-Authorization: x\r\n\
-             X-Forwarded-For: 6.6.6.6\r\nAccept: */*\r\nTransfer-Encoding:  chunked \r\n\r\n"
+             X-Forwarded-For: 6.6.6.6\r\nX-Fairway-Mirror: 1\r\nAccept: */*\r\nTransfer-Encoding:  chunked \r\n\r\n"
         ),
         "POST /x HTTP/1.1\r\nhost: b\r\nAccept: */*\r\nx-added: 1\r\ntransfer-encoding: chunked\r\n\r\n"
     );

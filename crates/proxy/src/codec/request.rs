@@ -183,6 +183,7 @@ impl<'h, 'b> RequestHead<'h, 'b> {
                 | Field::ForwardedHost
                 | Field::ForwardedOther => false,
                 Field::TraceParent | Field::TraceState => forward.keep_trace,
+                Field::Mirror => forward.keep_mark,
                 Field::Cookie | Field::ContentType | Field::Other => true,
             };
             if keep && !(self.options.nominates && is_nominated(self.headers, header.name)) {
@@ -214,6 +215,9 @@ pub(crate) struct Forward<'a> {
     pub host: &'a str,
     /// Whether the client's trace headers are passed on; otherwise `added` begins a new trace.
     pub keep_trace: bool,
+    /// Whether the mark of a copy is passed on. Services may hand it on to each other; a visitor who could set it could
+    /// make a service leave out what it does only once.
+    pub keep_mark: bool,
     /// Complete header lines.
     pub added: &'a [u8],
 }
@@ -273,6 +277,7 @@ impl<'b> Fields<'b> {
                 | Field::ForwardedHost
                 | Field::ForwardedOther
                 | Field::ContentType
+                | Field::Mirror
                 | Field::Other => {}
             }
         }

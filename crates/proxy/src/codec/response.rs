@@ -159,6 +159,7 @@ impl<'h, 'b> ResponseHead<'h, 'b> {
                 | Field::ForwardedHost
                 | Field::ForwardedOther
                 | Field::ContentType
+                | Field::Mirror
                 | Field::Other => true,
             };
             if keep && !(self.options.nominates && is_nominated(self.headers, header.name)) {

@@ -2,6 +2,7 @@
 
 mod answers;
 mod client;
+mod copy;
 mod hold;
 mod plan;
 
@@ -24,6 +25,7 @@ use crate::deadline::{Passed, Phase};
 use crate::endpoint::{Endpoint, InFlight};
 use crate::series::{Series, SeriesInFlight};
 use crate::worker::{Reuse, Upstream};
+use copy::Waiting;
 use hold::Held;
 use plan::{Known, Plan};
 
@@ -69,8 +71,9 @@ pub(super) async fn relay(conn: &mut Conn) -> After {
         }
     };
     request.expect_body(known.length.body());
-    let mut relay = Relay { conn, known, report: &mut report };
+    let mut relay = Relay { conn, known, report: &mut report, waiting: None };
     let after = relay.run(&mut request).await;
+    relay.copy_late(&request);
     relay.finish(&request);
     // Ends that leave unread bytes of this request behind close the connection, so the next one is clean.
     if after == After::KeepAlive {
@@ -84,6 +87,8 @@ struct Relay<'c> {
     conn: &'c mut Conn,
     known: Known,
     report: &'c mut Report,
+    /// A copy for the mirroring version, until the body is here.
+    waiting: Option<Waiting>,
 }
 
 /// How an attempt that got no answer to the client goes on.
@@ -110,6 +115,7 @@ impl Relay<'_> {
             return self.refuse_body(request, refusal).await;
         }
         plan.routing.earn_retries(plan.service);
+        self.copy(request, &plan);
         let mut tried: Vec<u64> = Vec::new();
         let mut held: Option<Held> = None;
         let mut fresh_only = false;
@@ -341,6 +347,14 @@ impl Relay<'_> {
         self.report.bytes_out += tunnel.bytes_out;
     }
 
+    /// Whether an answer that ended early may have ended by a drain: then it says nothing about the version.
+    fn was_cut(&self) -> bool {
+        let worker = &self.conn.worker;
+        let is_gone =
+            self.report.instance.as_ref().is_some_and(|endpoint| !worker.has_endpoint(endpoint.uid));
+        is_gone || worker.is_draining(&self.conn.listener)
+    }
+
     /// Counts and logs.
     fn finish(&self, request: &RequestBuffer) {
         let report = &self.report;
@@ -356,7 +370,7 @@ impl Relay<'_> {
             if let Some(cause) = report.cause {
                 series.error(worker.core, cause);
             }
-            if report.status >= 500 || report.cause == Some(Cause::Truncated) {
+            if report.status >= 500 || (report.cause == Some(Cause::Truncated) && !self.was_cut()) {
                 series.failed(worker.core, self.client(request));
             }
             series.bytes(worker.core, bytes_in, report.bytes_out);

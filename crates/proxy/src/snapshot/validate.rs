@@ -248,6 +248,19 @@ mod tests {
             |s| s.services.values_mut().next().unwrap().retry.attempts_max = 0,
             "service \"shop/production/api\": retry.attempts_max counts the first attempt and must be at least 1",
         );
+        let mirror = |text: &'static str| {
+            move |s: &mut Snapshot| {
+                let service = s.services.values_mut().next().unwrap();
+                service.mirror = Some(serde_json::from_str(text).unwrap());
+            }
+        };
+        check(mirror(r#"{"version":"r1","percent":100}"#), "ok");
+        check(
+            mirror(r#"{"version":"r9","percent":0,"timeout_ms":0}"#),
+            "service \"shop/production/api\": the mirror names an unknown version; \
+             service \"shop/production/api\": mirror.percent must be 1 to 100; \
+             service \"shop/production/api\": mirror.timeout_ms must be above 0",
+        );
     }
 
     #[test]

@@ -3,9 +3,11 @@
 #![allow(clippy::unwrap_used, reason = "a test's helpers may panic like the test itself")]
 
 mod drain;
+mod evidence;
 mod handover;
 mod loss;
 mod messages;
+mod mirror;
 mod state;
 mod support;
 mod swap;

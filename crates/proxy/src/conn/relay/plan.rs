@@ -4,12 +4,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::Relay;
+use super::copy::Copyable;
 use crate::balance::{Choice, Decided, Routing};
 use crate::buffer::HeadBuffer;
 use crate::codec::{BodyLength, Field, Forward, RequestHead, header_storage};
 use crate::conn::exchange::Facts;
 use crate::conn::request_buffer::RequestBuffer;
 use crate::series::Series;
+use crate::snapshot::Purpose;
 use crate::table::{RouteTable, ServiceTable};
 use crate::trace::{REQUEST_ID_BYTES_MAX, hex, is_request_id, is_traceparent};
 use crate::worker::Worker;
@@ -49,6 +51,7 @@ impl RequestId {
 pub(super) struct Known {
     pub(super) facts: Facts,
     pub(super) is_idempotent: bool,
+    pub(super) copyable: Copyable,
     pub(super) length: BodyLength,
     pub(super) id: RequestId,
     /// Begun here when the client sent no valid trace; one trace through all attempts.
@@ -68,6 +71,7 @@ impl Known {
                 offers_websocket: head.upgrade.is_some_and(|p| p.eq_ignore_ascii_case(b"websocket")),
             },
             is_idempotent: head.is_idempotent(),
+            copyable: Copyable::of(head),
             length: head.length,
             id: RequestId::of(head, worker),
             new_trace: (!traced).then(|| [random(), random(), random()]),
@@ -182,6 +186,7 @@ impl Relay<'_> {
                 target,
                 host: head.host,
                 keep_trace: self.known.new_trace.is_none(),
+                keep_mark: route.purpose == Purpose::Internal,
                 added: &added,
             },
         );
