@@ -1,1 +1,14 @@
-//! Samples on the wire between systems: remote write and OTLP.
+//! Samples from elsewhere and to elsewhere: Prometheus' remote write 1.0 and 2.0, and OTLP metrics.
+//!
+//! Bodies are walked where they lie. Nothing is allocated by what a body says of its own size before that size is
+//! known to be bearable.
+
+pub mod otlp;
+pub mod outbox;
+pub mod receive;
+pub mod send;
+mod wire;
+
+pub use outbox::{Batch, Outbox, OutboxCounts, OutboxSettings, Outcome};
+pub use receive::{Answer, ReceiveLimits, Received, ReceivedSeries, Refused, Stored, decode};
+pub use send::{Message, Outgoing, encode};
