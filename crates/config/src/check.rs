@@ -47,6 +47,13 @@ impl Kind {
     }
 }
 
+impl Kind {
+    /// True when the value is `{ secret = "…" }` and nothing that may stand in the file.
+    fn holds_secret(&self) -> bool {
+        matches!(self, Kind::Table(table) if table.keys.iter().any(|key| key.name == "secret"))
+    }
+}
+
 impl Checker<'_> {
     fn push(&mut self, diagnostic: Diagnostic, at: ByteRange) {
         self.findings.push(diagnostic.at(self.source.span(at)));
@@ -85,6 +92,9 @@ impl Checker<'_> {
     }
 
     fn value(&mut self, node: &Node, kind: &Kind, path: &str) {
+        if kind.holds_secret() && matches!(node.value, Value::Text(_)) && !kind.takes(&node.value) {
+            return self.plain_secret(path, node.at);
+        }
         if !kind.takes(&node.value) {
             let message = format!("{path} is {}, expected {}", node.value.kind(), kind.expected());
             let hint = wrong_type_hint(&node.value, kind);
@@ -187,7 +197,26 @@ impl Checker<'_> {
         }
     }
 
+    /// A secret itself where its name belongs.
+    fn plain_secret(&mut self, path: &str, at: ByteRange) {
+        let message = format!("{path} stands in plain text, and everybody who has the file can read it");
+        let mut parts = path.rsplit('.').filter(|part| *part != "secret");
+        let key = parts.next().unwrap_or("alerts");
+        let owner = parts.next().unwrap_or("alerts");
+        let secret: String = format!("{owner}_{key}")
+            .chars()
+            .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' })
+            .collect();
+        let hint =
+            format!("{key} = {{ secret = {secret:?} }}, and fairway secret set {secret} -e ENVIRONMENT");
+        self.push(Diagnostic::error(code::PLAIN_SECRET, message).hint(hint), at);
+    }
+
     fn format(&mut self, text: &str, format: &Format, path: &str, at: ByteRange) {
+        // Whoever copies the value instead of its name: it must not be repeated.
+        if format.name == keys::SECRET_FORMAT && (text.contains("://") || text.len() > 64) {
+            return self.plain_secret(path, at);
+        }
         if let Err(why) = (format.check)(text) {
             let message = format!("{} is not {}: {why}", shown_text(text), format.expected);
             let message = if path.is_empty() { message } else { format!("{path}: {message}") };

@@ -34,10 +34,13 @@ codes! {
     ROUTE_NEEDS_PORT = "config/route-needs-port", "a service with a route has no port";
     WEIGHTS = "config/weights", "the weights of the steps do not rise from 1 to 100";
     STRATEGY_OPTION = "config/strategy-option", "an option belongs to another strategy";
+    UNKNOWN_CHANNEL = "config/unknown-channel", "a channel that does not exist is named";
+    UNROUTED = "config/unrouted", "some alerts are told to nobody";
     UNREACHABLE = "config/unreachable", "static files that no request can reach";
     PORT_VARIABLE = "config/port-variable", "PORT is set by hand, so that every instance would take the same port";
     PLAIN_SECRET = "config/plain-secret", "a value that looks like a secret stands in the file";
     NO_DIRECTORY = "config/no-directory", "a directory that the file names does not exist";
+    RULE_FILE = "config/rule-file", "a rule file is not there, cannot be read or is too large";
     NO_COMMAND = "config/no-command", "the program of a command does not exist or cannot be executed";
     NOT_IN_EFFECT = "config/not-in-effect", "a setting is understood and kept, but this version does not act on it";
     MISSING_SECRET = "config/missing-secret", "a secret has no value in this environment";

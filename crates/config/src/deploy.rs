@@ -78,7 +78,6 @@ pub struct Deploy {
     pub steps: Vec<Step>,
     pub matches: Vec<Match>,
     pub sticky: bool,
-    pub gates: Vec<Gate>,
     pub bake: Duration,
     pub keep_warm: Duration,
     pub drain: Duration,
@@ -102,34 +101,6 @@ impl Deploy {
             },
         }
     }
-}
-
-/// Evidence that a new version must give, as declared.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Gate {
-    pub measure: Measure,
-    pub max: Option<f64>,
-    pub min: Option<f64>,
-    /// Largest ratio to the stable version.
-    pub max_vs_stable: Option<f64>,
-    pub min_requests: u64,
-    pub held_for: Duration,
-    pub no_data: NoData,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Measure {
-    /// `error_rate`, `p50`, `p95`, `p99`, …
-    Metric(String),
-    /// PromQL.
-    Query(String),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NoData {
-    Pause,
-    Pass,
-    Fail,
 }
 
 pub(crate) fn show_duration(duration: &Duration) -> String {
@@ -163,7 +134,6 @@ pub(crate) fn read(root: &Reader<'_>, routed: bool) -> Deploy {
         steps: steps(&reader),
         matches: matches(&reader),
         sticky: reader.fixed("sticky"),
-        gates: gates(&reader),
         bake: reader.get_or(
             "bake",
             || if reader.cx.is_dev() { Duration::ZERO } else { BAKE_DEFAULT },
@@ -179,10 +149,11 @@ pub(crate) fn read(root: &Reader<'_>, routed: bool) -> Deploy {
 /// Options of a strategy other than the one chosen. One that an overlay inherits is no mistake: the overlay could not
 /// take it away.
 fn strategy_options(reader: &Reader<'_>, strategy: StrategyKind) {
-    const OPTIONS: [(&str, StrategyKind); 6] = [
+    const OPTIONS: [(&str, StrategyKind); 7] = [
         ("steps", StrategyKind::Canary),
         ("matches", StrategyKind::Canary),
         ("sticky", StrategyKind::Canary),
+        ("sequential", StrategyKind::Canary),
         ("max_surge", StrategyKind::Rolling),
         ("max_unavailable", StrategyKind::Rolling),
         ("approve", StrategyKind::BlueGreen),
@@ -217,21 +188,31 @@ fn steps(reader: &Reader<'_>) -> Vec<Step> {
         let message = format!("{} is empty", reader.path_of("steps"));
         refuse(message, "leave it out for the default steps", reader.value_at("steps"));
     }
-    let mut before: Option<u32> = None;
-    let mut steps = Vec::new();
+    let mut steps: Vec<Step> = Vec::new();
     for step in &list {
-        let approve = step.fixed("approve");
+        let (mirror, experiment) = (step.fixed("mirror"), step.get::<String>("experiment"));
+        // Nobody can say how long a comparison takes: it holds until somebody has seen enough.
+        let until_promoted = experiment.is_some() && !step.has("hold");
+        let approve = step.get_or("approve", || until_promoted, bool::to_string);
         let hold = step.get_or("hold", || if approve { Duration::ZERO } else { HOLD_DEFAULT }, show_duration);
         let Some(weight) = step.get::<u32>("weight") else { continue };
-        if before.is_some_and(|before| weight <= before) {
+        let next = Step { weight, hold, approve, mirror, experiment };
+        if let Some(before) = steps.last()
+            && !follows(before, &next)
+        {
             let message =
-                format!("the weight {weight} does not rise above the step before ({})", before.unwrap_or(0));
+                format!("the weight {weight} does not rise above the step before ({})", before.weight);
             refuse(message, "each step sends more requests to the new version", step.value_at("weight"));
         }
-        before = Some(weight);
-        steps.push(Step { weight, hold, approve, mirror: 0, experiment: None });
+        steps.push(next);
     }
     steps
+}
+
+/// A step has more weight than the one before; what watches the same share in another way may keep it.
+fn follows(before: &Step, next: &Step) -> bool {
+    let other_way = before.experiment != next.experiment || before.mirror != next.mirror;
+    next.weight > before.weight || (next.weight == before.weight && other_way)
 }
 
 fn matches(reader: &Reader<'_>) -> Vec<Match> {
@@ -252,49 +233,6 @@ fn matches(reader: &Reader<'_>) -> Vec<Match> {
                 None
             }
         }
-    };
-    list.iter().filter_map(read).collect()
-}
-
-fn gates(reader: &Reader<'_>) -> Vec<Gate> {
-    let list = reader.list_of_tables("gates", &keys::GATE).unwrap_or_default();
-    if let Some(first) = list.first() {
-        let message = "gates are not evaluated by this version: a step goes on when its hold is over";
-        let hint = "approve = true on a step lets a person decide";
-        reader.cx.push_at(Diagnostic::warning(code::NOT_IN_EFFECT, message).hint(hint), first.at);
-    }
-    let read = |reader: &Reader<'_>| {
-        let measure = match reader.one_of(&["metric", "query"]) {
-            Some("metric") => reader.get("metric").map(Measure::Metric),
-            Some(_) => reader.get("query").map(Measure::Query),
-            None => None,
-        };
-        let gate = |measure| Gate {
-            measure,
-            max: reader.get("max"),
-            min: reader.get("min"),
-            max_vs_stable: reader.get("max_vs_stable"),
-            min_requests: reader.fixed("min_requests"),
-            held_for: reader.fixed("for"),
-            no_data: match reader.fixed::<String>("no_data").as_str() {
-                "pass" => NoData::Pass,
-                "fail" => NoData::Fail,
-                _ => NoData::Pause,
-            },
-        };
-        let missing = |what: &str, hint: &str| {
-            if !reader.has_unknown() {
-                let message = format!("{} has no {what}", reader.path());
-                reader.cx.push_at(Diagnostic::error(code::MISSING_KEY, message).hint(hint), reader.at);
-            }
-        };
-        if !reader.has("metric") && !reader.has("query") {
-            missing("metric and no query", "add metric = \"error_rate\"");
-        }
-        if !["max", "min", "max_vs_stable"].iter().any(|key| reader.has(key)) {
-            missing("threshold", "add max, min or max_vs_stable");
-        }
-        measure.map(gate)
     };
     list.iter().filter_map(read).collect()
 }

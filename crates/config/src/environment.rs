@@ -12,8 +12,10 @@ use crate::code;
 use crate::cycle;
 use crate::deploy::{self, Deploy};
 use crate::diagnostic::{Diagnostic, Findings};
-use crate::job::{self, Jobs};
+use crate::evidence::{self, Evidence};
+use crate::job::{self, Job, Jobs, Surroundings};
 use crate::keys;
+use crate::monitoring::{self, Monitoring};
 use crate::overlay::Merged;
 use crate::reader::{Context, Reader, Setting};
 use crate::service::{self, Service, ServiceRuns, Shared};
@@ -26,6 +28,8 @@ pub struct Environment {
     pub services: BTreeMap<ServiceName, Service>,
     pub jobs: Jobs,
     pub deploy: Deploy,
+    pub evidence: Evidence,
+    pub monitoring: Monitoring,
     pub listen: Listen,
     /// Where the environment is reached from outside, without a slash at the end.
     pub url: String,
@@ -40,6 +44,13 @@ pub struct Protect {
     pub confirm: bool,
     /// People other than the requester who must approve a deploy.
     pub approvers: u32,
+}
+
+impl Environment {
+    /// Every command that runs once: those of the release, and those of its gates.
+    pub fn jobs(&self) -> impl Iterator<Item = &Job> {
+        self.jobs.iter().chain(self.evidence.jobs())
+    }
 }
 
 pub(crate) fn read(
@@ -78,7 +89,9 @@ pub(crate) fn read_in(cx: &Context<'_>, merged: &Merged) -> Environment {
     routes(cx, &services);
     unreachable(cx, &services, &vars);
     cycle::check(cx, &services);
-    let jobs = job::read(&root, &services, &vars, &roster);
+    let around = Surroundings { services: &services, vars: &vars, roster: &roster };
+    let jobs = job::read(&root, &around);
+    let evidence = evidence::read(&root, deploy.strategy, &around);
     let protect = protect(&root);
     let host: Option<String> = root.get("host");
     let listen = Listen {
@@ -86,13 +99,17 @@ pub(crate) fn read_in(cx: &Context<'_>, merged: &Merged) -> Environment {
         host: host.map(|host| host.to_ascii_lowercase()),
     };
     let url = root.get_or("url", || public_url(&listen), |text| format!("{text:?}"));
+    let url = url.trim_end_matches('/').to_owned();
+    let monitoring = monitoring::read(&root, &roster, &url);
     Environment {
         name: cx.environment.clone(),
         services,
         jobs,
         deploy,
+        evidence,
+        monitoring,
         listen,
-        url: url.trim_end_matches('/').to_owned(),
+        url,
         protect,
         settings: cx.settings.take(),
     }

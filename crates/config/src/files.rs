@@ -11,6 +11,7 @@ use crate::code;
 use crate::diagnostic::{Diagnostic, Findings};
 use crate::environment::Environment;
 use crate::project::Project;
+use crate::rules;
 use crate::service::ServiceRuns;
 use crate::span::Span;
 
@@ -40,6 +41,7 @@ impl Project {
         let mut disk = Disk { environment, root, search_path, stage, findings: Findings::default() };
         disk.services();
         disk.jobs();
+        rules::read(environment, root, &mut disk.findings);
         Ok(disk.findings.finish())
     }
 }
@@ -84,7 +86,7 @@ impl Disk<'_> {
     }
 
     fn jobs(&mut self) {
-        for job in self.environment.jobs.iter() {
+        for job in self.environment.jobs() {
             self.start(&job.artifact, &job.workdir, &job.command[0], (&job.at, &job.at));
         }
     }

@@ -52,14 +52,16 @@ impl Jobs {
     }
 }
 
-pub(crate) fn read(
-    root: &Reader<'_>,
-    services: &BTreeMap<ServiceName, Service>,
-    vars: &BTreeMap<String, Variable>,
-    roster: &Roster,
-) -> Jobs {
+/// What a job may run in, and what it may refer to.
+pub(crate) struct Surroundings<'a> {
+    pub(crate) services: &'a BTreeMap<ServiceName, Service>,
+    pub(crate) vars: &'a BTreeMap<String, Variable>,
+    pub(crate) roster: &'a Roster,
+}
+
+pub(crate) fn read(root: &Reader<'_>, around: &Surroundings<'_>) -> Jobs {
     let reader = root.table("release", &keys::RELEASE);
-    let job = |key, spec, timeout| read_one(&reader, key, spec, timeout, services, vars, roster);
+    let job = |key, spec, timeout| read_one(&reader, key, spec, timeout, around);
     let contract_after = match reader.optional_table("contract", &keys::CONTRACT) {
         Some(contract) => contract.fixed("after"),
         None => Reader::new(reader.cx, &keys::CONTRACT, None, reader.at, String::new()).default_of("after"),
@@ -74,14 +76,17 @@ pub(crate) fn read(
     }
 }
 
+/// A command that judges a release, as smoke does.
+pub(crate) fn judge(reader: &Reader<'_>, key: &str, around: &Surroundings<'_>) -> Option<Job> {
+    read_one(reader, key, &keys::JOB, SMOKE_TIMEOUT, around)
+}
+
 fn read_one(
     release: &Reader<'_>,
     key: &str,
     spec: &'static TableSpec,
     timeout: Duration,
-    services: &BTreeMap<ServiceName, Service>,
-    vars: &BTreeMap<String, Variable>,
-    roster: &Roster,
+    &Surroundings { services, vars, roster }: &Surroundings<'_>,
 ) -> Option<Job> {
     let at = release.cx.source.span(release.value_at(key));
     let whole = || ArtifactKey::new(".");

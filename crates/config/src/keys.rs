@@ -1,16 +1,24 @@
 //! Every key of fairway.toml: what it takes, what holds without it, what it means.
 
+mod alerts;
 mod alias;
+mod autoscale;
 mod deploy;
+mod evidence;
 mod format;
+mod metrics;
 mod service;
 
 use std::time::Duration;
 
+pub(crate) use alerts::{ALERT_ROUTE, ALERTS, CHANNEL, INHIBIT, MAIL, PAGERDUTY, SECRET};
 pub(crate) use alias::ALIASES;
-pub(crate) use deploy::{DEPLOY, GATE, MATCH, STEP};
+pub(crate) use autoscale::{AUTOSCALE, AUTOSCALE_QUERY, BEHAVIOR, POLICY, SCALING};
+pub(crate) use deploy::{DEPLOY, MATCH, STEP};
+pub(crate) use evidence::{ERROR_TRIGGER, GATE, LATENCY_TRIGGER, SEQUENTIAL, TRIGGERS};
 pub(crate) use format::SERVICE_NAME;
-use format::{DIRECTORY, ENVIRONMENT_NAME, HOST, LISTEN, PROJECT_NAME, URL, USER, VARIABLE_NAME};
+use format::{DIRECTORY, ENVIRONMENT_NAME, HOST, LISTEN, PROJECT_NAME, THING, URL, USER, VARIABLE_NAME};
+pub(crate) use metrics::{METRICS, SCRAPE, SLO, SLO_LATENCY, UPTIME};
 pub(crate) use service::{
     BACKUP, BUILD, LIMITS, LIVE, LOG, PORT, READY, RESTART, ROUTE, SERVICE, STATIC, STOP,
 };
@@ -36,6 +44,8 @@ const COUNT: Kind = Kind::Integer { min: 0, max: 1000 };
 const DURATION: Kind = Kind::Duration { min: Duration::ZERO };
 const POSITIVE: Kind = Kind::Duration { min: Duration::from_millis(1) };
 const VARIABLES: Kind = Kind::Map { key: &VARIABLE_NAME, of: &Kind::Variable, max: VARIABLES_MAX };
+const PROBES: Kind = Kind::Map { key: &THING, of: &Kind::Table(&UPTIME), max: metrics::PROBES_MAX };
+const SLOS: Kind = Kind::Map { key: &THING, of: &Kind::Table(&SLO), max: metrics::SLOS_MAX };
 const SERVICES: Kind = Kind::Map { key: &SERVICE_NAME, of: &Kind::Table(&SERVICE), max: SERVICES_MAX };
 
 const HOST_KEY: KeySpec = key(
@@ -94,6 +104,34 @@ const DEPLOY_KEY: KeySpec = key(
     "{ strategy = \"rolling\" }",
     "How a release is brought in and kept.",
 );
+const METRICS_KEY: KeySpec = key(
+    "metrics",
+    Kind::Table(&METRICS),
+    Words("every default of [metrics]"),
+    "{ rules = [\"ops/*.rules.yml\"] }",
+    "Where the figures come from and where they go.",
+);
+const ALERTS_KEY: KeySpec = key(
+    "alerts",
+    Kind::Table(&ALERTS),
+    Words("alerts are shown, and nobody is told"),
+    "{ channels = { ops = { slack = { secret = \"slack_url\" } } } }",
+    "Who is told when an alert fires.",
+);
+const PROBE_KEY: KeySpec = key(
+    "probe",
+    PROBES,
+    Words("nothing is checked from outside"),
+    "{ site = { http = \"https://shop.example\" } }",
+    "Uptime checks. Each is a table, [probe.NAME].",
+);
+const SLO_KEY: KeySpec = key(
+    "slo",
+    SLOS,
+    Words("no objectives"),
+    "{ checkout = { service = \"api\", availability = 0.999 } }",
+    "Objectives. Each is a table, [slo.NAME].",
+);
 
 pub(crate) static ROOT: TableSpec = TableSpec {
     name: "project",
@@ -111,6 +149,10 @@ pub(crate) static ROOT: TableSpec = TableSpec {
         RELEASE_KEY,
         SERVICE_KEY,
         DEPLOY_KEY,
+        METRICS_KEY,
+        ALERTS_KEY,
+        PROBE_KEY,
+        SLO_KEY,
         HOST_KEY,
         LISTEN_KEY,
         URL_KEY,
@@ -144,6 +186,10 @@ pub(crate) static ENVIRONMENT: TableSpec = TableSpec {
         RELEASE_KEY,
         SERVICE_KEY,
         DEPLOY_KEY,
+        METRICS_KEY,
+        ALERTS_KEY,
+        PROBE_KEY,
+        SLO_KEY,
     ],
 };
 
@@ -277,9 +323,14 @@ pub(crate) fn place(spec: &TableSpec) -> &'static str {
         "project" => "the top of the file",
         "environment" => "[env.NAME]",
         "service" => "[service.NAME]",
+        "probe" => "[probe.NAME]",
+        "slo" => "[slo.NAME]",
         name => name,
     }
 }
+
+/// The format of a secret's name.
+pub(crate) const SECRET_FORMAT: &str = "SECRET";
 
 /// `{ ref = "…" }` and `{ secret = "…" }`, the only tables that a variable or a word may be.
 pub(crate) const REFERENCE_KEYS: [&str; 2] = ["ref", "secret"];
@@ -304,10 +355,31 @@ pub(crate) static TABLES: &[&TableSpec] = &[
     &LIMITS,
     &LOG,
     &BACKUP,
+    &AUTOSCALE,
+    &AUTOSCALE_QUERY,
+    &BEHAVIOR,
+    &SCALING,
+    &POLICY,
     &DEPLOY,
     &STEP,
     &MATCH,
     &GATE,
+    &SEQUENTIAL,
+    &TRIGGERS,
+    &ERROR_TRIGGER,
+    &LATENCY_TRIGGER,
+    &METRICS,
+    &SCRAPE,
+    &ALERTS,
+    &CHANNEL,
+    &SECRET,
+    &MAIL,
+    &PAGERDUTY,
+    &ALERT_ROUTE,
+    &INHIBIT,
+    &UPTIME,
+    &SLO,
+    &SLO_LATENCY,
 ];
 
 #[cfg(test)]

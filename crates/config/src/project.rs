@@ -120,7 +120,7 @@ impl Project {
                 }
             }
         }
-        for job in environment.jobs.iter() {
+        for job in environment.jobs() {
             let request = requests.entry(&job.artifact).or_insert_with(|| request(&job.artifact));
             request.at.get_or_insert_with(|| job.at.clone());
         }

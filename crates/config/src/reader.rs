@@ -1,18 +1,20 @@
 //! The second pass: values of a merged table, taken by key. Each read knows its key's entry in the table of keys (the
 //! default comes from there) and leaves a line for `config --resolved`.
 
+mod from_value;
+
 use std::cell::RefCell;
 use std::fmt::Write as _;
-use std::time::Duration;
 
 use fairway_engine::id::EnvironmentName;
+
+pub(crate) use from_value::{Amount, Bytes, FromValue, Statuses, Texts, Words};
 
 use crate::code;
 use crate::diagnostic::{Diagnostic, Findings};
 use crate::span::{ByteRange, Source, Span};
 use crate::spec::{Absent, KeySpec, TableSpec};
 use crate::tree::{Entry, Layer, Node, Table, Value};
-use crate::value::{command, duration, size};
 
 /// A resolved value with where it came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -259,6 +261,25 @@ impl<'a> Reader<'a> {
         Some(items.iter().enumerate().filter_map(reader).collect())
     }
 
+    /// The tables under names of the user's.
+    pub(crate) fn map_of_tables(&self, key: &str, spec: &'static TableSpec) -> Vec<(&'a str, Reader<'a>)> {
+        let path = self.path_of(key);
+        let reader = |(name, entry): (&'a str, &'a Entry)| {
+            let table = entry.node.value.as_table()?;
+            let path = format!("{path}.{}", toml_key(name));
+            Some((name, Reader::new(self.cx, spec, Some(table), entry.key_at, path)))
+        };
+        self.entries(key).filter_map(reader).collect()
+    }
+
+    /// Tells that something is missing, unless a slip in its name has been told.
+    pub(crate) fn lacks(&self, what: &str, hint: &str) {
+        if !self.has_unknown() {
+            let message = format!("{} has no {what}", self.path);
+            self.cx.push_at(Diagnostic::error(code::MISSING_KEY, message).hint(hint), self.at);
+        }
+    }
+
     /// The entries of a table whose keys are the user's.
     pub(crate) fn entries(&self, key: &str) -> impl Iterator<Item = (&'a str, &'a Entry)> {
         self.node(key)
@@ -301,95 +322,19 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// What a value is read as. None when it is refused by the first pass: it has been told there.
-pub(crate) trait FromValue: Sized {
-    fn from_value(value: &Value) -> Option<Self>;
-}
-
-impl FromValue for String {
-    fn from_value(value: &Value) -> Option<Self> {
-        value.as_text().map(str::to_owned)
-    }
-}
-
-impl FromValue for bool {
-    fn from_value(value: &Value) -> Option<Self> {
-        if let Value::Bool(bool) = value { Some(*bool) } else { None }
-    }
-}
-
-impl FromValue for u64 {
-    fn from_value(value: &Value) -> Option<Self> {
-        if let Value::Integer(number) = value { u64::try_from(*number).ok() } else { None }
-    }
-}
-
-impl FromValue for u32 {
-    fn from_value(value: &Value) -> Option<Self> {
-        u64::from_value(value)?.try_into().ok()
-    }
-}
-
-impl FromValue for u16 {
-    fn from_value(value: &Value) -> Option<Self> {
-        u64::from_value(value)?.try_into().ok().filter(|port| *port > 0)
-    }
-}
-
-impl FromValue for f64 {
-    fn from_value(value: &Value) -> Option<Self> {
-        match value {
-            Value::Integer(number) => Some(*number as f64),
-            Value::Float { number, .. } => number.is_finite().then_some(*number),
-            Value::Text(_) | Value::Bool(_) | Value::Datetime(_) | Value::Array(_) | Value::Table(_) => None,
-        }
-    }
-}
-
-impl FromValue for Duration {
-    fn from_value(value: &Value) -> Option<Self> {
-        duration::parse(value.as_text()?).ok()
-    }
-}
-
-/// A size in bytes.
-pub(crate) struct Bytes(pub(crate) u64);
-
-impl FromValue for Bytes {
-    fn from_value(value: &Value) -> Option<Self> {
-        size::parse(value.as_text()?).ok().map(Self)
-    }
-}
-
-/// The words of a command.
-pub(crate) struct Words(pub(crate) Vec<String>);
-
-impl FromValue for Words {
-    fn from_value(value: &Value) -> Option<Self> {
-        let words = match value {
-            Value::Text(text) => command::split(text).ok()?,
-            Value::Array(words) => {
-                words.iter().map(|word| word.value.as_text().map(str::to_owned)).collect::<Option<_>>()?
-            }
-            Value::Integer(_)
-            | Value::Float { .. }
-            | Value::Bool(_)
-            | Value::Datetime(_)
-            | Value::Table(_) => {
-                return None;
-            }
-        };
-        if words.is_empty() { None } else { Some(Self(words)) }
-    }
-}
-
 pub(crate) fn default_value(text: &str) -> Value {
     match text.parse::<i64>() {
         Ok(number) => Value::Integer(number),
         Err(_) => match text {
             "true" => Value::Bool(true),
             "false" => Value::Bool(false),
-            text => Value::Text(text.to_owned()),
+            text => match text.parse::<f64>() {
+                // A word such as "inf" is one too.
+                Ok(number) if text.starts_with(|c: char| c.is_ascii_digit()) => {
+                    Value::Float { number, text: text.to_owned() }
+                }
+                Ok(_) | Err(_) => Value::Text(text.to_owned()),
+            },
         },
     }
 }

@@ -57,7 +57,8 @@ fn title(table: &TableSpec) -> String {
         "project" => "The top of the file".to_owned(),
         "environment" => "`[env.NAME]`".to_owned(),
         "service" => "`[service.NAME]`".to_owned(),
-        name @ ("release" | "deploy") => format!("`[{name}]`"),
+        name @ ("probe" | "slo") => format!("`[{name}.NAME]`"),
+        name @ ("release" | "deploy" | "metrics" | "alerts") => format!("`[{name}]`"),
         name => format!("`{name}`"),
     }
 }

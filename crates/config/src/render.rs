@@ -1,5 +1,6 @@
 //! Diagnostics as text for people: the source line, carets under the place, the hint.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use crate::code;
@@ -44,10 +45,15 @@ impl Paint {
 #[must_use]
 pub fn render(diagnostics: &[Diagnostic], source: &Source, colour: Colour) -> String {
     let paint = Paint(colour);
-    diagnostics.iter().map(|diagnostic| one(diagnostic, source, &paint)).collect::<Vec<_>>().join("\n")
+    // Their lines would put the secret on the terminal and into the log of whatever called, whatever else is wrong there.
+    let secret = diagnostics.iter().filter(|one| one.code == code::PLAIN_SECRET);
+    let quiet: BTreeSet<u32> = secret.filter_map(|one| Some(one.span.as_ref()?.line)).collect();
+    let shown: Vec<String> =
+        diagnostics.iter().map(|diagnostic| one(diagnostic, source, &paint, &quiet)).collect();
+    shown.join("\n")
 }
 
-fn one(diagnostic: &Diagnostic, source: &Source, paint: &Paint) -> String {
+fn one(diagnostic: &Diagnostic, source: &Source, paint: &Paint, quiet: &BTreeSet<u32>) -> String {
     let gutter = diagnostic
         .span
         .iter()
@@ -63,17 +69,17 @@ fn one(diagnostic: &Diagnostic, source: &Source, paint: &Paint) -> String {
         paint.severity(diagnostic.severity, &head),
         printable(&diagnostic.message, usize::MAX)
     );
-    // The line would put the secret on the terminal and into the log of whatever called.
-    let quiet = diagnostic.code == code::PLAIN_SECRET;
-    if let Some(span) = diagnostic.span.as_ref().filter(|_| quiet) {
-        let _ = writeln!(text, "{}{} {span}", " ".repeat(gutter), paint.frame("-->"));
-    } else if let Some(span) = &diagnostic.span {
-        place(&mut text, span, "", source, gutter, paint, |carets| {
-            paint.severity(diagnostic.severity, carets)
+    let own = diagnostic.span.iter().map(|span| (span, ""));
+    let related = diagnostic.related.iter().map(|(span, what)| (span, what.as_str()));
+    for (index, (span, what)) in own.chain(related).enumerate() {
+        if quiet.contains(&span.line) {
+            let space = if what.is_empty() { "" } else { ": " };
+            let _ = writeln!(text, "{}{} {span}{space}{what}", " ".repeat(gutter), paint.frame("-->"));
+            continue;
+        }
+        place(&mut text, span, what, source, gutter, paint, |carets| {
+            if index == 0 { paint.severity(diagnostic.severity, carets) } else { paint.frame(carets) }
         });
-    }
-    for (span, what) in &diagnostic.related {
-        place(&mut text, span, what, source, gutter, paint, |carets| paint.frame(carets));
     }
     if let Some(hint) = &diagnostic.hint {
         let _ = writeln!(

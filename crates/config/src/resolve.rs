@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use fairway_engine::evidence::Evidence;
+use fairway_engine::evidence::{Check, Evidence, Gate as GateSpec};
 use fairway_engine::id::TreeDigest;
-use fairway_engine::monitoring::Monitoring;
 use fairway_engine::release::{DeploySettings, JobSpec, ReleaseJobs, ReleaseSpec, Source};
 use fairway_engine::service::{EnvValue, Limits, LogLimits, Runs, ServiceSpec};
 
@@ -13,6 +12,7 @@ use crate::code;
 use crate::deploy::StrategyKind;
 use crate::diagnostic::{Diagnostic, Findings};
 use crate::environment::Environment;
+use crate::evidence::{Gate, GateCheck};
 use crate::job::Job;
 use crate::project::Project;
 use crate::service::{Service, ServiceRuns};
@@ -41,7 +41,8 @@ impl std::fmt::Debug for Inputs<'_> {
 }
 
 impl Project {
-    /// The content of a release of an environment.
+    /// The content of a release of an environment. `monitoring.rules` is empty: their text is in files of their own
+    /// (`rule_files`, `check_rules`).
     ///
     /// # Errors
     /// An environment that does not exist, secrets without a value, artifacts that were not captured.
@@ -63,10 +64,17 @@ impl Project {
             verify: job(&jobs.verify),
             seed: job(&jobs.seed),
         };
+        let deploy = &environment.deploy;
+        let evidence = Evidence {
+            sequential: environment.evidence.sequential(inputs.strategy.unwrap_or(deploy.strategy)),
+            gates: environment.evidence.gates.iter().map(|gate| resolver.gate(gate)).collect(),
+            triggers: environment.evidence.triggers.clone(),
+        };
+        let monitoring =
+            environment.monitoring.resolve(environment.name.as_str(), inputs.secrets, &mut resolver.findings);
         if resolver.findings.has_errors() {
             return Err(resolver.findings.finish());
         }
-        let deploy = &environment.deploy;
         Ok(ReleaseSpec {
             source: inputs.source.clone(),
             services,
@@ -78,10 +86,10 @@ impl Project {
                 retain: deploy.retain,
                 approvers: environment.protect.approvers,
                 phase_deadline: deploy.deadline,
-                evidence: Evidence::default(),
+                evidence,
             },
             listen: environment.listen.clone(),
-            monitoring: Monitoring::default(),
+            monitoring,
         })
     }
 }
@@ -126,8 +134,8 @@ impl Resolver<'_> {
                 ..service.limits.clone()
             },
             user: service.user.clone(),
-            metrics: None,
-            autoscale: None,
+            metrics: service.metrics.clone(),
+            autoscale: service.autoscale.clone(),
         }
     }
 
@@ -139,6 +147,24 @@ impl Resolver<'_> {
             env: self.env(&job.env),
             timeout: job.timeout,
             user: job.user.clone(),
+        }
+    }
+
+    fn gate(&mut self, gate: &Gate) -> GateSpec {
+        let check = match &gate.check {
+            GateCheck::ErrorRate => Check::ErrorRate,
+            GateCheck::Latency { percentile } => Check::Latency { percentile: *percentile },
+            GateCheck::Query { promql } => Check::Query { promql: promql.clone() },
+            GateCheck::Command { job } => Check::Command { job: Box::new(self.job(job)) },
+            GateCheck::Webhook { url } => Check::Webhook { url: url.clone() },
+        };
+        GateSpec {
+            name: gate.name.clone(),
+            check,
+            bounds: gate.bounds.clone(),
+            lasts: gate.lasts,
+            min_requests: gate.min_requests,
+            no_data: gate.no_data,
         }
     }
 

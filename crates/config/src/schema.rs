@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 
 use crate::keys;
 use crate::spec::{Absent, Format, KeySpec, Kind, TableSpec};
+use crate::tree;
 
 /// JSON schema (2020-12) of the file. What overlays may leave out is not required here: `validate` checks each
 /// environment after it has been merged.
@@ -57,10 +58,13 @@ fn key_schema(key: &KeySpec) -> Value {
 }
 
 fn json_of(default: &str) -> Value {
-    match (default.parse::<i64>(), default.parse::<bool>()) {
-        (Ok(number), _) => json!(number),
-        (_, Ok(bool)) => json!(bool),
-        (Err(_), Err(_)) => json!(default),
+    match crate::reader::default_value(default) {
+        tree::Value::Integer(number) => json!(number),
+        tree::Value::Float { number, .. } => json!(number),
+        tree::Value::Bool(bool) => json!(bool),
+        tree::Value::Text(_) | tree::Value::Datetime(_) | tree::Value::Array(_) | tree::Value::Table(_) => {
+            json!(default)
+        }
     }
 }
 

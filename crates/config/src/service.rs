@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use fairway_engine::evidence::Autoscale;
 use fairway_engine::id::ServiceName;
 use fairway_engine::service::{
     Argument, BackingEngine, Limits, Liveness, Port, Readiness, Reference, RestartPolicy, RouteSpec, Stop,
@@ -10,6 +11,7 @@ use fairway_engine::service::{
 };
 
 use crate::artifact::{ArtifactKey, Build};
+use crate::autoscale;
 use crate::code;
 use crate::diagnostic::Diagnostic;
 use crate::keys;
@@ -28,6 +30,9 @@ pub struct Service {
     pub at: Span,
     pub runs: ServiceRuns,
     pub replicas: u32,
+    pub autoscale: Option<Autoscale>,
+    /// Path under which each copy serves its own metrics.
+    pub metrics: Option<String>,
     /// As written, and every backing service that a variable refers to: its URL leads nowhere before it is ready.
     pub after: BTreeSet<ServiceName>,
     pub route: Option<RouteSpec>,
@@ -131,13 +136,29 @@ pub(crate) fn read(name: &str, reader: &Reader<'_>, shared: &Shared<'_>) -> Opti
             (process(reader, port), listens)
         }
         Some("static") => {
-            reader.refuse_beside("static", &["port", "workdir", "env", "live"], "for static files");
+            reader.refuse_beside(
+                "static",
+                &["port", "workdir", "env", "live", "metrics", "autoscale"],
+                "for static files",
+            );
             (static_files(reader), true)
         }
         Some("uses") => {
             reader.refuse_beside(
                 "uses",
-                &["build", "dir", "workdir", "route", "sticky", "replicas", "after", "env", "live"],
+                &[
+                    "build",
+                    "dir",
+                    "workdir",
+                    "route",
+                    "sticky",
+                    "replicas",
+                    "after",
+                    "env",
+                    "live",
+                    "metrics",
+                    "autoscale",
+                ],
                 "for a service that Fairway provides",
             );
             (backing(reader), true)
@@ -198,13 +219,17 @@ pub(crate) fn read(name: &str, reader: &Reader<'_>, shared: &Shared<'_>) -> Opti
     let user = reader.get("user");
     let log = log(reader);
     let backup = if backing { backup(reader) } else { None };
-    let replicas = if backing { 1 } else { reader.fixed("replicas") };
+    let autoscale = if kind == Some("command") { autoscale::read(reader, listens) } else { None };
+    let replicas = if backing { 1 } else { replicas(reader, autoscale.as_ref()) };
+    let metrics = if kind == Some("command") { metrics(reader, listens) } else { None };
     Some(Service {
         name: ServiceName::new(name).ok()?,
         at: cx.source.span(reader.at),
         runs_at: cx.source.span(kind.map_or(reader.at, |key| reader.value_at(key))),
         runs: runs?,
         replicas,
+        autoscale,
+        metrics,
         after: after_at.keys().cloned().collect(),
         route_at: route.is_some().then(|| cx.source.span(reader.value_at("route"))),
         route,
@@ -377,6 +402,34 @@ fn after(reader: &Reader<'_>, roster: &Roster) -> BTreeMap<ServiceName, Span> {
         Some((name, reader.cx.source.span(item.at)))
     };
     items.iter().filter_map(known).collect()
+}
+
+fn replicas(reader: &Reader<'_>, autoscale: Option<&Autoscale>) -> u32 {
+    let Some(autoscale) = autoscale else { return reader.get_or("replicas", || 1, u32::to_string) };
+    let replicas = reader.get_or("replicas", || autoscale.min, u32::to_string);
+    let (least, most) = (autoscale.min, autoscale.max.max(autoscale.min));
+    let within = replicas.clamp(least, most);
+    if within != replicas && autoscale::is_older(reader, "replicas") {
+        let message = format!("{replicas} copies are outside of autoscale, {least} to {most}");
+        let at = |key| reader.cx.source.span(reader.value_at(key));
+        reader.cx.push(
+            Diagnostic::error(code::CONFLICT, message)
+                .at(at("replicas"))
+                .related(reader.cx.source.span(reader.key_at("autoscale")), "the bounds")
+                .hint("leave replicas out: autoscale begins with its least"),
+        );
+    }
+    within
+}
+
+fn metrics(reader: &Reader<'_>, listens: bool) -> Option<String> {
+    let path = reader.get("metrics")?;
+    if !listens {
+        let message = format!("{} is scraped on a port, and the service has none", reader.path_of("metrics"));
+        let hint = "add port = 3000, or scrape another address with [metrics.scrape.NAME]";
+        reader.cx.push_at(Diagnostic::error(code::CONFLICT, message).hint(hint), reader.key_at("metrics"));
+    }
+    Some(path)
 }
 
 fn stop(reader: &Reader<'_>, drain: Duration) -> Stop {

@@ -1,6 +1,7 @@
 //! The keys of `[deploy]`.
 
-use super::format::{MATCH_VALUE, TEXT, TOKEN};
+use super::evidence::{GATE, SEQUENTIAL, TRIGGERS};
+use super::format::{MATCH_VALUE, THING, TOKEN};
 use super::{COUNT, DURATION, POSITIVE, STRATEGIES};
 use crate::spec::Absent::{Default, Required, Words};
 use crate::spec::{Kind, TableSpec, key};
@@ -11,6 +12,8 @@ const STEPS_MAX: usize = 100;
 const MATCHES_MAX: usize = 20;
 /// Each is a query that is asked again and again while a rollout lasts.
 const GATES_MAX: usize = 50;
+/// A time as text, or as a number of seconds.
+pub(super) const SECONDS: Kind = Kind::OneOf(&[Kind::Number { min: 0.001, max: 1e6 }, POSITIVE]);
 
 pub(crate) static DEPLOY: TableSpec = TableSpec {
     name: "deploy",
@@ -28,7 +31,7 @@ pub(crate) static DEPLOY: TableSpec = TableSpec {
             Kind::List { of: &Kind::Table(&STEP), max: STEPS_MAX },
             Words("5 %, 25 % and 50 %, 5m each"),
             "[{ weight = 5, hold = \"5m\" }, { weight = 50, approve = true }]",
-            "canary: shares of public requests, rising. After the last one everything goes to the new version.",
+            "canary: shares of public requests, rising; a step with an experiment may keep the share. After the last one everything goes to the new version.",
         ),
         key(
             "matches",
@@ -50,6 +53,20 @@ pub(crate) static DEPLOY: TableSpec = TableSpec {
             Words("the sequential test of the canary and the triggers of the bake"),
             "[{ metric = \"error_rate\", max = 0.01, min_requests = 200 }]",
             "Evidence that the new version must give.",
+        ),
+        key(
+            "sequential",
+            Kind::OneOf(&[Kind::Bool, Kind::Table(&SEQUENTIAL)]),
+            Words("true for canary"),
+            "{ margin = 1.25, alpha = 0.01, min_requests = 50 }",
+            "canary: undo the new version when errors or slow answers fall to it more often than its share explains.",
+        ),
+        key(
+            "triggers",
+            Kind::OneOf(&[Kind::Bool, Kind::Table(&TRIGGERS)]),
+            Words("false in dev, otherwise every default of triggers"),
+            "{ error_rate = { above = 0.05, for = \"2m\" }, p95 = false }",
+            "What undoes the new version while it bakes.",
         ),
         key(
             "approve",
@@ -122,7 +139,27 @@ pub(crate) static STEP: TableSpec = TableSpec {
             "Percent of public requests that go to the new version.",
         ),
         key("hold", DURATION, Words("5m, or 0s with approve"), "\"5m\"", "How long the step is watched."),
-        key("approve", Kind::Bool, Default("false"), "true", "Wait for `fairway promote` after the hold."),
+        key(
+            "approve",
+            Kind::Bool,
+            Words("true for an experiment without hold, otherwise false"),
+            "true",
+            "Wait for `fairway promote` after the hold.",
+        ),
+        key(
+            "mirror",
+            Kind::Integer { min: 0, max: 100 },
+            Default("0"),
+            "10",
+            "Percent of public requests of which the new version gets a copy whose answer nobody sees.",
+        ),
+        key(
+            "experiment",
+            Kind::Text(&THING),
+            Words("none"),
+            "\"new-checkout\"",
+            "The step is an A/B test of this name: it reports for each side.",
+        ),
     ],
 };
 
@@ -133,62 +170,5 @@ pub(crate) static MATCH: TableSpec = TableSpec {
         key("header", Kind::Text(&TOKEN), Words("not used"), "\"X-Canary\"", "Name of a header."),
         key("cookie", Kind::Text(&TOKEN), Words("not used"), "\"beta\"", "Name of a cookie."),
         key("value", Kind::Text(&MATCH_VALUE), Required, "\"1\"", "Value that it must have."),
-    ],
-};
-
-pub(crate) static GATE: TableSpec = TableSpec {
-    name: "gate",
-    doc: "Evidence that the new version must give: a metric or a query, and a threshold.",
-    keys: &[
-        key(
-            "metric",
-            Kind::Text(&TEXT),
-            Words("not used"),
-            "\"error_rate\"",
-            "error_rate, p50, p95, p99 or another metric.",
-        ),
-        key(
-            "query",
-            Kind::Text(&TEXT),
-            Words("not used"),
-            "\"sum(rate(errors[1m]))\"",
-            "A PromQL expression.",
-        ),
-        key(
-            "max",
-            Kind::Number { min: -1e15, max: 1e15 },
-            Words("no bound"),
-            "0.01",
-            "Largest value that passes.",
-        ),
-        key(
-            "min",
-            Kind::Number { min: -1e15, max: 1e15 },
-            Words("no bound"),
-            "0.99",
-            "Smallest value that passes.",
-        ),
-        key(
-            "max_vs_stable",
-            Kind::Number { min: 0.0, max: 1e6 },
-            Words("no bound"),
-            "1.3",
-            "Largest ratio to the stable version that passes.",
-        ),
-        key(
-            "min_requests",
-            Kind::Integer { min: 0, max: 1_000_000_000 },
-            Default("0"),
-            "200",
-            "Requests that the new version must have had before the gate says anything.",
-        ),
-        key("for", DURATION, Default("0s"), "\"1m\"", "How long the threshold must be crossed."),
-        key(
-            "no_data",
-            Kind::Choice(&["pause", "pass", "fail"]),
-            Default("pause"),
-            "\"pause\"",
-            "What holds when there is nothing to judge.",
-        ),
     ],
 };

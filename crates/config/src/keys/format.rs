@@ -4,7 +4,7 @@ use fairway_engine::id::{EnvironmentName, InvalidName, ProjectName, ServiceName}
 
 use crate::code;
 use crate::spec::Format;
-use crate::value::{name, path};
+use crate::value::{labels, name, path, url};
 
 macro_rules! text_format {
     ($name:ident, $label:literal, $expected:literal, $code:expr, $pattern:expr, $check:expr) => {
@@ -84,3 +84,51 @@ text_format!(TOKEN, "NAME", "the name of a header or a cookie", code::BAD_NAME, 
     name::token(t)
 ));
 text_format!(MATCH_VALUE, "VALUE", "a string", code::BAD_VALUE, None, |t| owned(name::header_value(t)));
+text_format!(PROMQL, "PROMQL", "a PromQL expression", code::BAD_VALUE, None, |t| owned(name::promql(t)));
+text_format!(SECRET_NAME, "SECRET", "the name of a secret", code::BAD_NAME, None, |t| owned(name::secret(t)));
+text_format!(THING, "NAME", "a name", code::BAD_NAME, Some("^[A-Za-z][A-Za-z0-9_-]{0,63}$"), |t| {
+    owned(name::thing(t))
+});
+text_format!(
+    LABEL_NAME,
+    "LABEL",
+    "the name of a label",
+    code::BAD_NAME,
+    Some("^[A-Za-z_][A-Za-z0-9_]*$"),
+    |t| { owned(name::label(t)) }
+);
+text_format!(ALERT_NAME, "ALERT", "the name of an alert", code::BAD_NAME, None, |t| owned(name::label(t)));
+text_format!(LABEL_VALUE, "VALUE", "a string", code::BAD_VALUE, None, |t| owned(name::line(t)));
+text_format!(LINE, "TEXT", "a string", code::BAD_VALUE, None, |t| owned(name::line(t)));
+text_format!(LABEL_MATCH, "MATCH", "what a label must match", code::BAD_VALUE, None, |t| {
+    labels::parse(t).map(|_| ())
+});
+text_format!(SERVER, "HOST", "a host name", code::BAD_VALUE, None, |t| match t {
+    t if t.contains(':') && !t.contains("://") => Err("it has no port".to_owned()),
+    t => owned(name::host(t)),
+});
+text_format!(EMAIL, "ADDRESS", "a mail address such as \"ops@shop.example\"", code::BAD_VALUE, None, |t| {
+    owned(name::email(t))
+});
+text_format!(HOST_PORT, "ADDRESS", "an address such as \"db.example:5432\"", code::BAD_VALUE, None, |t| {
+    owned(url::host_port(t, None))
+});
+text_format!(CERTIFICATE, "ADDRESS", "an address such as \"shop.example:443\"", code::BAD_VALUE, None, |t| {
+    owned(url::host_port(t, Some(443)))
+});
+text_format!(
+    PROBE_URL,
+    "URL",
+    "a URL such as \"https://shop.example/healthz\", or a path such as \"/healthz\"",
+    code::BAD_VALUE,
+    Some("^(https?://|/)"),
+    |t| { owned(if t.starts_with('/') { path::request(t) } else { name::url(t) }) }
+);
+text_format!(
+    RULES,
+    "PATH",
+    "a path inside the project such as \"ops/*.rules.yml\"",
+    code::BAD_VALUE,
+    Some("^[^/~]"),
+    |t| { owned(path::pattern(t)) }
+);

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::autoscale::AUTOSCALE;
 use super::format::{
     DIRECTORY, HOST, PROBE_PATH, ROUTE_PATH, SERVICE_NAME, TEXT, TOKEN, USER, VARIABLE_NAME,
 };
@@ -85,9 +86,23 @@ pub(crate) static SERVICE: TableSpec = TableSpec {
         key(
             "replicas",
             Kind::Integer { min: 0, max: 1000 },
-            Default("1"),
+            Words("1, or the least of autoscale"),
             "2",
-            "Copies, unless an operator scaled the service.",
+            "Copies, unless an operator or autoscale scaled the service.",
+        ),
+        key(
+            "autoscale",
+            Kind::Table(&AUTOSCALE),
+            Words("replicas does not change"),
+            "{ min = 2, max = 10, cpu = 70 }",
+            "Copies follow the load.",
+        ),
+        key(
+            "metrics",
+            Kind::Text(&PROBE_PATH),
+            Words("not scraped"),
+            "\"/metrics\"",
+            "Path under which each copy serves its own metrics, on its port.",
         ),
         key(
             "after",

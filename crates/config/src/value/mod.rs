@@ -2,6 +2,8 @@
 
 pub(crate) mod command;
 pub(crate) mod duration;
+pub(crate) mod labels;
 pub(crate) mod name;
 pub(crate) mod path;
 pub(crate) mod size;
+pub(crate) mod url;

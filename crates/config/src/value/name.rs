@@ -93,6 +93,83 @@ pub(crate) fn header_value(text: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
+/// The name of a channel, a probe, an objective, a scrape or an experiment: it becomes the value of a label and part
+/// of the names of rules.
+///
+/// # Errors
+/// Why the text is not one.
+pub(crate) fn thing(text: &str) -> Result<(), &'static str> {
+    let starts = text.starts_with(|c: char| c.is_ascii_alphabetic());
+    let plain = text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'));
+    if !starts || !plain || text.len() > 64 {
+        return Err("it has 1 to 64 letters, digits, '-' and '_', and starts with a letter");
+    }
+    Ok(())
+}
+
+/// A name of Prometheus's classic form, for a label or an alert.
+///
+/// # Errors
+/// Why the text is not one.
+pub(crate) fn label(text: &str) -> Result<(), &'static str> {
+    let starts = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+    let plain = text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    if !starts || !plain || text.len() > 128 {
+        return Err("it has 1 to 128 letters, digits and '_', and does not start with a digit");
+    }
+    Ok(())
+}
+
+/// # Errors
+/// Why the text is not a short line.
+pub(crate) fn line(text: &str) -> Result<(), &'static str> {
+    if text.is_empty() || text.len() > 1000 || text.chars().any(char::is_control) {
+        return Err("it has 1 to 1000 characters and no control characters");
+    }
+    Ok(())
+}
+
+/// # Errors
+/// Why the text cannot be PromQL. What it means is found out where there is a parser.
+pub(crate) fn promql(text: &str) -> Result<(), &'static str> {
+    /// As long as what the evaluator accepts: parsing a long chain of operators takes quadratic time.
+    const PROMQL_LEN_MAX: usize = 10_000;
+    if text.trim().is_empty() {
+        return Err("it is empty");
+    }
+    if text.len() > PROMQL_LEN_MAX {
+        return Err("it is longer than 10000 bytes");
+    }
+    if text.contains('\0') {
+        return Err("it has a NUL character");
+    }
+    Ok(())
+}
+
+/// `ops@shop.example`, or `Operations <ops@shop.example>`. It ends up in a header: no line may end in it.
+///
+/// # Errors
+/// Why the text is not a mail address.
+pub(crate) fn email(text: &str) -> Result<(), &'static str> {
+    let address = match text.strip_suffix('>').and_then(|text| text.split_once('<')) {
+        Some((shown, address)) => {
+            if shown.chars().any(|c| c.is_control() || "<>\"".contains(c)) {
+                return Err("the name before the address has a character that a header may not have");
+            }
+            address
+        }
+        None => text,
+    };
+    let Some((local, domain)) = address.rsplit_once('@') else {
+        return Err("it has no '@'");
+    };
+    let plain = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-/=?^_`{|}~.".contains(c);
+    if local.is_empty() || local.len() > 64 || !local.chars().all(plain) || text.len() > 320 {
+        return Err("what stands before the '@' is no mailbox");
+    }
+    host(domain).map_err(|_| "what stands after the '@' is no host name")
+}
+
 /// True when a variable is by its name one whose value nobody else should read.
 pub(crate) fn looks_secret(variable: &str, text: &str) -> bool {
     const WORDS: [&str; 8] =
@@ -129,5 +206,15 @@ mod tests {
         );
         assert!(token("X-Canary").is_ok() && token("a b").is_err() && token("a\r\n").is_err());
         assert!(header_value("yes").is_ok() && header_value("a\r\nb").is_err());
+        assert!(thing("new-checkout").is_ok() && thing("1a").is_err() && thing("a b").is_err());
+        assert!(thing("").is_err() && thing(&"a".repeat(65)).is_err());
+        assert!(label("le").is_ok() && label("a-b").is_err() && label("").is_err());
+        assert!(line("x").is_ok() && line("").is_err() && line("a\nb").is_err());
+        assert!(promql("up").is_ok() && promql(" ").is_err() && promql(&"1+".repeat(6000)).is_err());
+        assert!(email("ops@shop.example").is_ok() && email("Ops <ops@shop.example>").is_ok());
+        for bad in ["", "ops", "@x", "a@", "a b@x", "a@x\r\nBcc: b@x", "A\r\nBcc: x <a@x>", "a@b@c d", "<a@x"]
+        {
+            assert!(email(bad).is_err(), "{bad:?} was accepted");
+        }
     }
 }

@@ -73,9 +73,93 @@ pub(crate) fn request(text: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
+/// A path below the project in whose parts `*` and `?` stand for text.
+///
+/// # Errors
+/// Why the text is not one.
+pub(crate) fn pattern(text: &str) -> Result<String, &'static str> {
+    if text.contains("**") {
+        return Err("'**' is not understood; a '*' stands for a part of one name");
+    }
+    if text.contains(['[', ']', '{', '}']) {
+        return Err("only '*' and '?' are understood");
+    }
+    match relative(text)?.as_str() {
+        "." => Err("it is a directory"),
+        path => Ok(path.to_owned()),
+    }
+}
+
+/// True when `pattern` says this path. `*` stands for any text within one part and `?` for one character; neither
+/// for a dot at the start, so that files of editors stay out.
+pub(crate) fn matches(pattern: &str, path: &str) -> bool {
+    let (mut patterns, mut parts) = (pattern.split('/'), path.split('/'));
+    loop {
+        match (patterns.next(), parts.next()) {
+            (None, None) => return true,
+            (Some(pattern), Some(part)) if part_matches(pattern, part) => {}
+            (Some(_), Some(_)) | (Some(_), None) | (None, Some(_)) => return false,
+        }
+    }
+}
+
+/// As `matches`, for one part.
+pub(crate) fn part_matches(pattern: &str, part: &str) -> bool {
+    if part.starts_with('.') && !pattern.starts_with('.') {
+        return false;
+    }
+    let (pattern, part): (Vec<char>, Vec<char>) = (pattern.chars().collect(), part.chars().collect());
+    let (mut at, mut from) = (0, 0);
+    // Where the last star was, and how much it has swallowed: only that star can be wrong, so the time is quadratic
+    // at worst.
+    let mut star: Option<(usize, usize)> = None;
+    while from < part.len() {
+        match pattern.get(at) {
+            Some('*') => {
+                star = Some((at, from));
+                at += 1;
+            }
+            Some(c) if *c == '?' || *c == part[from] => {
+                at += 1;
+                from += 1;
+            }
+            Some(_) | None => match star {
+                Some((star_at, swallowed)) => {
+                    star = Some((star_at, swallowed + 1));
+                    at = star_at + 1;
+                    from = swallowed + 1;
+                }
+                None => return false,
+            },
+        }
+    }
+    pattern[at..].iter().all(|c| *c == '*')
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_star_stays_within_its_part() {
+        for (pattern, path, expected) in [
+            ("ops/*.yml", "ops/a.yml", true),
+            ("ops/*.yml", "ops/a/b.yml", false),
+            ("ops/*.yml", "ops/.a.yml", false),
+            ("*/*.rules.yml", "ops/a.rules.yml", true),
+            ("ops/a?.yml", "ops/ab.yml", true),
+            ("ops/a?.yml", "ops/a.yml", false),
+            ("*a*a*b", "aaaaaaaaaaaaaab", true),
+            ("*a*a*b", "aaaaaaaaaaaaaac", false),
+            ("a", "b", false),
+            ("a*", "a", true),
+        ] {
+            assert_eq!(matches(pattern, path), expected, "{pattern} {path}");
+        }
+        for bad in ["", "/etc/*", "../*.yml", "**/a", "a[0]", "{a,b}", ".", "a/.."] {
+            assert!(pattern(bad).is_err(), "{bad:?} was accepted");
+        }
+    }
 
     #[test]
     fn no_path_leads_out_of_the_project() {
