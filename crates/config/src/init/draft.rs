@@ -71,6 +71,8 @@ pub(super) struct DraftService {
     pub(super) port: Option<u16>,
     pub(super) route: Option<String>,
     pub(super) replicas: Option<u32>,
+    /// The inside of the braces.
+    pub(super) autoscale: Option<String>,
     pub(super) after: Vec<String>,
     pub(super) env: BTreeMap<String, DraftValue>,
     /// The inside of the braces.
@@ -256,6 +258,7 @@ impl DraftService {
             line("after", list(&self.after));
         }
         let tables = [
+            ("autoscale", &self.autoscale),
             ("ready", &self.ready),
             ("live", &self.live),
             ("stop", &self.stop),

@@ -4,6 +4,7 @@ use super::compose::backing_engine;
 use super::draft::{Draft, DraftRuns, DraftService, DraftValue, Notes, Word, service_name};
 use super::env::{self, At};
 use super::files::{File, Files};
+use super::hpa::{self, Autoscale};
 use super::yaml::{self, Yaml};
 use crate::reader::quote;
 use crate::value::{path, size};
@@ -14,7 +15,7 @@ pub(super) const DIRECTORIES: [&str; 4] = ["k8s", "kubernetes", "manifests", "de
 pub(super) fn read(files: &Files) -> Option<Draft> {
     let directory = DIRECTORIES.iter().find_map(|name| files.below(name))?;
     let mut draft = Draft::default();
-    let mut routes: Vec<(String, String)> = Vec::new();
+    let mut found = Found::default();
     let mut any = false;
     for name in directory.files() {
         if !name.ends_with(".yaml") && !name.ends_with(".yml") {
@@ -30,32 +31,40 @@ pub(super) fn read(files: &Files) -> Option<Draft> {
         };
         for document in documents.iter().filter(|document| document.get("kind").is_some()) {
             any = true;
-            object(document, &file, &mut draft, &mut routes);
+            object(document, &file, &mut draft, &mut found);
         }
     }
-    for (service, route) in routes {
+    for (service, route) in found.routes {
         if let Some(service) = draft.services.iter_mut().find(|known| known.name == service) {
             service.route = Some(route);
         }
     }
+    hpa::apply(found.autoscales, &mut draft);
     let theirs: Vec<(String, String)> =
         draft.services.iter().map(|service| (service.name.clone(), service.name.clone())).collect();
     env::refer(&mut draft.services, &theirs, &mut draft.notes);
     any.then_some(draft)
 }
 
-fn object(document: &Yaml, file: &File, draft: &mut Draft, routes: &mut Vec<(String, String)>) {
+/// What objects say of services that may stand in later documents.
+#[derive(Default)]
+struct Found {
+    routes: Vec<(String, String)>,
+    autoscales: Vec<Autoscale>,
+}
+
+fn object(document: &Yaml, file: &File, draft: &mut Draft, found: &mut Found) {
     let kind = document.get("kind").and_then(Yaml::text).unwrap_or_default();
     let name = document.get("metadata").and_then(|m| m.get("name")).and_then(Yaml::text).unwrap_or("service");
     let key = format!("{kind} {name}");
     let unmapped = |why: &str, notes: &mut Notes| notes.unmapped(&file.name, document.line, key.clone(), why);
     match kind {
         "Deployment" | "StatefulSet" => workload(document, name, &key, file, draft),
-        "Ingress" => ingress(document, &key, file, routes, &mut draft.notes),
+        "Ingress" => ingress(document, &key, file, &mut found.routes, &mut draft.notes),
         "Service" => unmapped("each service is reached by { ref = \"NAME.url\" }", &mut draft.notes),
         "ConfigMap" => unmapped("put its values into [vars]", &mut draft.notes),
         "Secret" => unmapped("set its values with fairway secret set", &mut draft.notes),
-        "HorizontalPodAutoscaler" => unmapped("replicas is one number here", &mut draft.notes),
+        "HorizontalPodAutoscaler" => found.autoscales.push(hpa::read(document, &key, file)),
         "Job" | "CronJob" => {
             unmapped("a command that runs once per release belongs into [release]", &mut draft.notes)
         }

@@ -7,6 +7,7 @@ mod dockerfile;
 mod draft;
 mod env;
 mod files;
+mod hpa;
 mod kubernetes;
 mod package_json;
 mod procfile;
