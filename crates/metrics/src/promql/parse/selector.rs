@@ -1,0 +1,130 @@
+//! `name{label="value"}`
+
+use super::{Kind, Parsed, Parser};
+use crate::labels::NAME;
+use crate::promql::ast::{BinaryOp, Edge, Expr, Node, Selector, Shift, Span, Type};
+use crate::promql::lex::{Token, quote};
+use crate::promql::{literal, regex_go};
+use crate::select::{Matcher, Test};
+
+const CONTEXT: &str = "label matching";
+
+impl<'a> Parser<'a> {
+    pub(super) fn selector(&mut self) -> Parsed<Expr> {
+        let start = self.now.start;
+        let mut end = self.now.span().end;
+        let mut name = None;
+        match self.now.kind {
+            Kind::LeftBrace => {}
+            Kind::Identifier
+            | Kind::MetricIdentifier
+            | Kind::Aggregator
+            | Kind::Preprocessor
+            | Kind::Keyword
+            | Kind::Operator
+                if self
+                    .now
+                    .text
+                    .starts_with(|char: char| char.is_ascii_alphabetic() || "_:".contains(char)) =>
+            {
+                name = Some(self.take()?.text);
+            }
+            _ => return Err(self.unexpected("", "")),
+        }
+        let mut matchers = Vec::new();
+        if self.now.kind == Kind::LeftBrace {
+            self.take()?;
+            (matchers, end) = self.matchers()?;
+        }
+        let span = Span { start, end };
+        if let Some(name) = name {
+            if let Some(other) = matchers.iter().find(|matcher| matcher.label == NAME) {
+                let other = match &other.test {
+                    Test::Equal(value) | Test::NotEqual(value) => value.clone(),
+                    Test::Regex(pattern) | Test::NotRegex(pattern) => pattern.as_str().to_owned(),
+                };
+                let message =
+                    format!("metric name must not be set twice: {} or {}", quote(name), quote(&other));
+                self.blame(span, message);
+            }
+            matchers.push(Matcher::equal(NAME, name));
+        } else if matchers.iter().all(|matcher| matcher.matches("")) {
+            self.blame(span, EMPTY);
+        }
+        let node = Node::Selector(Selector { matchers, shift: Shift::default(), edge: Edge::Plain });
+        Ok(Expr { node, span, ty: Type::InstantVector, pinned: false })
+    }
+
+    /// After the `{`; says where the `}` ends.
+    fn matchers(&mut self) -> Parsed<(Vec<Matcher>, usize)> {
+        let mut matchers = Vec::new();
+        loop {
+            if self.now.kind == Kind::RightBrace {
+                let close = self.take()?;
+                return Ok((matchers, close.span().end));
+            }
+            matchers.push(self.matcher()?);
+            match self.now.kind {
+                Kind::Comma => {
+                    self.take()?;
+                }
+                Kind::RightBrace => {}
+                _ => return Err(self.unexpected(CONTEXT, "\",\" or \"}\"")),
+            }
+        }
+    }
+
+    fn matcher(&mut self) -> Parsed<Matcher> {
+        let word = self.now;
+        let label = match word.kind {
+            Kind::Identifier => word.text.to_owned(),
+            Kind::String => literal::unquote(word.text),
+            _ => return Err(self.unexpected(CONTEXT, "identifier or \"}\"")),
+        };
+        self.take()?;
+        let operator = self.now;
+        let known = match operator.kind {
+            Kind::Assign | Kind::EqualRegex | Kind::NotRegex => true,
+            Kind::Operator => operator.text == BinaryOp::NotEqual.sign(),
+            _ => false,
+        };
+        if !known {
+            if word.kind == Kind::String && matches!(operator.kind, Kind::Comma | Kind::RightBrace) {
+                return Ok(Matcher::equal(NAME, &label));
+            }
+            let expected =
+                if word.kind == Kind::String { "\",\" or \"}\"" } else { "label matching operator" };
+            return Err(self.unexpected(CONTEXT, expected));
+        }
+        self.take()?;
+        let value = self.now;
+        if value.kind != Kind::String {
+            return Err(self.unexpected(CONTEXT, "string"));
+        }
+        let test = self.test(operator, word.span().to(value.span()), literal::unquote(value.text))?;
+        self.take()?;
+        Ok(Matcher { label, test })
+    }
+
+    fn test(&self, operator: Token<'_>, span: Span, value: String) -> Parsed<Test> {
+        let compile = |value: &str| {
+            regex_go::translate(value)
+                .and_then(|pattern| {
+                    Matcher::regex(&pattern).map_err(|error| {
+                        let error = error.to_string();
+                        error.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned()
+                    })
+                })
+                .map_err(|why| self.error(span, format!("error parsing regexp: {why}")))
+        };
+        Ok(match operator.kind {
+            Kind::EqualRegex => Test::Regex(compile(&value)?),
+            Kind::NotRegex => Test::NotRegex(compile(&value)?),
+            Kind::Assign => Test::Equal(value),
+            _ => Test::NotEqual(value),
+        })
+    }
+}
+
+/// So that a slip of the finger does not select everything.
+pub(super) const EMPTY: &str = "vector selector must contain at least one non-empty matcher";
