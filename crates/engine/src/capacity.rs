@@ -135,8 +135,20 @@ impl Environment {
                     full.min((*max_surge).max(1))
                 }
                 Strategy::Canary { .. } => {
-                    let weight = rollout.weight().max(rollout.rung(0).map_or(100, |rung| rung.weight));
-                    share(full, weight)
+                    // Copies of requests are work like requests are.
+                    let load =
+                        |step: u32| rollout.rung(step).map_or(100, |rung| rung.weight.max(rung.mirror));
+                    let now = match rollout.phase {
+                        Phase::Shifting { step, .. } => load(step),
+                        Phase::Planned
+                        | Phase::Migrating { .. }
+                        | Phase::Starting
+                        | Phase::Verifying { .. }
+                        | Phase::Baking { .. }
+                        | Phase::Committing
+                        | Phase::Aborting { .. } => rollout.weight(),
+                    };
+                    share(full, now.max(load(0)))
                 }
                 Strategy::Rolling { .. } | Strategy::BlueGreen { .. } => full,
             },

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::autoscale::Autoscaler;
 use crate::id::{EnvironmentKey, InstanceId, JobNumber, ReleaseNumber, RolloutNumber, ServiceName};
 use crate::instance::{EndedInstance, Instance};
 use crate::job::Job;
@@ -13,6 +14,7 @@ use crate::rollout::{Rollout, RolloutSummary};
 use crate::routes::Routes;
 use crate::service::{Runs, ServiceSpec};
 use crate::time::Timestamp;
+use crate::trial::Trial;
 
 /// Kept in memory for `history` and `status`; the log has them all.
 pub const HISTORY_MAX: usize = 50;
@@ -45,6 +47,12 @@ pub struct Environment {
     pub leaving: BTreeMap<ReleaseNumber, u32>,
     pub warm: Option<Warm>,
     pub rollout: Option<Rollout>,
+    /// What the active rollout has shown so far.
+    #[serde(default)]
+    pub trial: Option<Trial>,
+    /// Critical alerts that fire now, and since when.
+    #[serde(default)]
+    pub alerts: BTreeMap<String, FiringAlert>,
     pub last_rollout: RolloutNumber,
     /// Newest last.
     pub history: VecDeque<Arc<RolloutSummary>>,
@@ -56,6 +64,9 @@ pub struct Environment {
     pub routes: Routes,
     /// Copies that an operator asked for, in place of the release's own number.
     pub scale: BTreeMap<ServiceName, u32>,
+    /// Of services whose copies follow the load.
+    #[serde(default)]
+    pub autoscalers: BTreeMap<ServiceName, Autoscaler>,
     pub epochs: BTreeMap<ServiceName, u32>,
     pub replacements: BTreeMap<ServiceName, Replacement>,
     pub maintenance: Option<String>,
@@ -66,6 +77,12 @@ pub struct Environment {
     pub power: Power,
     /// What served when the environment was taken down.
     pub resting: Option<ReleaseNumber>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FiringAlert {
+    pub since: Timestamp,
+    pub why: String,
 }
 
 /// Still started after another release took over.
@@ -130,6 +147,8 @@ impl Environment {
             leaving: BTreeMap::new(),
             warm: None,
             rollout: None,
+            trial: None,
+            alerts: BTreeMap::new(),
             last_rollout: RolloutNumber(0),
             history: VecDeque::new(),
             queue: VecDeque::new(),
@@ -138,6 +157,7 @@ impl Environment {
             ordinals: BTreeMap::new(),
             routes: Routes::default(),
             scale: BTreeMap::new(),
+            autoscalers: BTreeMap::new(),
             epochs: BTreeMap::new(),
             replacements: BTreeMap::new(),
             maintenance: None,
@@ -166,7 +186,15 @@ impl Environment {
         match self.service(release, service) {
             None => 0,
             Some(spec) if spec.is_backing() => 1,
-            Some(spec) => self.scale.get(service).copied().unwrap_or(spec.replicas),
+            Some(spec) => {
+                let by_hand = self.scale.get(service).copied().unwrap_or(spec.replicas);
+                spec.autoscale.as_ref().map_or(by_hand, |settings| {
+                    self.autoscalers
+                        .get(service)
+                        .and_then(Autoscaler::replicas)
+                        .unwrap_or_else(|| settings.clamp(by_hand))
+                })
+            }
         }
     }
 

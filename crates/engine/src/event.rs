@@ -2,20 +2,24 @@
 //!
 //! This is the stored form: a field may be added with a default, never renamed or given another meaning.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::evidence::Number;
 use crate::id::{
     EnvironmentKey, Generation, InstanceId, JobNumber, ReleaseNumber, RolloutNumber, ServiceName,
 };
 use crate::instance::{Failure, InstanceEnd};
 use crate::job::{Job, JobEnd};
+use crate::observation::{Observation, Reading};
 use crate::release::{Release, ReleaseSpec};
 use crate::rollout::{Phase, Rollout, RolloutOutcome};
 use crate::routes::RouteTable;
 use crate::time::{Timestamp, duration_ms};
+use crate::verdict::{ArmReport, Finding, GateId};
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
@@ -71,6 +75,53 @@ pub enum Fact {
         reason: Option<String>,
     },
     DeployDequeued,
+
+    /// The proxy's counters while a rollout is judged, as they are: absolute, of the two releases alone.
+    Observed {
+        observation: Observation,
+    },
+    /// What the source of a gate said; `gate` is its place in the release's list.
+    Measured {
+        gate: u32,
+        reading: Reading,
+    },
+    /// From here on answers slower than this count as slow in this rollout: the p99 of stable over `requests`.
+    BaselineFrozen {
+        service: ServiceName,
+        slow_above_ms: u64,
+        requests: u64,
+    },
+    /// A test says something else than before; with its numbers.
+    GateChanged {
+        finding: Box<Finding>,
+    },
+    /// The time of the step or bake is over, but not enough was seen to go on. At `until` the gate's own rule for want
+    /// of data holds.
+    StepHeld {
+        until: Timestamp,
+        finding: Box<Finding>,
+    },
+    /// There was nothing to judge, and the release says that the gate then passes.
+    GateWaived {
+        gate: GateId,
+        name: String,
+    },
+    /// Waits for a person: nothing can be judged, or nothing is there to go back to.
+    PausedOnEvidence {
+        finding: Box<Finding>,
+    },
+    /// How the two sides of an A/B step fared, when the step ended.
+    ExperimentReported {
+        experiment: String,
+        step: u32,
+        arms: BTreeMap<ServiceName, Vec<ArmReport>>,
+    },
+    /// A critical alert began or ceased to fire.
+    AlertChanged {
+        alert: String,
+        firing: bool,
+        why: String,
+    },
 
     InstancePlanned {
         instance: InstanceId,
@@ -145,9 +196,29 @@ pub enum Fact {
         release: ReleaseNumber,
     },
 
+    /// By hand. On an autoscaled service it holds until the time given, and the load decides again after that.
     Scaled {
         service: ServiceName,
         replicas: u32,
+        #[serde(default)]
+        until: Option<Timestamp>,
+    },
+    /// The load decides again how many copies there are.
+    ScaleFreed {
+        service: ServiceName,
+    },
+    /// How many copies the load alone asks for, when that changes.
+    ScaleAdvised {
+        service: ServiceName,
+        replicas: u32,
+    },
+    /// The load changed the number of copies. `values` are in the order of the service's scaling metrics.
+    AutoScaled {
+        service: ServiceName,
+        from: u32,
+        to: u32,
+        advised: u32,
+        values: Vec<Option<Number>>,
     },
     RestartRequested {
         service: ServiceName,
@@ -182,6 +253,15 @@ impl Fact {
             Fact::Cooled { .. } => "cooled",
             Fact::DeployQueued { .. } => "deploy_queued",
             Fact::DeployDequeued => "deploy_dequeued",
+            Fact::Observed { .. } => "observed",
+            Fact::Measured { .. } => "measured",
+            Fact::BaselineFrozen { .. } => "baseline_frozen",
+            Fact::GateChanged { .. } => "gate_changed",
+            Fact::StepHeld { .. } => "step_held",
+            Fact::GateWaived { .. } => "gate_waived",
+            Fact::PausedOnEvidence { .. } => "paused_on_evidence",
+            Fact::ExperimentReported { .. } => "experiment_reported",
+            Fact::AlertChanged { .. } => "alert_changed",
             Fact::InstancePlanned { .. } => "instance_planned",
             Fact::InstanceStarted { .. } => "instance_started",
             Fact::InstanceReady { .. } => "instance_ready",
@@ -200,6 +280,9 @@ impl Fact {
             Fact::ContractCancelled { .. } => "contract_cancelled",
             Fact::SchemaContracted { .. } => "schema_contracted",
             Fact::Scaled { .. } => "scaled",
+            Fact::ScaleFreed { .. } => "scale_freed",
+            Fact::ScaleAdvised { .. } => "scale_advised",
+            Fact::AutoScaled { .. } => "auto_scaled",
             Fact::RestartRequested { .. } => "restart_requested",
             Fact::RestartAbandoned { .. } => "restart_abandoned",
             Fact::MaintenanceOn { .. } => "maintenance_on",

@@ -3,6 +3,7 @@
 use crate::id::{EnvironmentKey, Generation, InstanceId, JobNumber, ReleaseNumber, ServiceName};
 use crate::instance::Failure;
 use crate::job::{JobEnd, JobKind};
+use crate::observation::{Observation, Reading, ScaleReading};
 use crate::release::ReleaseSpec;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +16,31 @@ pub enum Input {
     Outcome {
         environment: EnvironmentKey,
         outcome: Outcome,
+    },
+    /// The proxy's counters, while a rollout shifts or bakes.
+    Observed {
+        environment: EnvironmentKey,
+        observation: Observation,
+    },
+    /// What the source of a gate said that was due ([`crate::Environment::gates_due`]); by its place in the list.
+    Measured {
+        environment: EnvironmentKey,
+        gate: u32,
+        reading: Reading,
+    },
+    /// An alert began or ceased to fire.
+    Alert {
+        environment: EnvironmentKey,
+        alert: String,
+        critical: bool,
+        firing: bool,
+        why: String,
+    },
+    /// What an autoscaled service measures.
+    Sized {
+        environment: EnvironmentKey,
+        service: ServiceName,
+        reading: ScaleReading,
     },
     /// Time has passed: whatever is due happens.
     Tick,
@@ -48,9 +74,14 @@ pub enum Command {
     Reject {
         reason: Option<String>,
     },
+    /// On an autoscaled service the number holds for an hour ([`crate::PIN_LASTS`]).
     Scale {
         service: ServiceName,
         replicas: u32,
+    },
+    /// Lets the load decide again, before the hour of a `Scale` is over.
+    Autoscale {
+        service: ServiceName,
     },
     /// One service, or all of them.
     Restart {

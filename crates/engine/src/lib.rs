@@ -4,12 +4,14 @@
 //! [`decide`] answers an [`Input`] with a [`Decision`]: events (facts for the log) and effects (things to do once the
 //! events are durable). [`State::apply`] is the only thing that changes state.
 
+mod autoscale;
 mod capacity;
 mod decide;
 mod effect;
 mod environment;
 mod event;
 pub mod evidence;
+mod evidence_state;
 pub mod id;
 mod input;
 mod instance;
@@ -25,12 +27,15 @@ mod state;
 pub mod strategy;
 mod table;
 pub mod time;
+mod trial;
+pub mod verdict;
 mod waiting;
 
+pub use autoscale::{Autoscaler, PIN_LASTS, Pin};
 pub use capacity::Capacity;
 pub use decide::{Decision, REPLICAS_MAX, decide, next_deadline, outstanding};
 pub use effect::Effect;
-pub use environment::{ContractDue, Environment, Power, Queued, Replacement, Warm};
+pub use environment::{ContractDue, Environment, FiringAlert, Power, Queued, Replacement, Warm};
 pub use event::{Event, Fact};
 pub use input::{Command, Input, Outcome};
 pub use instance::{EndedInstance, Failure, Instance, InstanceEnd, InstanceState};
@@ -42,4 +47,8 @@ pub use rollout::{
 };
 pub use routes::{RouteTable, Routes, ServiceRoute, VersionRoute};
 pub use state::{IllegalTransition, State};
+pub use trial::{Arm, Arms, Asked, Held, Kept, Recorded, Segment, SegmentCount, Trial};
+pub use verdict::{
+    ArmCount, ArmReport, BadEvent, Bound, EvidenceView, Finding, GateDue, GateId, Reason, TestCounts, Verdict,
+};
 pub use waiting::Waiting;

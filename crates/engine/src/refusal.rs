@@ -53,6 +53,8 @@ pub enum Refusal {
     JobRunning { kind: &'static str, job: String },
     #[error("{service} holds data: it has exactly one copy")]
     NotScalable { service: ServiceName },
+    #[error("{service} was not scaled by hand: the load decides, or the release does")]
+    NotScaledByHand { service: ServiceName },
     #[error("{replicas} copies are more than the {max} that one service may have")]
     TooManyReplicas { replicas: u32, max: u32 },
     #[error("seed data is refused in production")]
@@ -97,6 +99,7 @@ impl Refusal {
             Refusal::NoSuchJob { .. } => "job/none",
             Refusal::JobRunning { .. } => "job/running",
             Refusal::NotScalable { .. } => "scale/not-scalable",
+            Refusal::NotScaledByHand { .. } => "scale/not-by-hand",
             Refusal::TooManyReplicas { .. } => "scale/too-many",
             Refusal::SeedInProduction => "seed/production",
             Refusal::QueueFull { .. } => "deploy/queue-full",
@@ -144,6 +147,7 @@ impl Refusal {
             Refusal::ApprovedAlready { .. } => Some("another person runs: fairway approve -e ENV".to_owned()),
             Refusal::NoSuchJob { .. } => Some("name its command under [release] in fairway.toml".to_owned()),
             Refusal::NotScalable { .. } => Some("scale the services that use it".to_owned()),
+            Refusal::NotScaledByHand { .. } => Some("fairway status -e ENV shows its copies".to_owned()),
             Refusal::TooManyReplicas { .. } => Some("past that, move the service to a cluster".to_owned()),
             Refusal::SeedInProduction => {
                 Some("fairway run -e production -- COMMAND, if it must be".to_owned())

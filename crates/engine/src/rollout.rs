@@ -9,6 +9,7 @@ use crate::id::{Generation, InstanceId, JobNumber, ReleaseNumber, RolloutNumber,
 use crate::instance::Failure;
 use crate::strategy::{Step, Strategy};
 use crate::time::Timestamp;
+use crate::verdict::Finding;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rollout {
@@ -45,7 +46,13 @@ pub enum RolloutKind {
 #[serde(rename_all = "snake_case", tag = "is")]
 pub enum Pace {
     Running,
-    Paused { by: String, since: Timestamp },
+    Paused {
+        by: String,
+        since: Timestamp,
+        /// What could not be judged, where that is the cause. `promote` then goes on all the same.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        why: Option<String>,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -110,6 +117,23 @@ impl Phase {
         }
     }
 
+    /// When its own clock ends it, where it has one.
+    #[must_use]
+    pub fn until(&self) -> Option<Timestamp> {
+        match self {
+            Phase::Shifting { state: StepState::Holding { until }, .. } | Phase::Baking { until } => {
+                Some(*until)
+            }
+            Phase::Planned
+            | Phase::Migrating { .. }
+            | Phase::Starting
+            | Phase::Verifying { .. }
+            | Phase::Shifting { state: StepState::Raising | StepState::AwaitingPromotion, .. }
+            | Phase::Committing
+            | Phase::Aborting { .. } => None,
+        }
+    }
+
     /// Is it past the checks? Whether public traffic has moved also depends on the step's weight:
     /// [`Rollout::has_shifted`].
     #[must_use]
@@ -126,13 +150,38 @@ impl Phase {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "cause")]
 pub enum AbortCause {
-    Operator { by: String, reason: Option<String> },
-    Rejected { by: String, reason: Option<String> },
-    InstanceFailed { instance: InstanceId, failure: Failure },
-    ReadinessLost { service: ServiceName },
-    JobFailed { job: JobNumber, kind: String, failure: Failure },
-    DeadlinePassed { phase: String, waiting: String },
-    RoutesRefused { generation: Generation, why: String },
+    Operator {
+        by: String,
+        reason: Option<String>,
+    },
+    Rejected {
+        by: String,
+        reason: Option<String>,
+    },
+    InstanceFailed {
+        instance: InstanceId,
+        failure: Failure,
+    },
+    ReadinessLost {
+        service: ServiceName,
+    },
+    JobFailed {
+        job: JobNumber,
+        kind: String,
+        failure: Failure,
+    },
+    DeadlinePassed {
+        phase: String,
+        waiting: String,
+    },
+    RoutesRefused {
+        generation: Generation,
+        why: String,
+    },
+    /// What was measured says no; with its numbers.
+    Evidence {
+        finding: Box<Finding>,
+    },
 }
 
 impl std::fmt::Display for AbortCause {
@@ -157,6 +206,7 @@ impl std::fmt::Display for AbortCause {
                 write!(f, "{phase} took too long; it was waiting for {waiting}")
             }
             AbortCause::RoutesRefused { why, .. } => write!(f, "the proxy refused the route table: {why}"),
+            AbortCause::Evidence { finding } => write!(f, "{finding}"),
         }
     }
 }
@@ -173,7 +223,8 @@ impl AbortCause {
             | AbortCause::Rejected { .. }
             | AbortCause::ReadinessLost { .. }
             | AbortCause::DeadlinePassed { .. }
-            | AbortCause::RoutesRefused { .. } => &[],
+            | AbortCause::RoutesRefused { .. }
+            | AbortCause::Evidence { .. } => &[],
         }
     }
 }
@@ -235,6 +286,15 @@ pub struct Rung {
     pub weight: u32,
     pub hold: Duration,
     pub approve: bool,
+    /// Percent of public requests of which the new version gets a copy.
+    pub mirror: u32,
+    pub experiment: Option<String>,
+}
+
+impl Rung {
+    fn plain(weight: u32, approve: bool) -> Self {
+        Self { weight, hold: Duration::ZERO, approve, mirror: 0, experiment: None }
+    }
 }
 
 impl Rollout {
@@ -264,20 +324,21 @@ impl Rollout {
         if index >= self.rungs() {
             return None;
         }
-        let full = Rung { weight: 100, hold: Duration::ZERO, approve: false };
+        let full = Rung::plain(100, false);
         Some(match (&self.strategy, self.kind, self.from) {
             (_, RolloutKind::Rollback, _) | (_, _, None) | (Strategy::Rolling { .. }, ..) => full,
-            (Strategy::BlueGreen { approve: true }, ..) if index == 0 => {
-                Rung { weight: 0, hold: Duration::ZERO, approve: true }
-            }
+            (Strategy::BlueGreen { approve: true }, ..) if index == 0 => Rung::plain(0, true),
             (Strategy::BlueGreen { .. }, ..) => full,
-            (Strategy::Canary { steps, .. }, ..) => {
-                steps.get(index as usize).map_or(full, |Step { weight, hold, approve, .. }| Rung {
+            (Strategy::Canary { steps, .. }, ..) => steps.get(index as usize).map_or(
+                full,
+                |Step { weight, hold, approve, mirror, experiment }| Rung {
                     weight: *weight,
                     hold: *hold,
                     approve: *approve,
-                })
-            }
+                    mirror: *mirror,
+                    experiment: experiment.clone(),
+                },
+            ),
         })
     }
 

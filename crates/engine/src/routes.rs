@@ -69,6 +69,9 @@ pub struct ServiceRoute {
 pub struct VersionRoute {
     pub weight: u32,
     pub matches: Vec<Match>,
+    /// Percent of public requests of which this version gets a copy whose answer nobody sees.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub mirror: u32,
     /// Instance → address.
     pub instances: BTreeMap<InstanceId, Box<str>>,
 }
@@ -90,4 +93,9 @@ impl RouteTable {
             .and_then(|service| service.versions.get(&release))
             .map_or(0, |version| version.weight)
     }
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "the shape that serde asks for")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }

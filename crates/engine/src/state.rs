@@ -6,8 +6,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::autoscale::{Autoscaler, Pin};
 use crate::environment::{
-    ContractDue, ENDED_MAX, Environment, HISTORY_MAX, JOBS_MAX, Power, Queued, Replacement, Warm,
+    ContractDue, ENDED_MAX, Environment, FiringAlert, HISTORY_MAX, JOBS_MAX, Power, Queued, Replacement, Warm,
 };
 use crate::event::{Event, Fact};
 use crate::id::{EnvironmentKey, ServiceName};
@@ -16,6 +17,7 @@ use crate::job::{Job, JobKind, JobState};
 use crate::rollout::{Pace, Phase, Rollout, RolloutKind, RolloutOutcome, RolloutSummary, StepState};
 use crate::service::ServiceSpec;
 use crate::time::Timestamp;
+use crate::trial::{Held, Trial};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
@@ -131,6 +133,7 @@ impl Environment {
                 self.last_rollout = rollout.number;
                 self.power = Power::Up;
                 self.rollout = Some((**rollout).clone());
+                self.trial = Some(Trial::default());
                 Ok(())
             }
             Fact::Approved => {
@@ -143,9 +146,11 @@ impl Environment {
                 if !can_follow(&rollout.phase, phase) {
                     return Err(illegal(format!("{} after {}", phase.name(), rollout.phase.name())));
                 }
+                let before = (rollout.phase.clone(), rollout.weight());
                 rollout.phase = phase.clone();
                 rollout.phase_since = at;
                 rollout.deadline = *deadline;
+                self.follow_phase(at, &before.0, before.1);
                 Ok(())
             }
             Fact::Switched => {
@@ -156,7 +161,9 @@ impl Environment {
             Fact::Paused => {
                 let rollout = self.active(&illegal)?;
                 match rollout.pace {
-                    Pace::Running => rollout.pace = Pace::Paused { by: event.actor.clone(), since: at },
+                    Pace::Running => {
+                        rollout.pace = Pace::Paused { by: event.actor.clone(), since: at, why: None };
+                    }
                     Pace::Paused { .. } => return Err(illegal("it is paused".into())),
                 }
                 Ok(())
@@ -168,6 +175,10 @@ impl Environment {
                     Pace::Running => return Err(illegal("it is not paused".into())),
                 }
                 rollout.deadline = rollout.deadline.map(|deadline| deadline + *paused_for);
+                if let Some(trial) = &mut self.trial {
+                    trial.look_again(at);
+                }
+                let rollout = self.active(&illegal)?;
                 match &mut rollout.phase {
                     Phase::Shifting { state: StepState::Holding { until }, .. } | Phase::Baking { until } => {
                         *until = *until + *paused_for;
@@ -204,6 +215,49 @@ impl Environment {
                 }
                 Some(_) | None => Err(illegal(format!("{release} is not warm"))),
             },
+            Fact::Observed { observation } => self.observe(at, observation, &illegal),
+            Fact::Measured { gate, reading } => {
+                self.trial(&illegal)?.measure(at, *gate, reading);
+                Ok(())
+            }
+            Fact::BaselineFrozen { service, slow_above_ms, .. } => {
+                let trial = self.trial(&illegal)?;
+                trial.arms.entry(service.clone()).or_default().slow_above_ms = Some(*slow_above_ms);
+                Ok(())
+            }
+            Fact::GateChanged { finding } => {
+                self.trial(&illegal)?.record(finding);
+                Ok(())
+            }
+            Fact::StepHeld { until, finding } => {
+                self.trial(&illegal)?.held = Some(Held { until: *until, finding: (**finding).clone() });
+                Ok(())
+            }
+            Fact::GateWaived { gate, .. } => {
+                self.trial(&illegal)?.waived.push(gate.clone());
+                Ok(())
+            }
+            Fact::PausedOnEvidence { finding } => {
+                let rollout = self.active(&illegal)?;
+                match rollout.pace {
+                    Pace::Running => {
+                        let why = Some(finding.to_string());
+                        rollout.pace = Pace::Paused { by: event.actor.clone(), since: at, why };
+                    }
+                    Pace::Paused { .. } => return Err(illegal("it is paused".into())),
+                }
+                self.trial(&illegal)?.record(finding);
+                Ok(())
+            }
+            Fact::ExperimentReported { .. } => self.active(&illegal).map(|_| ()),
+            Fact::AlertChanged { alert, firing: true, why } => {
+                let firing = FiringAlert { since: at, why: why.clone() };
+                self.alerts.entry(alert.clone()).or_insert(firing);
+                Ok(())
+            }
+            Fact::AlertChanged { alert, firing: false, .. } => {
+                self.alerts.remove(alert).map(|_| ()).ok_or_else(|| illegal(format!("{alert} does not fire")))
+            }
             Fact::DeployQueued { spec, reason } => {
                 self.queue.push_back(Queued {
                     spec: Arc::clone(spec),
@@ -410,8 +464,29 @@ impl Environment {
                 Ok(())
             }
 
-            Fact::Scaled { service, replicas } => {
+            Fact::Scaled { service, replicas, until: None } => {
                 self.scale.insert(service.clone(), *replicas);
+                Ok(())
+            }
+            Fact::Scaled { service, replicas, until: Some(until) } => {
+                let pin = Some(Pin { replicas: *replicas, until: *until });
+                self.autoscalers.entry(service.clone()).or_default().pin = pin;
+                Ok(())
+            }
+            Fact::ScaleFreed { service } => match self.autoscalers.get_mut(service) {
+                Some(Autoscaler { pin, decided, .. }) if pin.is_some() => {
+                    // From the number that is there: the load goes on from what it finds.
+                    *decided = pin.take().map(|pin| pin.replicas);
+                    Ok(())
+                }
+                Some(_) | None => Err(illegal(format!("{service} was not scaled by hand"))),
+            },
+            Fact::ScaleAdvised { service, replicas } => {
+                self.autoscalers.entry(service.clone()).or_default().advise(at, *replicas);
+                Ok(())
+            }
+            Fact::AutoScaled { service, from, to, .. } => {
+                self.autoscalers.entry(service.clone()).or_default().change(at, *from, *to);
                 Ok(())
             }
             Fact::RestartRequested { service } => {
@@ -446,7 +521,7 @@ impl Environment {
         }
     }
 
-    fn active(
+    pub(crate) fn active(
         &mut self,
         illegal: &impl Fn(String) -> IllegalTransition,
     ) -> Result<&mut Rollout, IllegalTransition> {
@@ -476,6 +551,7 @@ impl Environment {
 
     fn end_rollout(&mut self, at: Timestamp, outcome: RolloutOutcome, warm_until: Option<Timestamp>) {
         let Some(rollout) = self.rollout.take() else { return };
+        self.trial = None;
         if outcome == RolloutOutcome::Completed {
             let before = self.stable.replace(rollout.to);
             let replaced = before.or(self.resting.take());

@@ -158,10 +158,9 @@ impl Environment {
             .into_iter()
             .map(|(release, weight)| {
                 let matches = if new == Some(release) && weight < 100 { self.matches() } else { Vec::new() };
-                (
-                    release,
-                    VersionRoute { weight, matches, instances: copies.remove(&release).unwrap_or_default() },
-                )
+                let mirror = if new == Some(release) { self.mirror(service, release) } else { 0 };
+                let instances = copies.remove(&release).unwrap_or_default();
+                (release, VersionRoute { weight, matches, mirror, instances })
             })
             .filter(|(release, version)| {
                 !version.instances.is_empty() || (version.weight > 0 && waits == Some(*release))
@@ -269,6 +268,24 @@ impl Environment {
                     (100 - old, old)
                 }
             }
+        }
+    }
+
+    /// Copies of requests go only beside a version that answers them itself, and only while a step asks for it.
+    fn mirror(&self, service: &ServiceName, release: ReleaseNumber) -> u32 {
+        let Some(rollout) = self.rollout.as_ref().filter(|rollout| rollout.to == release) else { return 0 };
+        match rollout.phase {
+            Phase::Shifting { step, .. } if rollout.from.is_some_and(|from| self.takes(from, service)) => {
+                rollout.rung(step).map_or(0, |rung| rung.mirror.min(100))
+            }
+            Phase::Planned
+            | Phase::Migrating { .. }
+            | Phase::Starting
+            | Phase::Verifying { .. }
+            | Phase::Shifting { .. }
+            | Phase::Baking { .. }
+            | Phase::Committing
+            | Phase::Aborting { .. } => 0,
         }
     }
 

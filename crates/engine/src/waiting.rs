@@ -6,12 +6,15 @@ use crate::environment::Environment;
 use crate::id::{Generation, JobNumber, ServiceName};
 use crate::rollout::{Pace, Phase, Rollout, StepState};
 use crate::time::Timestamp;
+use crate::verdict::Reason;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Waiting {
     Paused {
         by: String,
         since: Timestamp,
+        /// What could not be judged, where that is the cause.
+        why: Option<String>,
     },
     Approvals {
         needed: u32,
@@ -34,6 +37,12 @@ pub enum Waiting {
         until: Timestamp,
     },
     Promotion,
+    /// The time of the step or bake is over; this gate has not seen enough.
+    Evidence {
+        until: Timestamp,
+        gate: String,
+        reason: Reason,
+    },
     Bake {
         until: Timestamp,
     },
@@ -44,7 +53,12 @@ pub enum Waiting {
 impl fmt::Display for Waiting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Waiting::Paused { by, .. } => write!(f, "paused by {by}; `fairway resume` goes on"),
+            Waiting::Paused { by, why: None, .. } => write!(f, "paused by {by}; `fairway resume` goes on"),
+            Waiting::Paused { by, why: Some(why), .. } => write!(
+                f,
+                "paused by {by}: {why}; `fairway promote` goes on, `fairway resume` looks again, `fairway abort` \
+                 turns back"
+            ),
             Waiting::Approvals { needed, given } => {
                 write!(f, "{given} of {needed} approvals; `fairway approve`")
             }
@@ -55,6 +69,7 @@ impl fmt::Display for Waiting {
             }
             Waiting::Hold { .. } => write!(f, "the hold of this step to pass"),
             Waiting::Promotion => write!(f, "somebody to promote; `fairway promote`"),
+            Waiting::Evidence { gate, reason, .. } => write!(f, "evidence: {gate}: {reason}"),
             Waiting::Bake { .. } => write!(f, "the bake to pass"),
             Waiting::Nothing => write!(f, "nothing"),
         }
@@ -66,7 +81,9 @@ impl Waiting {
     #[must_use]
     pub fn until(&self) -> Option<Timestamp> {
         match self {
-            Waiting::Hold { until } | Waiting::Bake { until } => Some(*until),
+            Waiting::Hold { until } | Waiting::Bake { until } | Waiting::Evidence { until, .. } => {
+                Some(*until)
+            }
             Waiting::Paused { .. }
             | Waiting::Approvals { .. }
             | Waiting::Job { .. }
@@ -83,10 +100,14 @@ impl Environment {
     #[must_use]
     pub fn waiting(&self) -> Option<Waiting> {
         let rollout = self.rollout.as_ref()?;
-        if let (Pace::Paused { by, since }, false) =
+        if let (Pace::Paused { by, since, why }, false) =
             (&rollout.pace, matches!(rollout.phase, Phase::Aborting { .. }))
         {
-            return Some(Waiting::Paused { by: by.clone(), since: *since });
+            return Some(Waiting::Paused { by: by.clone(), since: *since, why: why.clone() });
+        }
+        if let Some(held) = self.trial.as_ref().and_then(|trial| trial.held.as_ref()) {
+            let reason = held.finding.verdict.reason().cloned().unwrap_or(Reason::NotMeasuredYet);
+            return Some(Waiting::Evidence { until: held.until, gate: held.finding.name.clone(), reason });
         }
         Some(match &rollout.phase {
             Phase::Planned if !self.is_approved() => Waiting::Approvals {

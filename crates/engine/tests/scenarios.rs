@@ -294,7 +294,44 @@ fn fact(fact: &Fact) -> String {
         Fact::ContractScheduled { release, due } => format!("contraction of {release} due {}", after(*due)),
         Fact::ContractCancelled { release, why } => format!("contraction of {release} cancelled: {why}"),
         Fact::SchemaContracted { release } => format!("schema contracted by {release}"),
-        Fact::Scaled { service, replicas } => format!("{service} scaled to {replicas}"),
+        Fact::Scaled { service, replicas, until: None } => format!("{service} scaled to {replicas}"),
+        Fact::Scaled { service, replicas, until: Some(until) } => {
+            format!("{service} scaled to {replicas} until {}", after(*until))
+        }
+        Fact::ScaleFreed { service } => format!("{service} scaled by its load again"),
+        Fact::ScaleAdvised { service, replicas } => format!("{service}: the load asks for {replicas}"),
+        Fact::AutoScaled { service, from, to, .. } => {
+            format!("{service} scaled by its load from {from} to {to}")
+        }
+        Fact::Observed { .. } => "observed".into(),
+        Fact::Measured { gate, reading } => match reading {
+            Reading::Value { value, .. } => format!("gate {gate} measured: {value}"),
+            Reading::None { why } => format!("gate {gate} measured nothing: {why}"),
+        },
+        Fact::BaselineFrozen { service, slow_above_ms, requests } => {
+            format!("{service}: slow is over {slow_above_ms} ms, by {requests} requests of stable")
+        }
+        Fact::GateChanged { finding } => format!("{}: {finding}", finding.verdict.name()),
+        Fact::StepHeld { until, finding } => format!("held until {}: {finding}", after(*until)),
+        Fact::GateWaived { name, .. } => format!("waived: {name}"),
+        Fact::PausedOnEvidence { finding } => format!("paused: {finding}"),
+        Fact::ExperimentReported { experiment, step, arms } => {
+            let sides = arms.iter().flat_map(|(service, sides)| {
+                sides.iter().map(move |side| {
+                    let ms = |p: Option<evidence::Number>| {
+                        p.map_or("-".into(), |p| format!("{} ms", (p.0 * 1000.0).round()))
+                    };
+                    let (p50, p99) = (ms(side.p50), ms(side.p99));
+                    format!(
+                        "{service} {}: {} requests, {} errors, p50 {p50}, p99 {p99}",
+                        side.release, side.requests, side.errors
+                    )
+                })
+            });
+            format!("experiment {experiment} of step {step}: {}", sides.collect::<Vec<_>>().join("; "))
+        }
+        Fact::AlertChanged { alert, firing: true, why } => format!("alert {alert} fires: {why}"),
+        Fact::AlertChanged { alert, firing: false, .. } => format!("alert {alert} is over"),
         Fact::RestartRequested { service } => format!("restart of {service}"),
         Fact::RestartAbandoned { service, failure } => {
             format!("restart of {service} abandoned: {}", failure.cause)

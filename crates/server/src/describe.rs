@@ -1,7 +1,7 @@
 //! Facts in one sentence each, for `history`, `watch` and the log's readers.
 
 use fairway_engine::id::EnvironmentKey;
-use fairway_engine::{Event, Fact, InstanceEnd, JobEnd, Phase, RolloutKind, RolloutOutcome, StepState};
+use fairway_engine::{Event, Fact, InstanceEnd, JobEnd, Phase, Reading, RolloutKind, RolloutOutcome, StepState};
 
 /// The event as it crosses the API.
 #[must_use]
@@ -108,7 +108,35 @@ pub fn summary(environment: &EnvironmentKey, actor: &str, fact: &Fact) -> String
         Fact::SchemaContracted { release } => {
             format!("schema contracted for {release}: older releases cannot come back")
         }
-        Fact::Scaled { service, replicas } => format!("{service} scaled to {replicas} by {actor}"),
+        Fact::Observed { .. } => "the proxy's counters were read".to_owned(),
+        Fact::Measured { gate, reading } => match reading {
+            Reading::Value { value, .. } => format!("gate {}: {value}", gate + 1),
+            Reading::None { why } => format!("gate {}: no data: {why}", gate + 1),
+        },
+        Fact::BaselineFrozen { service, slow_above_ms, requests } => {
+            format!("answers of {service} over {slow_above_ms} ms count as slow: stable's p99 of {requests}")
+        }
+        Fact::GateChanged { finding } => match finding.verdict.reason() {
+            Some(_) => finding.to_string(),
+            None => format!("{}: {finding}", finding.verdict.name()),
+        },
+        Fact::StepHeld { finding, .. } => format!("held for want of evidence: {finding}"),
+        Fact::GateWaived { name, .. } => format!("{name} has no data, and passes without, as the release says"),
+        Fact::PausedOnEvidence { finding } => format!("paused by {actor}: {finding}"),
+        Fact::ExperimentReported { experiment, step, .. } => {
+            format!("experiment {experiment} of step {} reported", step + 1)
+        }
+        Fact::AlertChanged { alert, firing: true, why } => format!("critical alert {alert} fires: {why}"),
+        Fact::AlertChanged { alert, firing: false, .. } => format!("critical alert {alert} is over"),
+        Fact::Scaled { service, replicas, until: None } => {
+            format!("{service} scaled to {replicas} by {actor}")
+        }
+        Fact::Scaled { service, replicas, until: Some(_) } => {
+            format!("{service} scaled to {replicas} by {actor} for a time; the load decides again after that")
+        }
+        Fact::ScaleFreed { service } => format!("the load decides again how many copies of {service} there are"),
+        Fact::ScaleAdvised { service, replicas } => format!("the load asks for {replicas} copies of {service}"),
+        Fact::AutoScaled { service, from, to, .. } => format!("{service} scaled from {from} to {to} by its load"),
         Fact::RestartRequested { service } => format!("restart of {service} by {actor}"),
         Fact::RestartAbandoned { service, failure } => {
             format!("restart of {service} given up, the old copies stay: {}", failure.cause)

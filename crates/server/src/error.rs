@@ -173,6 +173,7 @@ fn exit_of(refusal: &Refusal) -> u8 {
         | Refusal::SchemaContracted { .. }
         | Refusal::NothingToRetry { .. }
         | Refusal::NoApprovalNeeded { .. }
+        | Refusal::NotScaledByHand { .. }
         | Refusal::MaintenanceAlready { .. }
         | Refusal::Illegal(_)
         | Refusal::Unsettled { .. } => 1,

@@ -420,8 +420,13 @@ impl Worker {
     fn keep_outcomes(&mut self, decided: Vec<Decided>, why: &str) {
         for Decided { asked, .. } in decided.into_iter().rev() {
             match asked.input {
-                Input::Outcome { .. } => self.waiting.push_front(asked),
-                Input::Command { .. } | Input::Tick => {
+                Input::Outcome { .. } | Input::Alert { .. } => self.waiting.push_front(asked),
+                // Of readings the next one says as much, and more.
+                Input::Command { .. }
+                | Input::Tick
+                | Input::Observed { .. }
+                | Input::Measured { .. }
+                | Input::Sized { .. } => {
                     answer(asked.reply, Err(Refused::NotRecorded(why.to_owned())));
                 }
             }

@@ -72,7 +72,13 @@ impl Checker {
         // A newer deploy or a rollback ends what is paused; part of that may be all that became durable.
         let ends_it = match input {
             Input::Command { command: Command::Deploy { .. } | Command::Rollback { .. }, .. } => true,
-            Input::Command { .. } | Input::Outcome { .. } | Input::Tick => false,
+            Input::Command { .. }
+            | Input::Outcome { .. }
+            | Input::Observed { .. }
+            | Input::Measured { .. }
+            | Input::Alert { .. }
+            | Input::Sized { .. }
+            | Input::Tick => false,
         };
         if is_whole || !ends_it {
             Self::pause(then, now, events)?;

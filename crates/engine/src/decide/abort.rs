@@ -32,7 +32,9 @@ impl Decider {
         let deadline =
             self.env.release(rollout.to).map(|release| self.now + release.spec.deploy.phase_deadline);
         self.cancel_rollout_job();
-        self.emit(Fact::PhaseEntered { phase: Phase::Aborting { cause, shifted }, deadline })
+        let phase = Phase::Aborting { cause, shifted };
+        self.report_experiment(&phase)?;
+        self.emit(Fact::PhaseEntered { phase, deadline })
     }
 
     /// A job of a rollout that is over must not go on. Its outcome is still recorded when it comes.

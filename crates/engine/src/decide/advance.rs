@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::judge::Shown;
 use super::{Clock, Decider};
 use crate::environment::Environment;
 use crate::event::Fact;
@@ -22,9 +23,9 @@ impl Environment {
             Pace::Paused { .. } | Pace::Running => {}
         }
         match rollout.phase {
-            Phase::Shifting { state: StepState::Holding { until }, .. } | Phase::Baking { until } => {
-                Some(until)
-            }
+            Phase::Shifting { state: StepState::Holding { until }, .. } | Phase::Baking { until } => Some(
+                self.trial.as_ref().and_then(|trial| trial.held.as_ref()).map_or(until, |held| held.until),
+            ),
             // An abort may end at its deadline only once the proxy has let go of the bad version.
             Phase::Aborting { .. } => rollout.deadline.filter(|_| self.routes_are_settled()),
             Phase::Planned
@@ -79,9 +80,16 @@ impl Decider {
         if !is_aborting && let Some(service) = self.readiness_lost(&rollout) {
             return self.abort(AbortCause::ReadinessLost { service });
         }
+        // What fails is turned back whether time stands still or not.
+        if !is_aborting && self.judge(&rollout)? {
+            return Ok(());
+        }
         match rollout.pace {
             Pace::Paused { .. } if !is_aborting => return Ok(()),
             Pace::Paused { .. } | Pace::Running => {}
+        }
+        if self.is_blind(&rollout)? {
+            return Ok(());
         }
         match &rollout.phase {
             Phase::Aborting { cause, shifted } => self.advance_abort(&rollout, cause, *shifted),
@@ -107,7 +115,10 @@ impl Decider {
                 self.advance_step(&rollout, *step, state)
             }
             Phase::Shifting { .. } => self.advance_rolling(&rollout),
-            Phase::Baking { until } if *until <= self.now => self.enter(Phase::Committing),
+            Phase::Baking { until } if *until <= self.now => match self.is_shown(&rollout)? {
+                Shown::Enough => self.enter(Phase::Committing),
+                Shown::NotYet => Ok(()),
+            },
             Phase::Baking { .. } => Ok(()),
             Phase::Committing => {
                 if self.env.routes_are_in_force() && self.env.is_release_satisfied(rollout.to) {
@@ -140,7 +151,33 @@ impl Decider {
             | Phase::Committing
             | Phase::Aborting { .. } => bound.map(|bound| self.now + bound),
         };
+        self.report_experiment(&phase)?;
         self.emit(Fact::PhaseEntered { phase, deadline })
+    }
+
+    /// What an A/B step has found, when it is left.
+    pub(super) fn report_experiment(&mut self, next: &Phase) -> Result<(), Refusal> {
+        let Some(rollout) = &self.env.rollout else { return Ok(()) };
+        let step = match (&rollout.phase, next) {
+            (
+                Phase::Shifting { step, state: StepState::Holding { .. } | StepState::AwaitingPromotion },
+                _,
+            ) if !matches!(next, Phase::Shifting { step: same, .. } if same == step) => *step,
+            (
+                Phase::Planned
+                | Phase::Migrating { .. }
+                | Phase::Starting
+                | Phase::Verifying { .. }
+                | Phase::Shifting { .. }
+                | Phase::Baking { .. }
+                | Phase::Committing
+                | Phase::Aborting { .. },
+                _,
+            ) => return Ok(()),
+        };
+        let Some(experiment) = rollout.rung(step).and_then(|rung| rung.experiment) else { return Ok(()) };
+        let arms = self.env.arm_reports(rollout);
+        self.follow(Fact::ExperimentReported { experiment, step, arms })
     }
 
     fn advance_planned(&mut self, rollout: &Rollout) -> Result<(), Refusal> {
@@ -209,7 +246,8 @@ impl Decider {
 
     fn advance_step(&mut self, rollout: &Rollout, step: u32, state: &StepState) -> Result<(), Refusal> {
         let rung = rollout.rung(step);
-        let (hold, approve) = rung.map_or((Duration::ZERO, false), |rung| (rung.hold, rung.approve));
+        let (hold, approve) = rung.as_ref().map_or((Duration::ZERO, false), |rung| (rung.hold, rung.approve));
+        let has_to_show = rung.is_some_and(|rung| self.env.has_to_show(rollout, rung.weight));
         match state {
             StepState::Raising => {
                 if !self.env.can_take_traffic(rollout) || !self.env.routes_are_in_force() {
@@ -219,17 +257,20 @@ impl Decider {
                 if !self.env.is_release_satisfied(rollout.to) {
                     return self.watch_deadline(rollout);
                 }
-                if hold.is_zero() && !approve {
+                if hold.is_zero() && !approve && !has_to_show {
                     return self.leave_step(step);
                 }
                 let until = self.now + hold;
                 self.enter(Phase::Shifting { step, state: StepState::Holding { until } })
             }
             StepState::Holding { until } if *until > self.now => Ok(()),
-            StepState::Holding { .. } if approve => {
-                self.enter(Phase::Shifting { step, state: StepState::AwaitingPromotion })
-            }
-            StepState::Holding { .. } => self.leave_step(step),
+            StepState::Holding { .. } => match self.is_shown(rollout)? {
+                Shown::NotYet => Ok(()),
+                Shown::Enough if approve => {
+                    self.enter(Phase::Shifting { step, state: StepState::AwaitingPromotion })
+                }
+                Shown::Enough => self.leave_step(step),
+            },
             StepState::AwaitingPromotion => Ok(()),
         }
     }

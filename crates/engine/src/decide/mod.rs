@@ -23,7 +23,9 @@ mod converge;
 mod deploy;
 mod down;
 mod job;
+mod judge;
 mod maintenance;
+mod observe;
 mod outcome;
 mod pause;
 mod promote;
@@ -31,6 +33,7 @@ mod restart;
 mod retry;
 mod rollback;
 mod scale;
+mod size;
 mod timers;
 
 pub use scale::REPLICAS_MAX;
@@ -81,6 +84,7 @@ pub fn decide(state: &State, now: Timestamp, input: &Input) -> Result<Decision, 
                     | Command::Approve
                     | Command::Reject { .. }
                     | Command::Scale { .. }
+                    | Command::Autoscale { .. }
                     | Command::Restart { .. }
                     | Command::RunJob { .. }
                     | Command::MaintenanceOn { .. }
@@ -94,18 +98,19 @@ pub fn decide(state: &State, now: Timestamp, input: &Input) -> Result<Decision, 
             decider.settle()
         }
         Input::Outcome { environment, outcome } => {
-            if !state.environments.contains_key(environment) {
-                return Ok(Decision {
-                    ignored: Some(format!("environment {environment} is unknown")),
-                    ..Decision::default()
-                });
-            }
-            let mut decider = Decider::open(state, environment, now, SELF);
-            // What one driver says must not fail another copy for being late: after a start the others may only not
-            // have been heard yet. Deadlines are for the tick, which the server gives once everybody has reported.
-            decider.clock = Clock::Holds;
-            decider.outcome(outcome)?;
-            decider.settle()
+            heard(state, environment, now, |decider| decider.outcome(outcome))
+        }
+        Input::Observed { environment, observation } => {
+            heard(state, environment, now, |decider| decider.observe(observation))
+        }
+        Input::Measured { environment, gate, reading } => {
+            heard(state, environment, now, |decider| decider.measured(*gate, reading))
+        }
+        Input::Alert { environment, alert, critical, firing, why } => {
+            heard(state, environment, now, |decider| decider.alert(alert, *critical, *firing, why))
+        }
+        Input::Sized { environment, service, reading } => {
+            heard(state, environment, now, |decider| decider.size(service, reading))
         }
         Input::Tick => {
             // Every environment, due or not: a server that starts finishes this way whatever its predecessor had begun.
@@ -129,6 +134,25 @@ pub fn decide(state: &State, now: Timestamp, input: &Input) -> Result<Decision, 
     }
 }
 
+/// What a driver or a source said. It may come late, twice, or for an environment that is gone.
+fn heard(
+    state: &State,
+    environment: &EnvironmentKey,
+    now: Timestamp,
+    take: impl FnOnce(&mut Decider) -> Result<(), Refusal>,
+) -> Result<Decision, Refusal> {
+    if !state.environments.contains_key(environment) {
+        let ignored = Some(format!("environment {environment} is unknown"));
+        return Ok(Decision { ignored, ..Decision::default() });
+    }
+    let mut decider = Decider::open(state, environment, now, SELF);
+    // What one driver says must not fail another copy for being late: after a start the others may only not have been
+    // heard yet. Deadlines are for the tick, which the server gives once everybody has reported.
+    decider.clock = Clock::Holds;
+    take(&mut decider)?;
+    decider.settle()
+}
+
 /// When the next `Tick` has something to do.
 #[must_use]
 pub fn next_deadline(state: &State) -> Option<Timestamp> {
@@ -149,6 +173,7 @@ fn deadline_of(environment: &Environment) -> Option<Timestamp> {
         .chain(environment.offer_deadline())
         .chain(environment.warm.as_ref().map(|warm| warm.until))
         .chain(environment.contract_deadline())
+        .chain(environment.autoscalers.values().filter_map(|scaler| scaler.pin.map(|pin| pin.until)))
         .chain(environment.rollout_deadline())
         .min()
 }
@@ -285,6 +310,7 @@ impl Decider {
             Command::Approve => self.approve(),
             Command::Reject { reason } => self.reject(reason.clone()),
             Command::Scale { service, replicas } => self.scale(service, *replicas),
+            Command::Autoscale { service } => self.autoscale(service),
             Command::Restart { service } => self.restart(service.as_ref()),
             Command::RunJob { kind } => self.run_job_command(kind),
             Command::MaintenanceOn { message } => self.maintenance_on(message),

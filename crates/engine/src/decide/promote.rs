@@ -1,15 +1,19 @@
 //! `promote`: on to the next step now; `--full`: to all traffic.
 
 use super::Decider;
+use crate::event::Fact;
 use crate::refusal::Refusal;
-use crate::rollout::{Phase, StepState};
+use crate::rollout::{Pace, Phase, StepState};
 
 impl Decider {
     pub(super) fn promote(&mut self, full: bool) -> Result<(), Refusal> {
         let Some(rollout) = self.env.rollout.clone() else {
             return Err(Refusal::NoRollout { environment: self.env.key.clone() });
         };
-        if rollout.is_paused() {
+        // What waits for a person because it could not be judged goes on when a person says so.
+        if let (Pace::Paused { since, why: Some(_), .. }, true) = (&rollout.pace, rollout.is_paused()) {
+            self.emit(Fact::Resumed { paused_for: self.now.since(*since) })?;
+        } else if rollout.is_paused() {
             return Err(Refusal::NothingToPromote {
                 rollout: rollout.number,
                 phase: "paused (`fairway resume` goes on)",

@@ -1,6 +1,7 @@
 //! `scale`: another number of copies, kept across releases.
 
 use super::Decider;
+use crate::autoscale::PIN_LASTS;
 use crate::event::Fact;
 use crate::id::ServiceName;
 use crate::refusal::Refusal;
@@ -23,7 +24,13 @@ impl Decider {
         if replicas > REPLICAS_MAX {
             return Err(Refusal::TooManyReplicas { replicas, max: REPLICAS_MAX });
         }
-        self.emit(Fact::Scaled { service: service.clone(), replicas })
+        // Where the load decides, whoever types a number gets that number, and the load decides again an hour later.
+        let serving = self.env.stable.or(self.env.rollout.as_ref().map(|rollout| rollout.to));
+        let follows_load = serving
+            .and_then(|release| self.env.service(release, service))
+            .is_some_and(|spec| spec.autoscale.is_some());
+        let until = follows_load.then(|| self.now + PIN_LASTS);
+        self.emit(Fact::Scaled { service: service.clone(), replicas, until })
     }
 
     pub(super) fn known_service(&self, service: &ServiceName) -> Result<(), Refusal> {

@@ -52,6 +52,7 @@ impl Decider {
                 InstanceState::Ready { .. } | InstanceState::Suspect { .. } | InstanceState::Down { .. } => {}
             }
         }
+        self.free_scales()?;
         if self.env.warm.as_ref().is_some_and(|warm| warm.until <= self.now) {
             self.cool()?;
         }

@@ -1,0 +1,169 @@
+//! What follows from the evidence: verdicts go on the record, a failing one turns the rollout back, and a step that has
+//! not shown enough is held, and in the end handed to a person.
+
+use std::time::Duration;
+
+use super::{Clock, Decider};
+use crate::event::Fact;
+use crate::evidence::NoData;
+use crate::refusal::Refusal;
+use crate::rollout::{AbortCause, Phase, Rollout, StepState};
+use crate::verdict::{Finding, GateId, Reason, Verdict};
+
+/// How much longer than its hold a step is given to show enough, at least. A hold of a few seconds is a hurry, not a
+/// promise of traffic.
+const PATIENCE_MIN: Duration = Duration::from_secs(60);
+
+/// What the evidence means for the step or bake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shown {
+    Enough,
+    /// Something was put on the record that has to be looked at first, or there is nothing to do but wait.
+    NotYet,
+}
+
+impl Decider {
+    /// Puts on the record what the tests say otherwise than before, and turns back what fails. True when that was the
+    /// end of it.
+    pub(super) fn judge(&mut self, rollout: &Rollout) -> Result<bool, Refusal> {
+        if !self.env.is_judged(rollout) {
+            return Ok(false);
+        }
+        let findings = self.env.findings();
+        for finding in &findings {
+            let Some(trial) = &self.env.trial else { return Ok(false) };
+            let changed = match trial.recorded(&finding.gate) {
+                Some(before) => finding.verdict.differs_from(before),
+                // That a test waits or does not apply needs no saying; that it stands still does.
+                None => match &finding.verdict {
+                    Verdict::Waiting { reason: Reason::Crossed { .. } | Reason::BothFailing { .. } }
+                    | Verdict::Skipped { reason: Reason::StableUnhealthy { .. } }
+                    | Verdict::NoData { .. }
+                    | Verdict::Passing
+                    | Verdict::Failing => true,
+                    Verdict::Waiting { .. } | Verdict::Skipped { .. } => false,
+                },
+            };
+            if changed {
+                let finding = Box::new(self.env.with_detectable(finding.clone()));
+                self.follow(Fact::GateChanged { finding })?;
+            }
+        }
+        let Some(failing) = findings.into_iter().find(|finding| finding.verdict == Verdict::Failing) else {
+            return Ok(false);
+        };
+        if rollout.from.is_some() {
+            let finding = Box::new(self.env.with_detectable(failing));
+            self.abort(AbortCause::Evidence { finding })?;
+            return Ok(true);
+        }
+        // A first deploy has nothing to go back to but an outage: a person decides.
+        if rollout.is_paused() || self.env.trial.as_ref().is_some_and(|trial| trial.is_waived(&failing.gate))
+        {
+            return Ok(false);
+        }
+        self.hand_over(failing)?;
+        Ok(true)
+    }
+
+    fn hand_over(&mut self, finding: Finding) -> Result<(), Refusal> {
+        let finding = Box::new(self.env.with_detectable(finding));
+        self.follow(Fact::PausedOnEvidence { finding })
+    }
+
+    /// The time of the step or bake is over: has it shown enough?
+    pub(super) fn is_shown(&mut self, rollout: &Rollout) -> Result<Shown, Refusal> {
+        let open: Vec<Finding> = self.env.findings().into_iter().filter(is_open).collect();
+        let Some(first) = open.first() else { return Ok(Shown::Enough) };
+        let Some(trial) = &self.env.trial else { return Ok(Shown::Enough) };
+        match &trial.held {
+            None => {
+                let finding = Box::new(self.env.with_detectable(first.clone()));
+                let until = self.now + self.patience(rollout, &open);
+                self.follow(Fact::StepHeld { until, finding })?;
+                Ok(Shown::NotYet)
+            }
+            Some(held) if held.until > self.now || self.clock == Clock::Holds => Ok(Shown::NotYet),
+            Some(_) => self.do_without(rollout, first.clone()),
+        }
+    }
+
+    /// A source that has been gone for long decides at once, whatever is left of the hold. True when it did.
+    pub(super) fn is_blind(&mut self, rollout: &Rollout) -> Result<bool, Refusal> {
+        let gone = self.env.findings().into_iter().find(|finding| match finding.verdict {
+            Verdict::NoData { .. } => true,
+            Verdict::Passing | Verdict::Failing | Verdict::Waiting { .. } | Verdict::Skipped { .. } => false,
+        });
+        match gone {
+            Some(finding) => self.do_without(rollout, finding).map(|_| true),
+            None => Ok(false),
+        }
+    }
+
+    fn do_without(&mut self, rollout: &Rollout, finding: Finding) -> Result<Shown, Refusal> {
+        match self.rule(rollout, &finding) {
+            NoData::Pause => self.hand_over(finding)?,
+            NoData::Fail if rollout.from.is_none() => self.hand_over(finding)?,
+            NoData::Fail => {
+                let finding = Box::new(self.env.with_detectable(finding));
+                self.abort(AbortCause::Evidence { finding })?;
+            }
+            NoData::Pass => {
+                let (gate, name) = (finding.gate, finding.name);
+                self.follow(Fact::GateWaived { gate, name })?;
+            }
+        }
+        Ok(Shown::NotYet)
+    }
+
+    /// What holds when `finding` has nothing to go by.
+    fn rule(&self, rollout: &Rollout, finding: &Finding) -> NoData {
+        // That the fault is elsewhere is no want of data.
+        if let Some(Reason::BothFailing { .. }) = finding.verdict.reason() {
+            return NoData::Pause;
+        }
+        match finding.gate {
+            GateId::Sequential { .. } | GateId::Trigger { .. } => NoData::Pause,
+            GateId::Gate { index } => self
+                .env
+                .evidence_of(rollout)
+                .and_then(|evidence| evidence.gates.get(index as usize))
+                .map_or(NoData::Pause, |gate| gate.no_data),
+        }
+    }
+
+    fn patience(&self, rollout: &Rollout, open: &[Finding]) -> Duration {
+        let planned = match rollout.phase {
+            Phase::Shifting { step, state: StepState::Holding { .. } } => {
+                rollout.rung(step).map_or(Duration::ZERO, |rung| rung.hold)
+            }
+            Phase::Baking { .. }
+            | Phase::Planned
+            | Phase::Migrating { .. }
+            | Phase::Starting
+            | Phase::Verifying { .. }
+            | Phase::Shifting { .. }
+            | Phase::Committing
+            | Phase::Aborting { .. } => Duration::ZERO,
+        };
+        // A bound that is crossed is waited for until it has been for long enough.
+        let lasts = open.iter().filter_map(|finding| match finding.verdict.reason() {
+            Some(Reason::Crossed { lasts, .. }) => Some(*lasts + PATIENCE_MIN),
+            Some(_) | None => None,
+        });
+        lasts.chain([planned, PATIENCE_MIN]).max().unwrap_or(PATIENCE_MIN)
+    }
+}
+
+/// Does a step have to wait for it? Triggers undo; they ask for nothing.
+fn is_open(finding: &Finding) -> bool {
+    let is_gate = match finding.gate {
+        GateId::Sequential { .. } | GateId::Gate { .. } => true,
+        GateId::Trigger { .. } => false,
+    };
+    let says_nothing = match finding.verdict {
+        Verdict::Waiting { .. } | Verdict::NoData { .. } => true,
+        Verdict::Passing | Verdict::Failing | Verdict::Skipped { .. } => false,
+    };
+    is_gate && says_nothing
+}

@@ -1,0 +1,349 @@
+//! What the proxy and the gates' sources have said since a rollout began: counts only. What they mean is reckoned when
+//! something is decided (`verdict`), never when a log is replayed.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{ReleaseNumber, ServiceName};
+use crate::observation::{ArmCounters, LATENCY_BOUNDS_MS, Observation, Reading};
+use crate::time::Timestamp;
+use crate::verdict::{BadEvent, Finding, GateId, Reason, Verdict, slower_than};
+
+/// How far apart kept readings are, and how many there are: together they reach back further than the longest default
+/// trigger (2 min), at a size that every decision can afford to copy.
+const KEEP_EVERY: Duration = Duration::from_secs(5);
+const KEPT_MAX: usize = 32;
+
+/// What "now" is for a rate: long enough for a number of requests, short enough to end with what caused it.
+const RECENT: Duration = Duration::from_secs(30);
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Trial {
+    /// Which life of the proxy counted last.
+    pub source: Option<u64>,
+    /// When the last reading came.
+    pub looked_at: Option<Timestamp>,
+    /// When public traffic was first sent to the new version.
+    pub shifted_at: Option<Timestamp>,
+    /// When the step or bake began that gates look at.
+    pub since: Option<Timestamp>,
+    /// Percent that the sequential test reckons with now.
+    pub weight: u32,
+    pub arms: BTreeMap<ServiceName, Arms>,
+    /// Totals at earlier readings, oldest first.
+    pub kept: VecDeque<Arc<Kept>>,
+    pub asked: BTreeMap<u32, Asked>,
+    pub verdicts: Vec<Recorded>,
+    /// The step or bake goes on past its time, for want of evidence.
+    pub held: Option<Held>,
+    /// Gates that had no data and pass without, until the step is over.
+    pub waived: Vec<GateId>,
+}
+
+/// The two versions of one service.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Arms {
+    pub new: Arm,
+    pub stable: Arm,
+    /// Stable's p99 when the rollout began, as a bound of the histogram.
+    pub slow_above_ms: Option<u64>,
+    /// What the sequential test counts, weight by weight.
+    pub segments: Vec<Segment>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Arm {
+    /// As the proxy said last.
+    pub raw: ArmCounters,
+    /// Counted since the rollout began.
+    pub total: ArmCounters,
+    /// `total` when the step or bake began.
+    pub base: ArmCounters,
+}
+
+/// Bad events at one weight.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Segment {
+    /// Percent.
+    pub weight: u32,
+    pub new: SegmentCount,
+    pub stable: SegmentCount,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SegmentCount {
+    pub requests: u64,
+    pub errors: u64,
+    pub bursts: u64,
+    /// Requests since it was known what is slow.
+    pub timed: u64,
+    pub slow: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kept {
+    pub at: Timestamp,
+    /// New and stable.
+    pub totals: BTreeMap<ServiceName, (ArmCounters, ArmCounters)>,
+}
+
+/// What a gate's source said last.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Asked {
+    pub at: Timestamp,
+    pub reading: Reading,
+    /// Since when it has had nothing to say.
+    pub gone_since: Option<Timestamp>,
+}
+
+/// The last verdict that was put on the record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recorded {
+    pub gate: GateId,
+    pub verdict: Verdict,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    pub until: Timestamp,
+    pub finding: Finding,
+}
+
+impl Trial {
+    /// Takes in a reading. `is_new_to_traffic`: no rollout to `to` was there before, so its counters began at 0.
+    pub(crate) fn observe(
+        &mut self,
+        at: Timestamp,
+        observation: &Observation,
+        (to, from): (ReleaseNumber, Option<ReleaseNumber>),
+        is_new_to_traffic: bool,
+    ) {
+        let is_first = self.source.is_none();
+        let is_same_life = self.source == Some(observation.source);
+        self.source = Some(observation.source);
+        for (service, read) in &observation.services {
+            let is_suspended = self.is_suspended(service);
+            let weight = self.weight;
+            let arms = self.arms.entry(service.clone()).or_default();
+            let nothing = ArmCounters::default();
+            let new = read.get(&to).unwrap_or(&nothing);
+            let stable = from.and_then(|from| read.get(&from)).unwrap_or(&nothing);
+            // What stable had counted before the rollout is no part of it.
+            let new = arms.new.read(new, is_same_life, is_first && !is_new_to_traffic);
+            let stable = arms.stable.read(stable, is_same_life, is_first);
+            if !is_suspended {
+                arms.count(weight, &new, &stable);
+            }
+        }
+        self.keep(at);
+        self.looked_at = Some(at);
+    }
+
+    fn keep(&mut self, at: Timestamp) {
+        if self.kept.back().is_some_and(|last| last.at > at) {
+            // The clock stepped back: what lies in its future would stay in every window until it comes round again.
+            self.kept.clear();
+        }
+        if self.kept.back().is_some_and(|last| at.since(last.at) < KEEP_EVERY) {
+            return;
+        }
+        if self.kept.len() >= KEPT_MAX {
+            self.kept.pop_front();
+        }
+        let totals = self
+            .arms
+            .iter()
+            .map(|(service, arms)| (service.clone(), (arms.new.total.clone(), arms.stable.total.clone())));
+        self.kept.push_back(Arc::new(Kept { at, totals: totals.collect() }));
+    }
+
+    /// What both sides counted in the last half minute, or further back until it is enough.
+    pub(crate) fn recent(
+        &self,
+        service: &ServiceName,
+        is_enough: impl Fn(&ArmCounters, &ArmCounters) -> bool,
+    ) -> (ArmCounters, ArmCounters) {
+        let (Some(arms), Some(now)) = (self.arms.get(service), self.looked_at) else {
+            return Default::default();
+        };
+        let mut counted = Default::default();
+        for kept in self.kept.iter().rev() {
+            let nothing = Default::default();
+            let (new, stable) = kept.totals.get(service).unwrap_or(&nothing);
+            counted = (arms.new.total.minus(new), arms.stable.total.minus(stable));
+            if now.since(kept.at) >= RECENT && is_enough(&counted.0, &counted.1) {
+                break;
+            }
+        }
+        counted
+    }
+
+    /// Does the sequential test of `service` stand still, as a comparison says nothing now?
+    fn is_suspended(&self, service: &ServiceName) -> bool {
+        let gate = GateId::Sequential { service: service.clone(), event: BadEvent::Error };
+        match self.recorded(&gate) {
+            Some(
+                Verdict::Waiting { reason: Reason::BothFailing { .. } }
+                | Verdict::Skipped { reason: Reason::StableUnhealthy { .. } },
+            ) => true,
+            Some(
+                Verdict::Passing
+                | Verdict::Failing
+                | Verdict::Waiting { .. }
+                | Verdict::NoData { .. }
+                | Verdict::Skipped { .. },
+            )
+            | None => false,
+        }
+    }
+
+    /// A step or bake begins: what gates look at starts from here.
+    pub(crate) fn begin(&mut self, at: Timestamp, weight: u32) {
+        self.since = Some(at);
+        self.weight = weight;
+        self.asked.clear();
+        self.held = None;
+        self.waived.clear();
+        self.verdicts.retain(|recorded| match recorded.gate {
+            GateId::Sequential { .. } | GateId::Trigger { .. } => true,
+            GateId::Gate { .. } => false,
+        });
+        for arms in self.arms.values_mut() {
+            arms.new.base = arms.new.total.clone();
+            arms.stable.base = arms.stable.total.clone();
+        }
+    }
+
+    pub(crate) fn record(&mut self, finding: &Finding) {
+        self.verdicts.retain(|recorded| recorded.gate != finding.gate);
+        self.verdicts.push(Recorded { gate: finding.gate.clone(), verdict: finding.verdict.clone() });
+    }
+
+    pub(crate) fn measure(&mut self, at: Timestamp, gate: u32, reading: &Reading) {
+        let before = self.asked.get(&gate).and_then(|asked| asked.gone_since);
+        let gone_since = match reading {
+            Reading::Value { .. } => None,
+            Reading::None { .. } => Some(before.filter(|since| *since <= at).unwrap_or(at)),
+        };
+        self.asked.insert(gate, Asked { at, reading: reading.clone(), gone_since });
+    }
+
+    /// A person said "look again": what was missing is waited for anew.
+    pub(crate) fn look_again(&mut self, at: Timestamp) {
+        self.held = None;
+        for asked in self.asked.values_mut() {
+            asked.gone_since = asked.gone_since.map(|_| at);
+        }
+    }
+}
+
+impl Arms {
+    fn count(&mut self, weight: u32, new: &ArmCounters, stable: &ArmCounters) {
+        if self.segments.last().is_none_or(|last| last.weight != weight) {
+            // A rung that saw nothing leaves no segment: their number is bounded by the steps of the ladder.
+            if self.segments.last().is_some_and(Segment::is_empty) {
+                self.segments.pop();
+            }
+            self.segments.push(Segment { weight, ..Segment::default() });
+        }
+        let slow_above_ms = self.slow_above_ms;
+        if let Some(segment) = self.segments.last_mut() {
+            segment.new.add(new, slow_above_ms);
+            segment.stable.add(stable, slow_above_ms);
+        }
+    }
+}
+
+impl Segment {
+    fn is_empty(&self) -> bool {
+        self.new.requests == 0 && self.stable.requests == 0
+    }
+}
+
+impl SegmentCount {
+    fn add(&mut self, counted: &ArmCounters, slow_above_ms: Option<u64>) {
+        let add = |sum: &mut u64, by: u64| *sum = sum.saturating_add(by);
+        add(&mut self.requests, counted.requests);
+        add(&mut self.errors, counted.errors);
+        add(&mut self.bursts, counted.error_bursts);
+        if let Some(bound) = slow_above_ms {
+            add(&mut self.timed, counted.requests);
+            add(&mut self.slow, slower_than(bound, &counted.latency));
+        }
+    }
+}
+
+impl Arm {
+    /// Takes in absolute counters and gives what is new in them.
+    fn read(&mut self, raw: &ArmCounters, is_same_life: bool, is_start: bool) -> ArmCounters {
+        // Another life of the proxy counts from 0; so does one whose counters went backwards without saying so.
+        let new = match raw.checked_minus(&self.raw) {
+            _ if is_start => ArmCounters::default(),
+            Some(new) if is_same_life => new,
+            Some(_) | None => raw.clone(),
+        };
+        self.raw = raw.clone();
+        self.total.add(&new);
+        new
+    }
+
+    /// Since the step or bake began.
+    pub(crate) fn in_period(&self) -> ArmCounters {
+        self.total.minus(&self.base)
+    }
+}
+
+impl ArmCounters {
+    /// None where a counter is smaller than it was.
+    fn checked_minus(&self, earlier: &ArmCounters) -> Option<ArmCounters> {
+        let buckets = self.latency.len().max(earlier.latency.len());
+        let bucket = |counters: &ArmCounters, index| counters.latency.get(index).copied().unwrap_or(0);
+        Some(ArmCounters {
+            requests: self.requests.checked_sub(earlier.requests)?,
+            errors: self.errors.checked_sub(earlier.errors)?,
+            error_bursts: self.error_bursts.checked_sub(earlier.error_bursts)?,
+            latency: (0..buckets)
+                .map(|index| bucket(self, index).checked_sub(bucket(earlier, index)))
+                .collect::<Option<_>>()?,
+        })
+    }
+
+    /// Of sums that only grow.
+    fn minus(&self, earlier: &ArmCounters) -> ArmCounters {
+        self.checked_minus(earlier).unwrap_or_default()
+    }
+
+    fn add(&mut self, more: &ArmCounters) {
+        self.requests = self.requests.saturating_add(more.requests);
+        self.errors = self.errors.saturating_add(more.errors);
+        self.error_bursts = self.error_bursts.saturating_add(more.error_bursts);
+        if self.latency.len() < more.latency.len() {
+            self.latency.resize(more.latency.len(), 0);
+        }
+        for (sum, by) in self.latency.iter_mut().zip(&more.latency) {
+            *sum = sum.saturating_add(*by);
+        }
+    }
+
+    /// Within what a sound source can say: no more buckets than there are, no more errors than requests.
+    pub(crate) fn bounded(&self) -> ArmCounters {
+        let buckets = LATENCY_BOUNDS_MS.len() + 1;
+        let mut latency: Vec<u64> = self.latency.iter().take(buckets).copied().collect();
+        while latency.last() == Some(&0) {
+            latency.pop();
+        }
+        ArmCounters {
+            requests: self.requests,
+            errors: self.errors.min(self.requests),
+            error_bursts: self.error_bursts.min(self.errors).min(self.requests),
+            latency,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
