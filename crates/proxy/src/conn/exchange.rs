@@ -5,6 +5,7 @@ use std::io::{self, IoSlice};
 use std::ops::Range;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use tokio::net::TcpStream;
 
@@ -142,6 +143,8 @@ pub(super) struct Exchange<'a> {
     response: Option<Buffer>,
     out: Outgoing,
     idle_ms: u64,
+    /// When an answer without a natural end began.
+    pub stream_since: Option<Instant>,
     /// Bytes of the request that the kernel took.
     pub sent: u64,
     /// Whether the instance answered anything.
@@ -198,6 +201,7 @@ impl<'a> Exchange<'a> {
             response: None,
             out: Outgoing { head: HeadBuffer::take(), head_sent: 0, body: 0..0, tail: b"", consumed: 0 },
             idle_ms: terms.timeouts.body_idle_ms,
+            stream_since: None,
             sent: 0,
             answered: false,
             bytes_out: 0,
@@ -419,6 +423,7 @@ impl<'a> Exchange<'a> {
             101 => {
                 head.write(&mut self.out.head, &reply);
                 self.receiving = Receiving::Upgraded;
+                self.stream_since = Some(Instant::now());
             }
             // HTTP/1.0 clients do not know informational responses.
             100..=199 => {
@@ -432,6 +437,7 @@ impl<'a> Exchange<'a> {
                 let body = head.delimiter.body();
                 let reusable = head.keep_alive;
                 if head.is_event_stream() {
+                    self.stream_since = Some(Instant::now());
                     self.idle_ms = self.timeouts.upgrade_idle_ms;
                     let drain_ms = self.timeouts.stream_drain_ms;
                     self.deadline.enter(Phase::Stream { endpoint: self.endpoint, drain_ms });

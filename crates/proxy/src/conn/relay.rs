@@ -8,7 +8,7 @@ mod plan;
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
 
@@ -33,6 +33,9 @@ use plan::{Known, Plan};
 #[derive(Debug)]
 struct Report {
     started: Instant,
+    /// When an answer without a natural end began: how long it goes on is the client's wish, and says nothing about
+    /// how fast the version is.
+    stream_since: Option<Instant>,
     status: u16,
     cause: Option<Cause>,
     bytes_in: u64,
@@ -48,6 +51,7 @@ pub(super) async fn relay(conn: &mut Conn) -> After {
     let Some(mut request) = conn.request.take() else { return After::Gone };
     let mut report = Report {
         started: Instant::now(),
+        stream_since: None,
         status: 0,
         cause: None,
         bytes_in: 0,
@@ -247,6 +251,7 @@ impl Relay<'_> {
         let (begun, answered, sent) = (exchange.begun(), exchange.answered, exchange.sent);
         let (ends_by_close, rest) = (exchange.ends_by_close(), exchange.take_rest());
         self.report.bytes_out = exchange.bytes_out;
+        self.report.stream_since = exchange.stream_since;
         self.report.version.clone_from(&service.versions[version].name);
         if let Some((status, _)) = begun {
             self.report.status = status;
@@ -359,13 +364,15 @@ impl Relay<'_> {
     fn finish(&self, request: &RequestBuffer) {
         let report = &self.report;
         let worker = &self.conn.worker;
-        let duration_us = u64::try_from(report.started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let micros = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        let duration_us = micros(report.started.elapsed());
+        let latency_us = report.stream_since.map_or(duration_us, |begun| micros(begun - report.started));
         let bytes_in = report.bytes_in + request.body_bytes();
         if let Some(series) = &report.series {
             if report.status == 0 {
                 series.unanswered(worker.core);
             } else {
-                series.request(worker.core, report.status, duration_us);
+                series.request(worker.core, report.status, latency_us);
             }
             if let Some(cause) = report.cause {
                 series.error(worker.core, cause);

@@ -186,7 +186,8 @@ pub struct SeriesStats {
     #[serde(default)]
     pub dropped: u64,
     /// Requests per bucket, not cumulative: `LATENCY_BOUNDS_US` and one more. From the request's first byte
-    /// to the response's last.
+    /// to the response's last; for upgraded connections and event streams, which are counted when they end, to
+    /// the response's head.
     pub latency: Vec<u64>,
     pub latency_sum_us: u64,
     /// Upgraded connections included.
