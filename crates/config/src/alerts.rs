@@ -275,12 +275,12 @@ fn route(reader: &Reader<'_>, known: &[&str]) -> AlertRoute {
 }
 
 fn matches(reader: &Reader<'_>, key: &str) -> Vec<AlertMatch> {
+    // A bad one was told by the first pass.
     let one = |(label, text): (&str, &str)| {
-        // A bad one was told by the first pass.
-        let (op, value) = labels::parse(text).ok()?;
-        Some(AlertMatch { label: label.to_owned(), op, value: value.to_owned() })
+        let (op, value) = labels::split(text);
+        AlertMatch { label: label.to_owned(), op, value: value.to_owned() }
     };
-    text_map(reader, key).into_iter().filter_map(one).collect()
+    text_map(reader, key).into_iter().map(one).collect()
 }
 
 fn inhibit(reader: &Reader<'_>) -> Vec<Inhibit> {

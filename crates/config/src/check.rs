@@ -9,23 +9,29 @@ use crate::spec::{Format, Kind, TableSpec};
 use crate::suggest::{did_you_mean, listed};
 use crate::tree::{Node, Table, Value};
 use crate::value::command::{self, NotPlain};
-use crate::value::{duration, name, size};
+use crate::value::{duration, labels, name, size};
+
+/// Regular expressions in one file. Each takes up to a millisecond to compile, and a megabyte has room for thirty
+/// thousand of them.
+const EXPRESSIONS_MAX: usize = 500;
 
 /// The largest value of a variable; Linux refuses a single string of the environment over 128 KiB.
 const VARIABLE_BYTES_MAX: usize = 128 << 10;
 
 pub(crate) fn check(root: &Table, source: &Source, findings: &mut Findings) {
-    Checker { source, findings }.table(root, &keys::ROOT, "");
+    Checker { source, findings, expressions: 0 }.table(root, &keys::ROOT, "");
 }
 
 /// Checks a value on its own.
 pub(crate) fn check_value(node: &Node, kind: &Kind, path: &str, source: &Source, findings: &mut Findings) {
-    Checker { source, findings }.value(node, kind, path);
+    Checker { source, findings, expressions: 0 }.value(node, kind, path);
 }
 
 struct Checker<'a> {
     source: &'a Source,
     findings: &'a mut Findings,
+    /// Regular expressions so far.
+    expressions: usize,
 }
 
 impl Kind {
@@ -216,6 +222,17 @@ impl Checker<'_> {
         // Whoever copies the value instead of its name: it must not be repeated.
         if format.name == keys::SECRET_FORMAT && (text.contains("://") || text.len() > 64) {
             return self.plain_secret(path, at);
+        }
+        if format.name == keys::MATCH_FORMAT && labels::is_expression(text) {
+            self.expressions += 1;
+            if self.expressions > EXPRESSIONS_MAX {
+                if self.expressions == EXPRESSIONS_MAX + 1 {
+                    let message = format!("the file has more than {EXPRESSIONS_MAX} regular expressions");
+                    let hint = "one with a|b says as much as two";
+                    self.push(Diagnostic::error(code::TOO_MANY, message).hint(hint), at);
+                }
+                return;
+            }
         }
         if let Err(why) = (format.check)(text) {
             let message = format!("{} is not {}: {why}", shown_text(text), format.expected);

@@ -115,6 +115,11 @@ pub(crate) fn read_in(cx: &Context<'_>, merged: &Merged) -> Environment {
     }
 }
 
+/// By its name: that of a developer, where nobody waits and nothing is public.
+pub(crate) fn is_dev(name: &str) -> bool {
+    matches!(name, "dev" | "development")
+}
+
 fn default_listen(cx: &Context<'_>) -> &'static str {
     if cx.is_dev() { "127.0.0.1:8080" } else { "0.0.0.0:80" }
 }

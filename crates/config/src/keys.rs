@@ -40,6 +40,9 @@ pub(crate) const STRATEGIES: &[&str] = &["rolling", "blue-green", "blue_green", 
 pub(crate) const ENGINES: &[&str] = &["postgres", "redis"];
 pub(crate) const SIGNALS: &[&str] = &["TERM", "INT", "QUIT", "HUP", "USR1", "USR2"];
 
+/// What the engine lets a service have.
+pub(crate) const COPIES_MAX: u32 = fairway_engine::REPLICAS_MAX;
+
 const COUNT: Kind = Kind::Integer { min: 0, max: 1000 };
 const DURATION: Kind = Kind::Duration { min: Duration::ZERO };
 const POSITIVE: Kind = Kind::Duration { min: Duration::from_millis(1) };
@@ -331,6 +334,9 @@ pub(crate) fn place(spec: &TableSpec) -> &'static str {
 
 /// The format of a secret's name.
 pub(crate) const SECRET_FORMAT: &str = "SECRET";
+
+/// The format of what a label must match.
+pub(crate) const MATCH_FORMAT: &str = "MATCH";
 
 /// `{ ref = "…" }` and `{ secret = "…" }`, the only tables that a variable or a word may be.
 pub(crate) const REFERENCE_KEYS: [&str; 2] = ["ref", "secret"];

@@ -7,6 +7,7 @@ use fairway_engine::monitoring::{self as engine, Probe, Slo};
 use crate::alerts::{self, Alerts};
 use crate::code;
 use crate::diagnostic::{Diagnostic, Findings};
+use crate::environment;
 use crate::metrics::{self, Metrics};
 use crate::reader::{Reader, Texts};
 use crate::span::ByteRange;
@@ -35,7 +36,8 @@ pub(crate) fn read(root: &Reader<'_>, roster: &Roster, environment_url: &str) ->
 }
 
 impl Monitoring {
-    /// Without the rule files: they are not in fairway.toml.
+    /// Without the rule files: they are not in fairway.toml. A developer need not have the secrets of the channels:
+    /// one without is left out.
     pub(crate) fn resolve(
         &self,
         environment: &str,
@@ -48,8 +50,13 @@ impl Monitoring {
                 Ok(channel) => {
                     channels.insert(name.clone(), channel);
                 }
+                Err(_) if environment::is_dev(environment) => {}
                 Err(diagnostic) => findings.push(*diagnostic),
             }
+        }
+        let mut routes = self.alerts.routes.clone();
+        for route in &mut routes {
+            route.channels.retain(|name| channels.contains_key(name));
         }
         engine::Monitoring {
             source: self.metrics.source.clone(),
@@ -57,7 +64,7 @@ impl Monitoring {
             rules: Vec::new(),
             without: self.metrics.without.clone(),
             channels,
-            routes: self.alerts.routes.clone(),
+            routes,
             inhibit: self.alerts.inhibit.clone(),
             alertmanager: self.alerts.alertmanager.clone(),
             scrapes: self.metrics.scrapes.clone(),

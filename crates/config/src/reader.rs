@@ -12,6 +12,7 @@ pub(crate) use from_value::{Amount, Bytes, FromValue, Statuses, Texts, Words};
 
 use crate::code;
 use crate::diagnostic::{Diagnostic, Findings};
+use crate::environment;
 use crate::span::{ByteRange, Source, Span};
 use crate::spec::{Absent, KeySpec, TableSpec};
 use crate::tree::{Entry, Layer, Node, Table, Value};
@@ -78,7 +79,7 @@ impl<'a> Context<'a> {
 
     /// True in the environment of a developer, where nobody waits and nothing is public.
     pub(crate) fn is_dev(&self) -> bool {
-        matches!(self.environment.as_str(), "dev" | "development")
+        environment::is_dev(self.environment.as_str())
     }
 
     pub(crate) fn is_production(&self) -> bool {

@@ -164,6 +164,9 @@ fn large_files_end_in_bounded_time() {
         format!("service.a.command = \"{}\"", "a ".repeat(450_000)),
         format!("service.a.command = [{}]", "\"a\",".repeat(200_000)),
         format!("deploy.steps = [{}]", "{},".repeat(300_000)),
+        many(&|n| format!("[env.e{}.probe.p{n}]\ntcp = \"a:1\"\n", n % 40), 20_000),
+        many(&|n| format!("[slo.s{n}]\navailability = 0.9\nservice = \"a\"\n"), 20_000),
+        format!("alerts.routes = [{}]", "{ match = { a = '=~(a|b)+c' } },".repeat(30_000)),
         "#".repeat(2_000_000),
         "\n".repeat(1_000_000),
         "[".repeat(1_000_000),
@@ -173,4 +176,22 @@ fn large_files_end_in_bounded_time() {
     }
     // Each takes some ten milliseconds; what this catches is a quadratic step.
     assert!(started.elapsed() < Duration::from_secs(60), "{:?}", started.elapsed());
+}
+
+/// Thirty thousand of these took a minute.
+#[test]
+fn a_file_full_of_expressions_is_refused_before_they_are_compiled() {
+    let matches: String = (0..20).map(|n| format!("l{n} = '=~\\w+\\d{{9}}', ")).collect();
+    let routes = format!("{{ match = {{ {} }}, channels = [] }},", matches.trim_end_matches(", ")).repeat(40);
+    let mut text = "version = 1\nproject = \"p\"\nservice.a.command = \"x\"\n".to_owned();
+    for n in 0..50 {
+        let environment = format!("[env.e{n}.alerts]\nroutes = [{routes}]\n");
+        if text.len() + environment.len() < 1_000_000 {
+            text += &environment;
+        }
+    }
+    let started = Instant::now();
+    let problems = Project::parse("fairway.toml", &text).unwrap_err();
+    assert_eq!(problems.iter().map(|one| one.code).collect::<Vec<_>>(), ["config/too-many"]);
+    assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
 }

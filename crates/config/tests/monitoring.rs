@@ -394,18 +394,22 @@ fn the_origin_of_each_value_is_known_and_no_secret_is_shown() {
 }
 
 #[test]
-fn a_missing_secret_of_a_channel_is_told_with_its_place() {
-    let project = project(EVERYTHING);
-    let requests = project.artifacts("dev").unwrap();
+fn a_missing_secret_of_a_channel_is_told_with_its_place_and_nobody_needs_it_in_dev() {
+    let text = EVERYTHING.replace("[env.dev]", "[env.dev]\n[env.test]");
+    let project = project(&text);
+    let requests = project.artifacts("test").unwrap();
     let artifacts: BTreeMap<_, _> =
         requests.into_iter().map(|one| (one.key, TreeDigest(one.dir.into()))).collect();
     let secrets = |name: &str| (name != "slack_url").then_some(1);
     let inputs = Inputs { artifacts, secrets: &secrets, source: Default::default(), strategy: None };
-    let problems = project.resolve("dev", &inputs).unwrap_err();
+    let monitoring = project.resolve("dev", &inputs).unwrap().monitoring;
+    assert!(!monitoring.channels.contains_key("ops") && monitoring.channels.contains_key("pager"));
+    assert_eq!(monitoring.routes[0].channels, ["pager"]);
+    let problems = project.resolve("test", &inputs).unwrap_err();
     assert_eq!(problems.len(), 1, "{problems:#?}");
-    assert_eq!(problems[0].hint.as_deref(), Some("fairway secret set slack_url -e dev"));
+    assert_eq!(problems[0].hint.as_deref(), Some("fairway secret set slack_url -e test"));
     let line = problems[0].span.as_ref().unwrap().line as usize;
-    assert!(EVERYTHING.lines().nth(line - 1).unwrap().starts_with("ops = "));
+    assert!(text.lines().nth(line - 1).unwrap().starts_with("ops = "));
 }
 
 #[test]

@@ -51,6 +51,9 @@ fn a_new_value_is_written_in_the_style_around_it() {
     check_set("deploy.bake", "5m", &["+[deploy]", "+bake = \"5m\""]);
     check_set("env.test.listen", "127.0.0.1:9", &["+[env.test]", "+listen = \"127.0.0.1:9\""]);
     check_set("service.api.stop.timeout", "9s", &["+[service.api.stop]", "+timeout = \"9s\""]);
+    check_set("deploy.triggers.p95.above", "2s", &["+[deploy.triggers.p95]", "+above = \"2s\""]);
+    check_set("probe.site.http", "/", &["+[probe.site]", "+http = \"/\""]);
+    check_set("service.api.autoscale.max", "8", &["+[service.api.autoscale]", "+max = 8"]);
 }
 
 #[test]

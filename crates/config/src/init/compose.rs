@@ -6,6 +6,7 @@ use super::draft::{Draft, DraftRuns, DraftService, Notes, Word, plain_words, ser
 use super::env::{self, At};
 use super::files::{File, Files};
 use super::yaml::{self, Yaml, YamlValue};
+use crate::keys::COPIES_MAX;
 use crate::reader::quote;
 use crate::value::{duration, size};
 
@@ -357,7 +358,11 @@ impl Service<'_> {
     }
 
     fn replicas(&mut self, value: &Yaml, line: u32, key: &str) {
-        match value.text().and_then(|text| text.parse::<u32>().ok()).filter(|replicas| *replicas <= 1000) {
+        match value
+            .text()
+            .and_then(|text| text.parse::<u32>().ok())
+            .filter(|replicas| *replicas <= COPIES_MAX)
+        {
             Some(replicas) => {
                 self.draft.replicas = Some(replicas);
                 self.mapped(line, key, "replicas");

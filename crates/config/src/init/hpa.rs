@@ -3,6 +3,7 @@
 use super::draft::{Draft, DraftRuns, Notes, service_name};
 use super::files::File;
 use super::yaml::Yaml;
+use crate::keys::COPIES_MAX;
 use crate::reader::quote;
 
 /// What a manifest says of a workload that may stand in another document.
@@ -51,7 +52,8 @@ pub(super) fn apply(autoscales: Vec<Autoscale>, draft: &mut Draft) {
                 service.replicas = None;
             }
             (Some(_), None) => {
-                draft.notes.unmapped(&one.file, one.line, one.key, "its bounds are not 1 to 1000");
+                let why = format!("its bounds are not within 1 and {COPIES_MAX}");
+                draft.notes.unmapped(&one.file, one.line, one.key, why);
             }
             (None, _) => {
                 let why = "nothing that it scales was taken over";
@@ -64,7 +66,7 @@ pub(super) fn apply(autoscales: Vec<Autoscale>, draft: &mut Draft) {
 fn inside(spec: &Yaml, key: &str, file: &File, notes: &mut Notes) -> Option<String> {
     let min = number(spec, "minReplicas").unwrap_or(1);
     let max = number(spec, "maxReplicas")?;
-    if !(1..=1000).contains(&min) || !(min..=1000).contains(&max) {
+    if !(1..=COPIES_MAX).contains(&min) || !(min..=COPIES_MAX).contains(&max) {
         return None;
     }
     let mut parts = vec![format!("min = {min}, max = {max}")];
@@ -198,7 +200,7 @@ spec:
             "spec: { maxReplicas: x }",
             "spec: { minReplicas: 5, maxReplicas: 2 }",
             "spec: { minReplicas: 0, maxReplicas: 2 }",
-            "spec: { maxReplicas: 99999 }",
+            "spec: { maxReplicas: 101 }",
             "a: b",
         ] {
             assert_eq!(inside_of(text).0, None, "{text}");

@@ -6,6 +6,7 @@ use super::env::{self, At};
 use super::files::{File, Files};
 use super::hpa::{self, Autoscale};
 use super::yaml::{self, Yaml};
+use crate::keys::COPIES_MAX;
 use crate::reader::quote;
 use crate::value::{path, size};
 
@@ -89,7 +90,7 @@ fn workload(document: &Yaml, name: &str, key: &str, file: &File, draft: &mut Dra
     if let Some(replicas) =
         spec.and_then(|spec| spec.get("replicas")).and_then(Yaml::text).and_then(|t| t.parse().ok())
     {
-        service.replicas = Some(replicas).filter(|replicas| *replicas <= 1000);
+        service.replicas = Some(replicas).filter(|replicas| *replicas <= COPIES_MAX);
     }
     let words = |key: &str| {
         let items = container.get(key).map_or(&[][..], Yaml::items);

@@ -5,12 +5,16 @@ use super::format::{EMAIL, LABEL_MATCH, LABEL_NAME, LABEL_VALUE, LINE, SECRET_NA
 use crate::spec::Absent::{Default, Required, Words};
 use crate::spec::{Kind, TableSpec, key};
 
+/// More than anybody looks at.
 const CHANNELS_MAX: usize = 50;
-const ROUTES_MAX: usize = 100;
-const INHIBIT_MAX: usize = 100;
+/// Each is tried on every alert.
+const ROUTES_MAX: usize = 50;
+/// Each compares every alert with every other.
+const INHIBIT_MAX: usize = 50;
+/// Larger groups have a mailing list.
 const RECIPIENTS_MAX: usize = 50;
-/// More conditions than labels on an alert never match.
-const MATCHES_MAX: usize = 30;
+/// An alert has about this many labels.
+const MATCHES_MAX: usize = 20;
 const SEVERITIES_MAX: usize = 10;
 
 const MATCHES: Kind = Kind::Map { key: &LABEL_NAME, of: &Kind::Text(&LABEL_MATCH), max: MATCHES_MAX };

@@ -1,12 +1,12 @@
 //! The keys of autoscaling: those of Fairway, and those of a HorizontalPodAutoscaler's `behavior` as they are.
 
+use super::COPIES_MAX;
 use super::deploy::SECONDS;
 use super::format::PROMQL;
 use crate::spec::Absent::{Default, Required, Words};
 use crate::spec::{KeySpec, Kind, TableSpec, key};
 
-/// As many copies as `replicas` may ask for.
-const COPIES: Kind = Kind::Integer { min: 1, max: 1000 };
+const COPIES: Kind = Kind::Integer { min: 1, max: COPIES_MAX as i64 };
 /// A target over ten times the limit can never be reached.
 const PERCENT: Kind = Kind::Integer { min: 1, max: 1000 };
 /// More policies than this say nothing that fewer could not.

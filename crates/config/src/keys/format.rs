@@ -101,7 +101,7 @@ text_format!(ALERT_NAME, "ALERT", "the name of an alert", code::BAD_NAME, None, 
 text_format!(LABEL_VALUE, "VALUE", "a string", code::BAD_VALUE, None, |t| owned(name::line(t)));
 text_format!(LINE, "TEXT", "a string", code::BAD_VALUE, None, |t| owned(name::line(t)));
 text_format!(LABEL_MATCH, "MATCH", "what a label must match", code::BAD_VALUE, None, |t| {
-    labels::parse(t).map(|_| ())
+    labels::check(t)
 });
 text_format!(SERVER, "HOST", "a host name", code::BAD_VALUE, None, |t| match t {
     t if t.contains(':') && !t.contains("://") => Err("it has no port".to_owned()),

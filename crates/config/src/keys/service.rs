@@ -6,7 +6,7 @@ use super::autoscale::AUTOSCALE;
 use super::format::{
     DIRECTORY, HOST, PROBE_PATH, ROUTE_PATH, SERVICE_NAME, TEXT, TOKEN, USER, VARIABLE_NAME,
 };
-use super::{COUNT, DURATION, ENGINES, POSITIVE, SERVICES_MAX, SIGNALS, VARIABLES};
+use super::{COPIES_MAX, COUNT, DURATION, ENGINES, POSITIVE, SERVICES_MAX, SIGNALS, VARIABLES};
 use crate::spec::Absent::{Default, Required, Words};
 use crate::spec::{KeySpec, Kind, TableSpec, key};
 
@@ -85,7 +85,7 @@ pub(crate) static SERVICE: TableSpec = TableSpec {
         ),
         key(
             "replicas",
-            Kind::Integer { min: 0, max: 1000 },
+            Kind::Integer { min: 0, max: COPIES_MAX as i64 },
             Words("1, or the least of autoscale"),
             "2",
             "Copies, unless an operator or autoscale scaled the service.",

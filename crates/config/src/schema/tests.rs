@@ -160,6 +160,17 @@ fn what_the_reader_refuses_by_type_the_schema_refuses() {
         "vars.A = [1]",
         "vars.A = { ref = \"a\", secret = \"b\" }",
         "env.dev.project = \"x\"",
+        "service.a.autoscale.max = 101",
+        "service.a.autoscale.behavior.scaleUp.selectPolicy = \"max\"",
+        "deploy.steps = [{ weight = 5, mirror = 101 }]",
+        "deploy.triggers.p95 = \"3s\"",
+        "deploy.gates = [{ max = [] }]",
+        "metrics.rules = \"a.yml\"",
+        "alerts.channels.a.slack = \"https://hooks.slack.com/services/x\"",
+        "alerts.channels.a.email.tls = \"ssl\"",
+        "alerts.routes = [{ chanels = [] }]",
+        "probe.a.status = 99",
+        "slo.a.availability = 99.9",
         "limits = 1",
     ] {
         assert!(!check(&format!("{head}{bad}\n")).is_empty(), "{bad} is sound by the schema");

@@ -3,33 +3,42 @@
 use fairway_engine::monitoring::AlertMatchOp;
 use regex::RegexBuilder;
 
-/// A label is compared with it for every alert; the ones that people write compile to a few kilobytes.
-const REGEX_BYTES_MAX: usize = 1 << 20;
+/// A label is compared with it for every alert. What people write compiles to a few kilobytes; one of this size takes
+/// a millisecond, and a file may hold thousands.
+const REGEX_BYTES_MAX: usize = 128 << 10;
 const LEN_MAX: usize = 1000;
 
-/// # Errors
-/// Why the text says nothing that a label could match.
-pub(crate) fn parse(text: &str) -> Result<(AlertMatchOp, &str), String> {
+/// How a label is compared, and with what.
+pub(crate) fn split(text: &str) -> (AlertMatchOp, &str) {
     const OPS: [(&str, AlertMatchOp); 4] = [
         ("=~", AlertMatchOp::Regex),
         ("!~", AlertMatchOp::NotRegex),
         ("!=", AlertMatchOp::NotEqual),
         ("=", AlertMatchOp::Equal),
     ];
+    OPS.iter()
+        .find_map(|(sign, op)| Some((*op, text.strip_prefix(sign)?)))
+        .unwrap_or((AlertMatchOp::Equal, text))
+}
+
+pub(crate) fn is_expression(text: &str) -> bool {
+    matches!(split(text).0, AlertMatchOp::Regex | AlertMatchOp::NotRegex)
+}
+
+/// # Errors
+/// Why the text says nothing that a label could match.
+pub(crate) fn check(text: &str) -> Result<(), String> {
     if text.len() > LEN_MAX || text.contains('\0') {
         return Err(format!("it has more than {LEN_MAX} bytes, or a NUL character"));
     }
-    let (op, value) = OPS
-        .iter()
-        .find_map(|(sign, op)| Some((*op, text.strip_prefix(sign)?)))
-        .unwrap_or((AlertMatchOp::Equal, text));
+    let (op, value) = split(text);
     match op {
         AlertMatchOp::Equal | AlertMatchOp::NotEqual => {}
         AlertMatchOp::Regex | AlertMatchOp::NotRegex => {
             RegexBuilder::new(value).size_limit(REGEX_BYTES_MAX).build().map_err(|error| why(&error))?;
         }
     }
-    Ok((op, value))
+    Ok(())
 }
 
 /// A regular expression that matches one of the texts and nothing else.
@@ -59,17 +68,18 @@ mod tests {
             ("!~a|b", AlertMatchOp::NotRegex, "a|b"),
             ("", AlertMatchOp::Equal, ""),
         ] {
-            assert_eq!(parse(text), Ok((op, value)), "{text}");
+            assert_eq!(split(text), (op, value), "{text}");
+            assert_eq!(check(text), Ok(()), "{text}");
         }
     }
 
     #[test]
     fn a_broken_or_a_huge_expression_is_refused() {
         for bad in ["=~(", "=~[z-a]", "!~*", "=~(a{1000}){1000}", "=~(?=a)", "a\0"] {
-            let why = parse(bad).unwrap_err();
+            let why = check(bad).unwrap_err();
             assert!(!why.is_empty() && !why.contains('\n'), "{why}");
         }
-        assert!(parse(&"a".repeat(LEN_MAX + 1)).is_err());
+        assert!(check(&"a".repeat(LEN_MAX + 1)).is_err());
     }
 
     #[test]
