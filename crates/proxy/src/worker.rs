@@ -225,7 +225,6 @@ impl Worker {
 
     fn drain(&self, queue: Origin) {
         self.state.set(State::Draining);
-        self.copies.look();
         for (_, listener) in self.listeners.borrow_mut().drain() {
             if queue == Origin::Inherited {
                 listener.origin.set(queue);
@@ -244,12 +243,7 @@ impl Worker {
 
     /// Whether responses on connections of this listener must announce the end of the connection.
     pub(crate) fn is_draining(&self, listener: &Accepting) -> bool {
-        self.is_leaving() || listener.state.get() == State::Draining
-    }
-
-    /// Whether the whole core drains.
-    pub(crate) fn is_leaving(&self) -> bool {
-        self.state.get() == State::Draining
+        self.state.get() == State::Draining || listener.state.get() == State::Draining
     }
 
     /// Whether the current table still has the endpoint.

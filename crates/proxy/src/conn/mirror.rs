@@ -1,8 +1,8 @@
 //! Copies of requests for a version that is being tried out: sent beside the original, the answer thrown away.
 //!
 //! A copy is a task of its own with a place, a deadline and an instance of its own. Nothing waits for it: when there is
-//! no place or no instance it is dropped and counted, and when its instance is removed or the core drains it is cut. A
-//! drain that waited for an answer which nobody reads would delay the way back to the old version.
+//! no place or no instance it is dropped and counted, and when its instance is removed it is cut: a drain that waited
+//! for an answer which nobody reads would delay the way back to the old version. A process that ends waits for no copy.
 
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -43,7 +43,7 @@ pub(crate) struct Copies {
 }
 
 impl Copies {
-    /// Instances were removed, or the core drains: every copy looks whether it is to go on.
+    /// Instances were removed: every copy looks whether its own is still there.
     pub(crate) fn look(&self) {
         self.look.notify_waiters();
     }
@@ -79,7 +79,7 @@ pub(super) fn send(worker: &Rc<Worker>, routing: &Routing, route: usize, copy: C
     let service = &routing.table.services[route.service];
     let (Some(series), Some(mirror)) = (&route.mirrored, &service.mirror) else { return };
     let choice = Choice { version: mirror.version, decided: Decided::Pin };
-    let has_place = worker.copies.under_way.get() < COPIES_MAX && !worker.is_leaving();
+    let has_place = worker.copies.under_way.get() < COPIES_MAX;
     let pick = match has_place {
         true => routing.pick(route.service, choice, &[], worker.core, &mut || worker.random.next()),
         false => Pick::None,
@@ -298,7 +298,7 @@ async fn unwanted(worker: &Worker, endpoint: u64) {
     loop {
         let mut look = std::pin::pin!(worker.copies.look.notified());
         look.as_mut().enable();
-        if worker.is_leaving() || !worker.has_endpoint(endpoint) {
+        if !worker.has_endpoint(endpoint) {
             return;
         }
         look.await;

@@ -213,6 +213,7 @@ fn a_mirror_that_breaks_in_any_way_fails_nothing() {
             Ok(class) => {
                 let count = |stats: &SeriesStats| stats.requests.get(class).copied().unwrap_or(0);
                 assert_eq!(count(&now), count(&before) + 1, "{what}: {now:?}");
+                assert_eq!(now.errors, before.errors, "{what}");
             }
             Err(cause) => {
                 let count = |stats: &SeriesStats| stats.errors.get(cause).copied().unwrap_or(0);
@@ -241,6 +242,29 @@ fn a_mirror_that_breaks_in_any_way_fails_nothing() {
 
 fn ended(stats: &SeriesStats) -> u64 {
     stats.requests_total() + stats.unanswered
+}
+
+#[test]
+fn a_connection_that_went_stale_is_no_failure_of_the_mirror() {
+    let stable = Origin::start(|_| ok("original"));
+    // Each connection answers once, stays open, and is closed by the request after that.
+    let target = Origin::raw(free_addr(), |stream| {
+        use std::io::{BufRead as _, Write as _};
+        let mut lines = std::io::BufReader::new(stream.try_clone().unwrap()).lines();
+        let mut stream = stream;
+        while lines.next().is_some_and(|line| line.is_ok_and(|line| !line.is_empty())) {}
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
+        while lines.next().is_some_and(|line| line.is_ok_and(|line| !line.is_empty())) {}
+    });
+    let mut proxy = proxy();
+    proxy.serve(mirrored(stable.addr, target.addr, 100));
+    let mut wire = proxy.wire();
+    for n in 1..=20 {
+        assert_eq!(wire.get("/").unwrap().text(), "original");
+        eventually("the copy was answered", || ended(&copies(&proxy)) == n);
+    }
+    let copies = copies(&proxy);
+    assert_eq!((copies.requests_total(), copies.failed), (20, 0), "{copies:?}");
 }
 
 #[test]
