@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError};
 
 use super::error::{Refused, StoreError};
 use super::head::{MemSeries, Taken};
+use super::log::PENDING_BYTES_MAX;
 use super::open::{Store, Writer};
 use crate::labels::Labels;
 use crate::sample::{Sample, TimestampMs};
@@ -115,6 +116,9 @@ impl Store {
         samples: impl IntoIterator<Item = (S, Sample)>,
         find: impl Fn(&Self, &mut Writer, S) -> Result<Arc<MemSeries>, Refused>,
     ) -> Result<Appended, StoreError> {
+        if self.writer().log.pending_bytes() >= PENDING_BYTES_MAX {
+            self.sync()?;
+        }
         let mut writer = self.writer();
         let mut done = Appended::default();
         for (series, sample) in samples {
@@ -123,6 +127,7 @@ impl Store {
                 Err(refused) => done.count(refused),
             }
         }
+        writer.log.end_batch();
         Ok(done)
     }
 
@@ -134,6 +139,7 @@ impl Store {
         match series.push(sample, self.options.block_ms) {
             Taken::Added => {
                 done.accepted += 1;
+                writer.log.sample(series.id, sample);
                 self.max_ms.fetch_max(sample.at_ms, Ordering::Relaxed);
             }
             Taken::Repeated => done.repeated += 1,
@@ -167,6 +173,7 @@ impl Store {
         let labels = self.interner.lock().unwrap_or_else(PoisonError::into_inner).labels(labels);
         let series = Arc::new(MemSeries::new(self.token, writer.next_id, labels));
         writer.next_id += 1;
+        writer.log.series(series.id, &series.labels);
         self.index_mut().insert(Arc::clone(&series));
         Ok(series)
     }

@@ -20,6 +20,8 @@ pub enum StoreError {
     /// What is there is not what was written.
     #[error("{} is damaged at byte {offset}: {what}", path.display())]
     Damaged { path: PathBuf, offset: u64, what: String },
+    #[error("{} was written by a newer Fairway: it has version {version}, this one reads {supported}", path.display())]
+    Newer { path: PathBuf, version: u32, supported: u32 },
     #[error("{name} = {value} cannot be: {why}")]
     Option { name: &'static str, value: i64, why: &'static str },
 }

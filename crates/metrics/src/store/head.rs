@@ -93,21 +93,17 @@ impl MemSeries {
         chunks
     }
 
-    /// Oldest and newest sample that memory holds.
-    pub fn span(&self) -> Option<(TimestampMs, TimestampMs)> {
+    /// The oldest sample that memory holds.
+    pub fn min_ms(&self) -> Option<TimestampMs> {
         let data = self.data();
-        let min_ms =
-            data.sealed.first().map(|chunk| chunk.min_ms).or(data.open.as_ref().map(Open::min_ms))?;
-        let max_ms = match (&data.open, data.last, data.sealed.last()) {
-            (Some(_), Some((last_ms, _)), _) => last_ms,
-            (_, _, Some(chunk)) => chunk.max_ms,
-            _ => return None,
-        };
-        Some((min_ms, max_ms))
+        data.sealed.first().map(|chunk| chunk.min_ms).or(data.open.as_ref().map(Open::min_ms))
     }
 
-    pub fn last(&self) -> Option<(TimestampMs, u64)> {
-        self.data().last
+    /// All chunks, and the newest sample.
+    pub fn state(&self) -> (Vec<Arc<Chunk>>, Option<(TimestampMs, u64)>) {
+        let data = self.data();
+        let open = data.open.iter().map(|open| Arc::new(open.snapshot()));
+        (data.sealed.iter().map(Arc::clone).chain(open).collect(), data.last)
     }
 
     /// Samples and bytes of the chunks.

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
+use super::block::{Block, Entry, Place};
 use super::chunk::{Chunk, Garbled};
 use super::gather::add_chunk;
 use super::head::MemSeries;
@@ -39,6 +41,8 @@ impl Store {
     }
 
     /// The names of the labels of all series that the matchers accept and that have a sample in the range, sorted.
+    /// Without matchers, of all series of the blocks that have samples in the range, and of the head if it does: no
+    /// series is read for that.
     ///
     /// # Errors
     /// When they cannot be read.
@@ -48,9 +52,18 @@ impl Store {
         from_ms: TimestampMs,
         to_ms: TimestampMs,
     ) -> Result<Vec<String>, SelectError> {
-        let series = self.series(matchers, from_ms, to_ms)?;
-        let names: BTreeSet<&str> = series.iter().flat_map(Labels::iter).map(|(name, _)| name).collect();
-        Ok(names.into_iter().map(str::to_owned).collect())
+        if !matchers.is_empty() {
+            let series = self.series(matchers, from_ms, to_ms)?;
+            return Ok(texts(series.iter().flat_map(Labels::iter).map(|(name, _)| name)));
+        }
+        let mut names = Vec::new();
+        if self.head_overlaps(from_ms, to_ms) {
+            names.extend(self.index().label_names().map(str::to_owned));
+        }
+        for block in self.blocks_in(from_ms, to_ms) {
+            names.extend(block.label_names().map(str::to_owned));
+        }
+        Ok(texts(names.iter().map(String::as_str)))
     }
 
     /// The values of one label of those series, sorted.
@@ -64,9 +77,59 @@ impl Store {
         from_ms: TimestampMs,
         to_ms: TimestampMs,
     ) -> Result<Vec<String>, SelectError> {
-        let series = self.series(matchers, from_ms, to_ms)?;
-        let values: BTreeSet<&str> = series.iter().filter_map(|labels| labels.get(name)).collect();
-        Ok(values.into_iter().map(str::to_owned).collect())
+        if !matchers.is_empty() {
+            let series = self.series(matchers, from_ms, to_ms)?;
+            return Ok(texts(series.iter().filter_map(|labels| labels.get(name))));
+        }
+        let mut values = Vec::new();
+        if self.head_overlaps(from_ms, to_ms) {
+            values.extend(self.index().label_values(name).map(str::to_owned));
+        }
+        for block in self.blocks_in(from_ms, to_ms) {
+            values.extend(block.label_values(name).map(str::to_owned));
+        }
+        Ok(texts(values.iter().map(String::as_str)))
+    }
+
+    fn head_overlaps(&self, from_ms: TimestampMs, to_ms: TimestampMs) -> bool {
+        from_ms <= self.max_ms.load(Ordering::Relaxed) && to_ms >= self.min_valid_ms()
+    }
+
+    fn blocks_in(&self, from_ms: TimestampMs, to_ms: TimestampMs) -> Vec<Arc<Block>> {
+        self.blocks().iter().filter(|block| block.overlaps(from_ms, to_ms)).map(Arc::clone).collect()
+    }
+}
+
+/// Sorted, each once.
+fn texts<'a>(all: impl Iterator<Item = &'a str>) -> Vec<String> {
+    all.collect::<BTreeSet<&str>>().into_iter().map(str::to_owned).collect()
+}
+
+/// Samples of series, as they are found.
+#[derive(Debug)]
+struct Gathered {
+    found: HashMap<Labels, Vec<Sample>>,
+    range: (TimestampMs, TimestampMs),
+    samples: usize,
+    samples_max: usize,
+}
+
+impl Gathered {
+    fn add(
+        &mut self,
+        into: &mut Vec<Sample>,
+        bytes: &[u8],
+        count: u16,
+    ) -> Result<Result<(), Garbled>, SelectError> {
+        let before = into.len();
+        if let Err(garbled) = add_chunk(into, bytes, count, self.range.0, self.range.1) {
+            return Ok(Err(garbled));
+        }
+        self.samples += into.len() - before;
+        if self.samples > self.samples_max {
+            return Err(SelectError::TooManySamples { limit: self.samples_max });
+        }
+        Ok(Ok(()))
     }
 }
 
@@ -79,26 +142,39 @@ impl Querier for Store {
         samples_max: usize,
     ) -> Result<Vec<Series>, SelectError> {
         let plan = Plan::new(matchers);
+        // Before the list of blocks is looked at: what leaves the head meanwhile is in a block then.
         let head = self.head_chunks(&plan, from_ms, to_ms);
-        let mut found: HashMap<Labels, Vec<Sample>> = HashMap::new();
-        let mut total = 0;
-        for (series, chunks) in head {
-            let samples = found.entry(series.labels.clone()).or_default();
-            for chunk in chunks {
-                let before = samples.len();
-                add_chunk(samples, &chunk.bytes, chunk.count, from_ms, to_ms)?;
-                total += samples.len() - before;
-                if total > samples_max {
-                    return Err(SelectError::TooManySamples { limit: samples_max });
+        let mut gathered =
+            Gathered { found: HashMap::new(), range: (from_ms, to_ms), samples: 0, samples_max };
+        for block in self.blocks_in(from_ms, to_ms) {
+            let ordinals = plan.find(&*block)?;
+            block.entries(&ordinals, |entry| {
+                let places = places(&entry, from_ms, to_ms);
+                if places.is_empty() {
+                    return Ok(());
                 }
-            }
+                let mut samples = gathered.found.remove(&entry.labels).unwrap_or_default();
+                samples.reserve(places.iter().map(|place| usize::from(place.count)).sum());
+                block.read_chunks(&places, |place, bytes| {
+                    let added = gathered.add(&mut samples, bytes, place.count)?;
+                    added.map_err(|garbled| SelectError::from(block.garbled(place, garbled)))
+                })?;
+                gathered.found.insert(entry.labels, samples);
+                Ok::<(), SelectError>(())
+            })?;
         }
-        let mut series: Vec<Series> = found
-            .into_iter()
-            .filter(|(_, samples)| !samples.is_empty())
-            .map(|(labels, samples)| Series { labels, samples })
-            .collect();
-        series.sort_by(|a, b| a.labels.cmp(&b.labels));
+        for (series, chunks) in head {
+            let mut samples = gathered.found.remove(&series.labels).unwrap_or_default();
+            samples.reserve(chunks.iter().map(|chunk| usize::from(chunk.count)).sum());
+            for chunk in chunks {
+                gathered.add(&mut samples, &chunk.bytes, chunk.count)??;
+            }
+            gathered.found.insert(series.labels.clone(), samples);
+        }
+        let with_samples = gathered.found.into_iter().filter(|(_, samples)| !samples.is_empty());
+        let mut series: Vec<Series> =
+            with_samples.map(|(labels, samples)| Series { labels, samples }).collect();
+        series.sort_unstable_by(|a, b| a.labels.cmp(&b.labels));
         Ok(series)
     }
 
@@ -108,7 +184,52 @@ impl Querier for Store {
         from_ms: TimestampMs,
         to_ms: TimestampMs,
     ) -> Result<Vec<Labels>, SelectError> {
-        let series = self.select(matchers, from_ms, to_ms, usize::MAX)?;
-        Ok(series.into_iter().map(|series| series.labels).collect())
+        let plan = Plan::new(matchers);
+        let mut found = Vec::new();
+        let mut scratch = Vec::new();
+        for (series, chunks) in self.head_chunks(&plan, from_ms, to_ms) {
+            for chunk in chunks {
+                let certain = touches(chunk.min_ms, chunk.max_ms, from_ms, to_ms);
+                scratch.clear();
+                if !certain {
+                    add_chunk(&mut scratch, &chunk.bytes, chunk.count, from_ms, to_ms)?;
+                }
+                if certain || !scratch.is_empty() {
+                    found.push(series.labels.clone());
+                    break;
+                }
+            }
+        }
+        for block in self.blocks_in(from_ms, to_ms) {
+            let ordinals = plan.find(&*block)?;
+            block.entries(&ordinals, |entry| {
+                let places = places(&entry, from_ms, to_ms);
+                let mut has = places.iter().any(|place| touches(place.min_ms, place.max_ms, from_ms, to_ms));
+                if !has {
+                    scratch.clear();
+                    block.read_chunks(&places, |place, bytes| {
+                        add_chunk(&mut scratch, bytes, place.count, from_ms, to_ms)
+                            .map_err(|garbled| SelectError::from(block.garbled(place, garbled)))
+                    })?;
+                    has = !scratch.is_empty();
+                }
+                if has {
+                    found.push(entry.labels);
+                }
+                Ok::<(), SelectError>(())
+            })?;
+        }
+        found.sort_unstable();
+        found.dedup();
+        Ok(found)
     }
+}
+
+fn places(entry: &Entry, from_ms: TimestampMs, to_ms: TimestampMs) -> Vec<Place> {
+    entry.chunks.iter().filter(|place| place.overlaps(from_ms, to_ms)).copied().collect()
+}
+
+/// Whether the first or the last sample of a chunk is in the range. If neither is, one between may be.
+fn touches(min_ms: TimestampMs, max_ms: TimestampMs, from_ms: TimestampMs, to_ms: TimestampMs) -> bool {
+    (from_ms..=to_ms).contains(&min_ms) || (from_ms..=to_ms).contains(&max_ms)
 }

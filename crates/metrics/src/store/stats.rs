@@ -1,8 +1,8 @@
 //! How much there is.
 
-use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 
-use super::error::StoreError;
+use super::files::{self, LOG_DIR};
 use super::open::Store;
 use crate::sample::TimestampMs;
 
@@ -36,42 +36,19 @@ impl Store {
             let (samples, bytes) = series.size();
             stats.head_samples += samples;
             stats.head_bytes += bytes + SERIES_BYTES;
-            if let Some((min_ms, max_ms)) = series.span() {
+            if let Some(min_ms) = series.min_ms() {
                 stats.min_ms = Some(stats.min_ms.map_or(min_ms, |known| known.min(min_ms)));
-                stats.max_ms = Some(stats.max_ms.map_or(max_ms, |known| known.max(max_ms)));
             }
         }
+        for block in self.blocks().iter() {
+            stats.blocks += 1;
+            stats.block_series += block.meta.series;
+            stats.block_samples += block.meta.samples;
+            stats.block_bytes += block.bytes;
+            stats.min_ms = Some(stats.min_ms.map_or(block.meta.min_ms, |known| known.min(block.meta.min_ms)));
+        }
+        stats.log_bytes = files::bytes_in(&self.dir.join(LOG_DIR));
+        stats.max_ms = stats.min_ms.map(|_| self.max_ms.load(Ordering::Relaxed));
         stats
     }
-
-    /// Makes all samples that were appended before safe against the end of the process and of the machine.
-    ///
-    /// # Errors
-    /// When they cannot be written. They stay in memory, and the next call tries again with all of them.
-    pub fn sync(&self) -> Result<(), StoreError> {
-        Ok(())
-    }
-
-    /// Writes what is complete into a block, merges blocks, removes old ones. To be called about once a minute, by one
-    /// thread; others may append and ask meanwhile. `now_ms` may be wrong: nothing is closed or removed that is newer
-    /// than the newest sample says.
-    ///
-    /// # Errors
-    /// The first of the steps that failed; the others were carried out. The next call tries again.
-    pub fn maintain(&self, _now_ms: TimestampMs) -> Result<Maintained, StoreError> {
-        Ok(Maintained::default())
-    }
-}
-
-/// What [`Store::maintain`] did.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Maintained {
-    pub blocks_cut: usize,
-    pub blocks_merged: usize,
-    pub blocks_removed: usize,
-    /// Left memory: all their samples are in blocks, and nobody holds a reference.
-    pub series_dropped: usize,
-    pub checkpointed: bool,
-    /// Blocks that can no longer be read.
-    pub damaged: Vec<PathBuf>,
 }
