@@ -23,6 +23,7 @@ use fairway_engine::service::{EnvValue, ServiceSpec};
 use fairway_engine::strategy::{Step, Strategy};
 
 const SHOP: &str = include_str!("fixtures/shop/fairway.toml");
+const WATCHED: &str = include_str!("fixtures/watched.toml");
 const EVERYTHING: &str = include_str!("fixtures/everything.toml");
 const HEAD: &str =
     "version = 1\nproject = \"p\"\n[service.api]\ncommand = \"bin/api\"\nport = 3000\nroute = \"/\"\n";
@@ -329,6 +330,24 @@ fn metrics_alerts_probes_and_objectives_are_resolved() {
     assert_eq!((slos["up"].objective, slos["up"].window), (Number(0.999), seconds(28 * 86_400)));
     assert_eq!(slos["fast"].goal, SloGoal::Latency { service, within: Duration::from_millis(500) });
     assert!(matches!(&slos["jobs"].goal, SloGoal::Query { good, .. } if good.contains("$window")));
+}
+
+#[test]
+fn a_project_that_uses_all_of_it_is_sound_and_without_a_warning() {
+    let project = project(WATCHED);
+    assert_eq!(project.warnings(), []);
+    let production = resolve_as(&project, "production", None);
+    assert_eq!(production.deploy.evidence.gates.len(), 5);
+    assert_eq!(production.deploy.evidence.triggers.len(), 3);
+    assert!(matches!(production.monitoring.source, MetricsSource::Prometheus { .. }));
+    assert_eq!(production.monitoring.routes.len(), 3);
+    let text = serde_json::to_string(&production).unwrap();
+    let again: ReleaseSpec = serde_json::from_str(&text).unwrap();
+    assert_eq!(again, production, "the record gives the same release again");
+    let dev = resolve_as(&project, "dev", None);
+    assert_eq!(dev.monitoring.source, MetricsSource::BuiltIn);
+    let site = "http://127.0.0.1:8080/healthz".to_owned();
+    assert_eq!(dev.monitoring.probes["site"].check, ProbeCheck::Http { url: site, status: vec![200] });
 }
 
 #[test]

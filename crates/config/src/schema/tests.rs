@@ -4,6 +4,7 @@ use crate::span::Source;
 use crate::tree;
 
 const SHOP: &str = include_str!("../../tests/fixtures/shop/fairway.toml");
+const WATCHED: &str = include_str!("../../tests/fixtures/watched.toml");
 const EVERYTHING: &str = include_str!("../../tests/fixtures/everything.toml");
 
 fn json_of_tree(value: &tree::Value) -> Value {
@@ -142,6 +143,7 @@ fn check(text: &str) -> Vec<String> {
 fn sound_files_are_sound_by_the_schema() {
     assert_eq!(check(SHOP), Vec::<String>::new());
     assert_eq!(check(EVERYTHING), Vec::<String>::new());
+    assert_eq!(check(WATCHED), Vec::<String>::new());
 }
 
 #[test]
