@@ -259,34 +259,30 @@ impl<'a> Parser<'a> {
     fn with_modifiers(&mut self) -> Parsed<Expr> {
         let mut expr = self.primary()?;
         loop {
-            match self.now.kind {
-                Kind::LeftBracket => {
-                    self.count_operator()?;
-                    expr = self.brackets(expr)?;
-                }
-                Kind::At => {
-                    self.count_operator()?;
-                    self.take()?;
-                    let at = self.at_time(&expr)?;
-                    self.pin(&mut expr, at)?;
-                }
-                Kind::Keyword if self.now.is("offset") => {
-                    self.count_operator()?;
-                    self.take()?;
-                    let offset = self.offset_length()?;
-                    self.offset(&mut expr, offset)?;
-                }
-                Kind::Keyword if self.now.is("anchored") => {
-                    self.count_operator()?;
-                    self.extend(&mut expr, Edge::Anchored)?;
-                    self.take()?;
-                }
-                Kind::Keyword if self.now.is("smoothed") => {
-                    self.count_operator()?;
-                    self.extend(&mut expr, Edge::Smoothed)?;
-                    self.take()?;
-                }
-                _ => return Ok(expr),
+            let keyword = self.now.kind == Kind::Keyword;
+            if self.now.kind == Kind::LeftBracket {
+                self.count_operator()?;
+                expr = self.brackets(expr)?;
+            } else if self.now.kind == Kind::At {
+                self.count_operator()?;
+                self.take()?;
+                let at = self.at_time(&expr)?;
+                self.pin(&mut expr, at)?;
+            } else if keyword && self.now.is("offset") {
+                self.count_operator()?;
+                self.take()?;
+                let offset = self.offset_length()?;
+                self.offset(&mut expr, offset)?;
+            } else if keyword && self.now.is("anchored") {
+                self.count_operator()?;
+                self.extend(&mut expr, Edge::Anchored)?;
+                self.take()?;
+            } else if keyword && self.now.is("smoothed") {
+                self.count_operator()?;
+                self.extend(&mut expr, Edge::Smoothed)?;
+                self.take()?;
+            } else {
+                return Ok(expr);
             }
         }
     }
@@ -511,12 +507,10 @@ impl<'a> Parser<'a> {
                 return Err(self.error(token.span(), message));
             }
             names.push(name);
-            match self.now.kind {
-                Kind::Comma => {
-                    self.take()?;
-                }
-                Kind::RightParen => {}
-                _ => return Err(self.unexpected(CONTEXT, "\",\" or \")\"")),
+            if self.now.kind == Kind::Comma {
+                self.take()?;
+            } else if self.now.kind != Kind::RightParen {
+                return Err(self.unexpected(CONTEXT, "\",\" or \")\""));
             }
         }
         self.take()?;

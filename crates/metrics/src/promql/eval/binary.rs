@@ -136,12 +136,8 @@ impl Run<'_> {
             }
             for (index, column) in left.iter().enumerate() {
                 let Some(value) = column.at(step) else { continue };
-                let stays = match binary.op {
-                    BinaryOp::And => present[signatures.left[index]],
-                    BinaryOp::Unless => !present[signatures.left[index]],
-                    _ => true,
-                };
-                if stays {
+                let matched = present[signatures.left[index]];
+                if binary.op == BinaryOp::Or || matched == (binary.op == BinaryOp::And) {
                     let place = *places
                         .entry((true, index))
                         .or_insert_with(|| out.column(column.labels.clone(), column.drops_name));

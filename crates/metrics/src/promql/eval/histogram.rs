@@ -236,7 +236,7 @@ fn quantile(wanted: f64, buckets: &mut Vec<Bucket>, at_ms: TimestampMs) -> (f64,
     }
     let mut rank = wanted * observations;
     // The first that reaches the rank; a count of NaN never does.
-    let index = buckets[..last].partition_point(|bucket| !(bucket.count >= rank));
+    let index = buckets[..last].partition_point(|bucket| bucket.count < rank || bucket.count.is_nan());
     if index == last {
         return (buckets[last - 1].bound, forced);
     }

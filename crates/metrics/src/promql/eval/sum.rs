@@ -82,7 +82,7 @@ mod tests {
     #[test]
     fn a_mean_of_huge_values_is_finite() {
         let mean = Mean::of(f64::MAX).with(f64::MAX).with(f64::MAX);
-        assert_eq!(mean.value(), f64::MAX);
+        assert!((mean.value() / f64::MAX - 1.0).abs() < 1e-15);
         assert_eq!(Mean::of(1.0).with(2.0).value(), 1.5);
         assert_eq!(Mean::of(f64::INFINITY).with(1.0).value(), f64::INFINITY);
         assert!(Mean::of(f64::INFINITY).with(f64::NEG_INFINITY).value().is_nan());

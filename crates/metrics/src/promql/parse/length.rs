@@ -1,7 +1,7 @@
 //! `[5m]`, `[1h:30s]`, `offset -5m`, and the experimental arithmetic in them.
 
 use super::{Dialect, Kind, MULTIPLY, POWER, Parsed, Parser};
-use crate::promql::ast::{Arithmetic, DurationOp, Expr, Length, Node, Range, Span, Subquery, Type};
+use crate::promql::ast::{Arithmetic, DurationOp, Expr, Length, Node, Range, Shift, Span, Subquery, Type};
 
 /// Seconds beyond which nanoseconds would not fit, as Prometheus compares them.
 const SECONDS_MAX: f64 = 9_223_372_036.854_775;
@@ -14,37 +14,30 @@ impl Parser<'_> {
             return Err(self.unexpected("subquery or range selector", "number, duration, step(), or range()"));
         }
         let range = self.positive_length()?;
-        match self.now.kind {
-            Kind::RightBracket => {
-                let close = self.take()?;
-                self.range(inner, range, open.span().to(close.span()))
-            }
-            Kind::Colon => {
-                self.take()?;
-                let step = if self.now.kind == Kind::RightBracket {
-                    None
-                } else if self.starts_length() {
-                    Some(self.positive_length()?)
-                } else {
-                    return Err(
-                        self.unexpected("subquery selector", "number, duration, step(), range(), or \"]\"")
-                    );
-                };
-                let close = self.expect(Kind::RightBracket, "subquery selector", "\"]\"")?;
-                let span = inner.span.to(close.span());
-                if inner.ty != Type::InstantVector {
-                    let message = format!(
-                        "subquery is only allowed on instant vector, got {} instead",
-                        inner.ty.short()
-                    );
-                    self.blame(span, message);
-                }
-                let node =
-                    Node::Subquery(Box::new(Subquery { inner, range, step, shift: Default::default() }));
-                Ok(Expr { node, span, ty: Type::RangeVector, pinned: false })
-            }
-            _ => Err(self.unexpected("subquery or range", "\":\" or \"]\"")),
+        if self.now.kind == Kind::RightBracket {
+            let close = self.take()?;
+            return self.range(inner, range, open.span().to(close.span()));
         }
+        if self.now.kind != Kind::Colon {
+            return Err(self.unexpected("subquery or range", "\":\" or \"]\""));
+        }
+        self.take()?;
+        let step = if self.now.kind == Kind::RightBracket {
+            None
+        } else if self.starts_length() {
+            Some(self.positive_length()?)
+        } else {
+            return Err(self.unexpected("subquery selector", "number, duration, step(), range(), or \"]\""));
+        };
+        let close = self.expect(Kind::RightBracket, "subquery selector", "\"]\"")?;
+        let span = inner.span.to(close.span());
+        if inner.ty != Type::InstantVector {
+            let message =
+                format!("subquery is only allowed on instant vector, got {} instead", inner.ty.short());
+            self.blame(span, message);
+        }
+        let node = Node::Subquery(Box::new(Subquery { inner, range, step, shift: Shift::default() }));
+        Ok(Expr { node, span, ty: Type::RangeVector, pinned: false })
     }
 
     fn range(&mut self, inner: Expr, range: Length, brackets: Span) -> Parsed<Expr> {
@@ -62,12 +55,9 @@ impl Parser<'_> {
     }
 
     fn starts_length(&self) -> bool {
-        match self.now.kind {
-            Kind::Number | Kind::Duration | Kind::LeftParen => true,
-            Kind::Preprocessor => !self.now.is("start") && !self.now.is("end"),
-            Kind::Operator => matches!(self.now.text, "+" | "-"),
-            _ => false,
-        }
+        matches!(self.now.kind, Kind::Number | Kind::Duration | Kind::LeftParen)
+            || (self.now.kind == Kind::Preprocessor && !self.now.is("start") && !self.now.is("end"))
+            || matches!(self.now.text, "+" | "-")
     }
 
     fn positive_length(&mut self) -> Parsed<Length> {
@@ -156,41 +146,37 @@ impl Parser<'_> {
 
     fn arithmetic_leaf(&mut self) -> Parsed<Arithmetic> {
         let token = self.now;
-        match token.kind {
-            Kind::Number | Kind::Duration => {
-                let seconds = self.seconds()?;
-                if !(-SECONDS_MAX..=SECONDS_MAX).contains(&seconds) && !seconds.is_nan() {
-                    return Err(self.error(token.span(), "duration out of range"));
-                }
-                Ok(Arithmetic::Seconds(seconds))
+        if matches!(token.kind, Kind::Number | Kind::Duration) {
+            let seconds = self.seconds()?;
+            if !(-SECONDS_MAX..=SECONDS_MAX).contains(&seconds) && !seconds.is_nan() {
+                return Err(self.error(token.span(), "duration out of range"));
             }
-            Kind::LeftParen => {
-                self.experimental()?;
-                self.take()?;
-                let inner = self.nested(|parser| parser.arithmetic(0))?;
-                self.expect(Kind::RightParen, "", "")?;
-                Ok(inner)
-            }
-            Kind::Preprocessor => {
-                self.experimental()?;
-                self.take()?;
-                self.expect(Kind::LeftParen, "", "")?;
-                let value = if token.is("step") {
-                    Arithmetic::Step
-                } else if token.is("range") {
-                    Arithmetic::Range
-                } else {
-                    let op = if token.is("min_of") { DurationOp::Min } else { DurationOp::Max };
-                    let left = self.nested(|parser| parser.arithmetic(0))?;
-                    self.expect(Kind::Comma, "", "")?;
-                    let right = self.nested(|parser| parser.arithmetic(0))?;
-                    Arithmetic::Two(op, Box::new(left), Box::new(right))
-                };
-                self.expect(Kind::RightParen, "", "")?;
-                Ok(value)
-            }
-            _ => Err(self.unexpected("", "")),
+            return Ok(Arithmetic::Seconds(seconds));
         }
+        if !matches!(token.kind, Kind::LeftParen | Kind::Preprocessor) {
+            return Err(self.unexpected("", ""));
+        }
+        self.experimental()?;
+        self.take()?;
+        if token.kind == Kind::LeftParen {
+            let inner = self.nested(|parser| parser.arithmetic(0))?;
+            self.expect(Kind::RightParen, "", "")?;
+            return Ok(inner);
+        }
+        self.expect(Kind::LeftParen, "", "")?;
+        let value = if token.is("step") {
+            Arithmetic::Step
+        } else if token.is("range") {
+            Arithmetic::Range
+        } else {
+            let op = if token.is("min_of") { DurationOp::Min } else { DurationOp::Max };
+            let left = self.nested(|parser| parser.arithmetic(0))?;
+            self.expect(Kind::Comma, "", "")?;
+            let right = self.nested(|parser| parser.arithmetic(0))?;
+            Arithmetic::Two(op, Box::new(left), Box::new(right))
+        };
+        self.expect(Kind::RightParen, "", "")?;
+        Ok(value)
     }
 
     fn experimental(&self) -> Parsed<()> {

@@ -14,22 +14,21 @@ impl<'a> Parser<'a> {
         let start = self.now.start;
         let mut end = self.now.span().end;
         let mut name = None;
-        match self.now.kind {
-            Kind::LeftBrace => {}
+        let is_word = matches!(
+            self.now.kind,
             Kind::Identifier
-            | Kind::MetricIdentifier
-            | Kind::Aggregator
-            | Kind::Preprocessor
-            | Kind::Keyword
-            | Kind::Operator
-                if self
-                    .now
-                    .text
-                    .starts_with(|char: char| char.is_ascii_alphabetic() || "_:".contains(char)) =>
-            {
-                name = Some(self.take()?.text);
-            }
-            _ => return Err(self.unexpected("", "")),
+                | Kind::MetricIdentifier
+                | Kind::Aggregator
+                | Kind::Preprocessor
+                | Kind::Keyword
+                | Kind::Operator
+        );
+        let named =
+            |text: &str| text.starts_with(|char: char| char.is_ascii_alphabetic() || "_:".contains(char));
+        if is_word && named(self.now.text) {
+            name = Some(self.take()?.text);
+        } else if self.now.kind != Kind::LeftBrace {
+            return Err(self.unexpected("", ""));
         }
         let mut matchers = Vec::new();
         if self.now.kind == Kind::LeftBrace {
@@ -64,30 +63,27 @@ impl<'a> Parser<'a> {
                 return Ok((matchers, close.span().end));
             }
             matchers.push(self.matcher()?);
-            match self.now.kind {
-                Kind::Comma => {
-                    self.take()?;
-                }
-                Kind::RightBrace => {}
-                _ => return Err(self.unexpected(CONTEXT, "\",\" or \"}\"")),
+            if self.now.kind == Kind::Comma {
+                self.take()?;
+            } else if self.now.kind != Kind::RightBrace {
+                return Err(self.unexpected(CONTEXT, "\",\" or \"}\""));
             }
         }
     }
 
     fn matcher(&mut self) -> Parsed<Matcher> {
         let word = self.now;
-        let label = match word.kind {
-            Kind::Identifier => word.text.to_owned(),
-            Kind::String => literal::unquote(word.text),
-            _ => return Err(self.unexpected(CONTEXT, "identifier or \"}\"")),
+        let label = if word.kind == Kind::String {
+            literal::unquote(word.text)
+        } else if word.kind == Kind::Identifier {
+            word.text.to_owned()
+        } else {
+            return Err(self.unexpected(CONTEXT, "identifier or \"}\""));
         };
         self.take()?;
         let operator = self.now;
-        let known = match operator.kind {
-            Kind::Assign | Kind::EqualRegex | Kind::NotRegex => true,
-            Kind::Operator => operator.text == BinaryOp::NotEqual.sign(),
-            _ => false,
-        };
+        let known = matches!(operator.kind, Kind::Assign | Kind::EqualRegex | Kind::NotRegex)
+            || operator.text == BinaryOp::NotEqual.sign();
         if !known {
             if word.kind == Kind::String && matches!(operator.kind, Kind::Comma | Kind::RightBrace) {
                 return Ok(Matcher::equal(NAME, &label));
@@ -117,11 +113,14 @@ impl<'a> Parser<'a> {
                 })
                 .map_err(|why| self.error(span, format!("error parsing regexp: {why}")))
         };
-        Ok(match operator.kind {
-            Kind::EqualRegex => Test::Regex(compile(&value)?),
-            Kind::NotRegex => Test::NotRegex(compile(&value)?),
-            Kind::Assign => Test::Equal(value),
-            _ => Test::NotEqual(value),
+        Ok(if operator.kind == Kind::EqualRegex {
+            Test::Regex(compile(&value)?)
+        } else if operator.kind == Kind::NotRegex {
+            Test::NotRegex(compile(&value)?)
+        } else if operator.kind == Kind::Assign {
+            Test::Equal(value)
+        } else {
+            Test::NotEqual(value)
         })
     }
 }
