@@ -16,13 +16,21 @@ use report::{Act, Counted};
 /// Every command waits for the rollout's end; longer than this is a hang, and the demo says so.
 const ROLLOUT_MAX: Duration = Duration::from_secs(120);
 
+/// For the canaries: short-tempered as well.
+const CANARY: &str =
+    "strategy = \"canary\"\nsteps = [{ weight = 10, hold = \"4s\" }, { weight = 50, hold = \"3s\" }]\n";
+
+/// What the answers of the bad canary name.
+const FLAKY: &str = "v5-flaky";
+
 /// Deploy a real project under constant load, in every way that can go wrong, and count what was lost
 ///
 /// Sets up what is missing, builds Fairway, starts a server with a state directory of its own and takes the example
-/// shop through a first deploy, blue-green, rollback, rolling, a version that never becomes ready, a `kill -9` of the
-/// control plane within a rollout, and scaling. A load generator that never retries asks all the while, with kept and
-/// fresh connections, GET and POST. Ends with a report: how long each act took, how long both versions answered, how
-/// many requests failed and how many orders arrived twice. Exits with 0 when both numbers are 0.
+/// shop through a first deploy, blue-green, rollback, rolling, a version that never becomes ready, a canary that goes
+/// through, a canary that is called off on the evidence of its traffic, a `kill -9` of the control plane within a
+/// rollout, and scaling. A load generator that never retries asks all the while, with kept and fresh connections, GET
+/// and POST. Ends with a report: how long each act took, how long both versions answered, how many requests failed and
+/// how many orders arrived twice. Exits with 0 when both numbers are 0; what a bad version answers is told apart.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// Requests a second
@@ -56,7 +64,7 @@ pub fn run(arguments: &Arguments) -> Done {
     } else {
         print!("{}", report::table(&acts, &counted));
     }
-    report::verdict(&counted)
+    report::verdict(&acts, &counted)
 }
 
 struct Stage {
@@ -91,7 +99,14 @@ impl Stage {
             stage.fairway(&["deploy", "-e", "demo", "--strategy", "rolling"])
         })?;
         self.act("deploy a version that never is ready", None, Stage::refused)?;
-        self.act("kill -9 the control plane within a rollout", Some("v2"), Stage::killed)?;
+        self.act("canary: v2, good, goes through", Some("v2"), |stage| {
+            stage.shop.settings(CANARY);
+            stage.shop.check_out("v2")?;
+            stage.fairway(&["deploy", "-e", "demo"])
+        })?;
+        self.act("canary: a version of which every tenth list fails", None, Stage::called_off)?;
+        self.shop.settings("");
+        self.act("kill -9 the control plane within a rollout", Some("v3"), Stage::killed)?;
         self.act("scale the API to 4, and back", None, |stage| {
             stage.fairway(&["scale", "api", "4", "-e", "demo"])?;
             stage.fairway(&["scale", "api", "2", "-e", "demo"])
@@ -130,7 +145,8 @@ impl Stage {
             }
         }
         let doubled = self.shop.doubled()?.saturating_sub(doubled_before);
-        self.acts.push(Act { name: name.to_owned(), to, took, doubled, loaded: self.load.is_some() });
+        let bad = name.starts_with("canary: a version").then_some(FLAKY);
+        self.acts.push(Act { name: name.to_owned(), to, took, doubled, loaded: self.load.is_some(), bad });
         if let Some(load) = &self.load {
             let so_far = load.snapshot();
             self.home.say(&format!("  … {} requests so far, {} failed", so_far.planned, so_far.failed));
@@ -175,9 +191,30 @@ impl Stage {
         Ok(ran)
     }
 
+    /// Healthy to every check, and bad: what visitors get says so, and Fairway acts on it.
+    fn called_off(&mut self) -> Done<Ran> {
+        self.shop.check_out("flaky")?;
+        let ran = self.home.run(self.shop.directory(), &["deploy", "-e", "demo"])?;
+        if ran.code != 5 {
+            return Err(Fault::new(format!(
+                "{} ended with {}: a bad canary was not called off",
+                ran.line, ran.code
+            )));
+        }
+        if !ran.stderr.contains("errors in") {
+            return Err(Fault::new("the canary was called off and the evidence is not shown"));
+        }
+        let serving = self.shop.version()?;
+        if serving != "v2" {
+            return Err(Fault::new(format!("{serving} answers, and v2 should have stayed")));
+        }
+        self.home.say(&format!("  exit code {}; {serving} serves on", ran.code));
+        self.fairway(&["history", "-e", "demo", "--limit", "1"])
+    }
+
     /// The server dies as hard as it can while new copies start. The next one carries on from the log.
     fn killed(&mut self) -> Done<Ran> {
-        self.shop.check_out("v2")?;
+        self.shop.check_out("v3")?;
         self.fairway(&["deploy", "-e", "demo", "--detach"])?;
         let started = Instant::now();
         while self.rollout()?["phase"] != "starting" {

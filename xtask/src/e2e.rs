@@ -1,5 +1,6 @@
 //! `cargo xtask e2e`
 
+mod canary;
 mod crashes;
 mod dice;
 mod loss;
@@ -30,6 +31,8 @@ pub struct Arguments {
 enum What {
     /// Bad input of every kind: an error with a cause and a hint, and nothing changed
     Refusals,
+    /// Canaries that are bad, slow or good, judged by the traffic they get
+    Canary,
     /// Commands one right after the other, and several at once
     Quick,
     /// `kill -9` of server, proxy and shims at random moments; then all must be as it was asked
@@ -45,6 +48,7 @@ pub fn run(arguments: &Arguments) -> Done {
     match &arguments.what {
         None => count.add(short(&fairway)),
         Some(What::Refusals) => count.add(refusals::run(&fairway)),
+        Some(What::Canary) => count.add(canary::run(&fairway)),
         Some(What::Quick) => count.add(quick::run(&fairway)),
         Some(What::Crashes(arguments)) => count.add(crashes::run(&fairway, arguments)),
         Some(What::Loss(arguments)) => count.add(loss::run(&fairway, arguments)),
@@ -56,6 +60,7 @@ pub fn run(arguments: &Arguments) -> Done {
 pub fn short(fairway: &Path) -> Count {
     let mut count = refusals::run(fairway);
     count.add(quick::run(fairway));
+    count.add(canary::run(fairway));
     count.add(crashes::run(fairway, &crashes::Arguments::short()));
     count.add(loss::run(fairway, &loss::Arguments::short()));
     count

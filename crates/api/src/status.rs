@@ -95,7 +95,7 @@ pub struct WarmInfo {
     pub until_ms: u64,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RolloutStatus {
     pub number: u32,
     /// `deploy` or `rollback`
@@ -122,6 +122,8 @@ pub struct RolloutStatus {
     pub approvals_needed: u32,
     /// Why it is being aborted.
     pub cause: Option<String>,
+    /// What it is judged by now; none where nothing is.
+    pub evidence: Option<crate::EvidenceStatus>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

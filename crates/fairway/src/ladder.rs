@@ -129,6 +129,7 @@ pub(crate) mod tests {
             approvals: Vec::new(),
             approvals_needed: 0,
             cause: None,
+            evidence: None,
         }
     }
 

@@ -189,6 +189,16 @@ pub struct Failure {
     pub response_head: Option<String>,
 }
 
+impl Failure {
+    /// A header of the answer, where one came as far as that. `name` in lower case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.response_head.as_deref()?.lines().find_map(|line| {
+            let (known, value) = line.split_once(':')?;
+            known.eq_ignore_ascii_case(name).then(|| value.trim())
+        })
+    }
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let method = if self.kind.is_post() { "POST" } else { "GET" };

@@ -34,6 +34,8 @@ pub enum StartError {
     Listen { address: String, source: std::io::Error },
     #[error("the process supervisor does not start: {0}")]
     Supervisor(String),
+    #[error("the store of samples {} cannot be opened: {why}", path.display())]
+    Metrics { path: PathBuf, why: String },
     #[error("the runtime does not start")]
     Runtime { source: std::io::Error },
     #[error("the record cannot be carried on")]
@@ -57,6 +59,9 @@ impl StartError {
             StartError::Lock(_) => ("server/lock", None),
             StartError::Open(_) | StartError::Read(_) | StartError::Snapshot(_) => ("server/log", None),
             StartError::Blobs(_) => ("server/blobs", None),
+            StartError::Metrics { .. } => {
+                ("server/metrics", Some("move the directory away to begin with no samples; the record is elsewhere"))
+            }
             StartError::Secrets(_) => ("server/secrets", None),
             StartError::UnknownEvent { .. } => (
                 "server/unknown-event",

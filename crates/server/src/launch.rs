@@ -95,7 +95,7 @@ impl Launcher<'_> {
     pub fn job(&self, environment: &EnvironmentKey, release: &Release, job: &Job) -> Result<JobSpec, String> {
         let jobs = &release.spec.jobs;
         let missing = || format!("{} has no {}", release.number, job.kind.name());
-        let (command, artifact, workdir, declared, timeout, user) = match &job.kind {
+        let parts = match &job.kind {
             JobKind::Expand => of_release(jobs.expand.as_ref().ok_or_else(missing)?),
             JobKind::Contract => of_release(jobs.contract.as_ref().ok_or_else(missing)?),
             JobKind::Smoke => of_release(jobs.smoke.as_ref().ok_or_else(missing)?),
@@ -119,11 +119,34 @@ impl Launcher<'_> {
                 (command.clone(), artifact, workdir, &spec.env, ONE_OFF_TIMEOUT, spec.user.clone())
             }
         };
-        let mut env = self.variables(environment, release, declared)?;
         let preview = match job.kind {
             JobKind::Smoke | JobKind::Verify => true,
             JobKind::Expand | JobKind::Contract | JobKind::Seed | JobKind::OneOff { .. } => false,
         };
+        self.of_parts(environment, release, parts, preview)
+    }
+
+    /// What to run for a gate whose check is a command: against the new version's preview, as smoke checks are.
+    ///
+    /// # Errors
+    /// Why it cannot be run, for people.
+    pub fn check(
+        &self,
+        environment: &EnvironmentKey,
+        release: &Release,
+        job: &ReleaseJob,
+    ) -> Result<JobSpec, String> {
+        self.of_parts(environment, release, of_release(job), true)
+    }
+
+    fn of_parts(
+        &self,
+        environment: &EnvironmentKey,
+        release: &Release,
+        (argv, artifact, workdir, declared, timeout, user): Parts<'_>,
+        preview: bool,
+    ) -> Result<JobSpec, String> {
+        let mut env = self.variables(environment, release, declared)?;
         let base_url = if preview {
             let address = self
                 .ports
@@ -135,7 +158,7 @@ impl Launcher<'_> {
         };
         env.0.entry("BASE_URL".to_owned()).or_insert(base_url);
         Ok(JobSpec {
-            argv: command,
+            argv,
             env,
             workdir: materialise(self.trees, artifact)?.join(workdir),
             timeout,

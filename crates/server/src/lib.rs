@@ -14,9 +14,13 @@ mod clock;
 mod describe;
 mod drivers;
 mod error;
+mod evidence;
 mod file_server;
 mod identity;
 mod launch;
+pub mod notify;
+pub mod outgoing;
+mod outgoing;
 mod ports;
 mod proxy_process;
 mod pump;
@@ -31,6 +35,7 @@ mod testing;
 pub mod upload;
 mod values;
 mod warn;
+mod watching;
 
 /// Name of the API's socket in the state directory.
 pub const SOCKET_NAME: &str = "fairway.sock";

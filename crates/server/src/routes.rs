@@ -8,17 +8,17 @@ use std::time::Duration;
 
 use fairway_engine::id::{EnvironmentKey, Generation, InstanceId, ReleaseNumber};
 use fairway_engine::strategy::Match as EngineMatch;
-use fairway_engine::{Environment, Input, InstanceState, Outcome, RouteTable};
+use fairway_engine::{Environment, Input, InstanceState, Outcome, RouteTable, ServiceRoute};
 use fairway_proxy::control::{ApplyError, Client, Event, Events, RejectReason};
 use fairway_proxy::snapshot::{
-    Hold, Instance, Listener, Maintenance, Match, Retry, Route, Service, Snapshot, Sticky, Timeouts, Version,
+    Hold, Instance, Listener, Maintenance, Match, Mirror, Purpose, Retry, Route, Service, Snapshot, Sticky, Timeouts, Version,
 };
 use tokio::sync::Notify;
 
 use crate::ports::Ports;
 use crate::proxy_process;
 use crate::pump::Pump;
-use crate::values::{called_services, internal_listener, preview_listener};
+use crate::values::{PREVIEW, called_services, internal_listener, preview_listener};
 
 /// While instances drain, the proxy is asked again: a `drained` that was said while nobody listened is not repeated.
 const ASK_DRAINED_EVERY: Duration = Duration::from_millis(250);
@@ -28,6 +28,9 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A snapshot that was refused through no table's fault, as on a full disk, is offered again after this.
 const OFFER_AGAIN: Duration = Duration::from_secs(1);
+
+/// The last bound of the latency histogram: a copy that takes longer is too slow whatever it would say in the end.
+const MIRROR_TIMEOUT_MS: u64 = 10_000;
 
 /// What is known of the proxy, for status.
 #[derive(Clone, Debug)]
@@ -198,7 +201,8 @@ impl Driver {
                     None => return,
                     Some(Event::Drained { instance }) => self.drained(&instance).await,
                     // The engine decides by readiness, which the shim reports; this is for the proxy's own balancing.
-                    Some(Event::Health { .. } | Event::Missed { .. }) => {}
+                    // And what a rollout is judged by is asked for (`watching/observer.rs`), not waited for.
+                    Some(Event::Health { .. } | Event::Failing { .. } | Event::Missed { .. }) => {}
                 },
                 _ = ask.tick(), if !draining.is_empty() => {
                     for instance in draining {
@@ -448,6 +452,7 @@ fn part(environment: &Environment, ports: &Ports) -> Part {
                 timeouts: Timeouts::default(),
                 retry: Retry::default(),
                 request_body_bytes_max: None,
+                mirror: mirror_of(service),
             },
         );
         let maintenance = table.maintenance.as_ref().map(|message| maintenance_page(message));
@@ -547,6 +552,17 @@ impl Part {
     }
 }
 
+fn mirror_of(service: &ServiceRoute) -> Option<Mirror> {
+    let (release, version) = service.versions.iter().find(|(_, version)| version.mirror > 0)?;
+    // What else a request does than to ask would be done twice.
+    Some(Mirror {
+        version: release.to_string(),
+        percent: version.mirror,
+        unsafe_methods: false,
+        timeout_ms: MIRROR_TIMEOUT_MS,
+    })
+}
+
 fn version_of(key: &EnvironmentKey, version: &fairway_engine::VersionRoute) -> Version {
     let matches = version
         .matches
@@ -578,6 +594,17 @@ fn maintenance_page(message: &str) -> Maintenance {
     }
 }
 
+/// Who asks at a listener, by the kind of its name.
+fn purpose_of(listener: &str) -> Purpose {
+    if listener.ends_with(PREVIEW) {
+        Purpose::Preview
+    } else if listener.contains('@') {
+        Purpose::Internal
+    } else {
+        Purpose::Public
+    }
+}
+
 fn compose(generation: u64, parts: &Parts) -> Snapshot {
     let mut listeners: BTreeMap<String, SocketAddr> = BTreeMap::new();
     let mut services = BTreeMap::new();
@@ -587,7 +614,10 @@ fn compose(generation: u64, parts: &Parts) -> Snapshot {
         services.extend(part.services.clone());
         routes.extend(part.routes.clone());
     }
-    let listeners = listeners.into_iter().map(|(name, addr)| Listener { name, addr }).collect();
+    let listeners = listeners
+        .into_iter()
+        .map(|(name, addr)| Listener { purpose: purpose_of(&name), name, addr })
+        .collect();
     Snapshot { generation, listeners, services, routes }
 }
 

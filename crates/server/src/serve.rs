@@ -27,6 +27,7 @@ use crate::record::replay;
 use crate::routes;
 use crate::secrets::Vault;
 use crate::warn::warn;
+use crate::watching::Watching;
 use crate::{ENDED_KEPT, SOCKET_NAME, ServerOptions};
 
 /// Commands that are being answered may finish; streams are cut.
@@ -87,10 +88,13 @@ pub async fn serve(options: &ServerOptions) -> Result<(), StartError> {
         starts: Arc::default(),
         job_starts: Arc::default(),
     };
+    let watching = Watching::open(&hands)?;
     let mut vital = drivers::start(hands, receivers, effects).await?;
+    let mut watchers = watching.start();
 
     let supervisor = drivers.supervisor.clone();
-    let app = App { pump: pump.clone(), routes: routes.clone(), drivers, trees, vault, state_dir, log_path };
+    let app =
+        App { pump: pump.clone(), routes: routes.clone(), drivers, trees, vault, state_dir, log_path, watching };
     let mut tasks = JoinSet::new();
     if let Some(listener) = figures {
         tasks.spawn(serve_figures(listener, api::public_router(app.clone())));
@@ -104,6 +108,7 @@ pub async fn serve(options: &ServerOptions) -> Result<(), StartError> {
         () = wait_for_stop() => None,
         () = pump.ended() => Some("the thread that decides"),
         Some(_) = vital.join_next() => Some("a task that drives the machine"),
+        Some(_) = watchers.join_next() => Some("a task that watches"),
         _ = &mut routes_task => Some("the task that keeps the proxy"),
     };
     if let Some(what) = died {

@@ -309,6 +309,7 @@ fn rollout(env: &Environment) -> Option<api::RolloutStatus> {
         approvals: rollout.approvals.keys().cloned().collect(),
         approvals_needed: rollout.approvals_needed,
         cause,
+        evidence: env.evidence().map(|view| crate::evidence::to_api(&view)),
     })
 }
 

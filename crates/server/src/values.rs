@@ -57,9 +57,12 @@ pub fn internal_listener(
     format!("{environment}/{service}@{release}")
 }
 
+/// How the name of a preview listener ends.
+pub const PREVIEW: &str = "#preview";
+
 #[must_use]
 pub fn preview_listener(environment: &EnvironmentKey) -> String {
-    format!("{environment}#preview")
+    format!("{environment}{PREVIEW}")
 }
 
 impl Values<'_> {

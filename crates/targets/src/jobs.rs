@@ -228,6 +228,16 @@ impl Jobs {
         record::write(&dir, ACKNOWLEDGED_FILE, &true).map_err(|error| JobError::Io { path: dir, error })
     }
 
+    /// Removes all that is left of a job that has ended.
+    ///
+    /// # Errors
+    /// When its files cannot be removed.
+    pub fn forget(&self, key: &JobKey) -> Result<(), JobError> {
+        self.inner.lock().remove(key);
+        let dir = self.inner.layout.job(key);
+        fs::remove_dir_all(&dir).map_err(|error| JobError::Io { path: dir, error })
+    }
+
     /// Stops a job: its stop signal, then `SIGKILL` after `grace`. `Cancelled` follows, unless it was done before.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use fairway_load::{ActReport, Report};
+use fairway_load::{ActReport, Failure, Report};
 use serde_json::json;
 
 use crate::fault::{Context, Done, Fault};
@@ -19,6 +19,8 @@ pub struct Act {
     pub doubled: u64,
     /// The load was on.
     pub loaded: bool,
+    /// A version that fails requests by itself, as its authors made it.
+    pub bad: Option<&'static str>,
 }
 
 #[derive(Debug)]
@@ -37,6 +39,19 @@ impl Counted {
 
     fn act(&self, name: &str) -> Option<&ActReport> {
         self.load.acts.iter().find(|act| act.name == name)
+    }
+
+    /// Requests of an act that its bad version answered, and answered badly: they were not lost on the way.
+    fn by_version(&self, act: &Act) -> u64 {
+        let Some(bad) = act.bad else { return 0 };
+        let own =
+            |failure: &&Failure| failure.act == act.name && failure.header("x-shop-version") == Some(bad);
+        self.load.failures.iter().filter(own).count() as u64
+    }
+
+    /// Requests that failed otherwise than by a bad version's own answer.
+    fn failed(&self, acts: &[Act]) -> u64 {
+        self.load.total.failed - acts.iter().map(|act| self.by_version(act)).sum::<u64>()
     }
 }
 
@@ -63,13 +78,14 @@ pub fn table(acts: &[Act], counted: &Counted) -> String {
         let load = counted.act(&act.name);
         let switched = load.zip(act.to).and_then(|(load, to)| load.switched_after(to));
         let both = load.zip(act.to).and_then(|(load, to)| both(load, to));
-        let number = |of: fn(&ActReport) -> u64| load.map_or(String::new(), |load| of(load).to_string());
+        let number = |of: &dyn Fn(&ActReport) -> u64| load.map_or(String::new(), |load| of(load).to_string());
+        let failed = |load: &ActReport| load.tally.failed - counted.by_version(act);
         let cells = [
             seconds(act.took),
             switched.map_or(String::new(), seconds),
             both.map_or(String::new(), seconds),
-            number(|load| load.tally.planned),
-            number(|load| load.tally.failed),
+            number(&|load| load.tally.planned),
+            number(&failed),
             if act.loaded { act.doubled.to_string() } else { String::new() },
         ];
         row(&act.name, cells);
@@ -80,7 +96,7 @@ pub fn table(acts: &[Act], counted: &Counted) -> String {
         String::new(),
         String::new(),
         total.planned.to_string(),
-        total.failed.to_string(),
+        counted.failed(acts).to_string(),
         counted.doubled.to_string(),
     ];
     row("all", sum);
@@ -95,13 +111,26 @@ pub fn table(acts: &[Act], counted: &Counted) -> String {
         counted.acknowledged(),
         counted.stored
     );
-    for failure in counted.load.failures.iter().take(20) {
+    for act in acts {
+        if let (Some(bad), by_version @ 1..) = (act.bad, counted.by_version(act)) {
+            let _ = writeln!(
+                text,
+                "{bad} answered {by_version} requests with its own fault before it was called off"
+            );
+        }
+    }
+    let versions: Vec<&str> = acts.iter().filter_map(|act| act.bad).collect();
+    let lost = |failure: &&Failure| {
+        !failure.header("x-shop-version").is_some_and(|version| versions.contains(&version))
+    };
+    for failure in counted.load.failures.iter().filter(lost).take(20) {
         let _ = writeln!(text, "failed: {failure}");
     }
     text
 }
 
 pub fn json(acts: &[Act], counted: &Counted) -> Done<String> {
+    let failed = counted.failed(acts);
     let acts: Vec<_> = acts
         .iter()
         .map(|act| {
@@ -113,14 +142,15 @@ pub fn json(acts: &[Act], counted: &Counted) -> Done<String> {
                 "all_switched_ms": load.zip(act.to).and_then(|(load, to)| load.switched_after(to)).map(ms),
                 "both_serve_ms": load.zip(act.to).and_then(|(load, to)| both(load, to)).map(ms),
                 "requests": load.map(|load| load.tally.planned),
-                "failed": load.map(|load| load.tally.failed),
+                "failed": load.map(|load| load.tally.failed - counted.by_version(act)),
+                "failed_by_version": act.bad.map(|_| counted.by_version(act)),
                 "twice": act.loaded.then_some(act.doubled),
             })
         })
         .collect();
     let all = json!({
         "acts": acts,
-        "failed": counted.load.total.failed,
+        "failed": failed,
         "twice": counted.doubled,
         "acknowledged": counted.acknowledged(),
         "stored": counted.stored,
@@ -131,11 +161,12 @@ pub fn json(acts: &[Act], counted: &Counted) -> Done<String> {
 
 /// Fails when a request failed, arrived twice, or was forgotten. A machine too busy to offer the whole load makes the
 /// proof weaker and is told; it is not a fault of what was tested.
-pub fn verdict(counted: &Counted) -> Done {
+pub fn verdict(acts: &[Act], counted: &Counted) -> Done {
     let mut wrong = Vec::new();
     let total = &counted.load.total;
-    if total.failed > 0 {
-        wrong.push(format!("{} requests failed", total.failed));
+    let failed = counted.failed(acts);
+    if failed > 0 {
+        wrong.push(format!("{failed} requests failed"));
     }
     if total.achieved_per_s < total.target_per_s / 2.0 {
         wrong.push("not even half of the load could be offered: nothing is proved".to_owned());

@@ -26,12 +26,19 @@ pub struct Shop {
     directory: PathBuf,
     address: SocketAddr,
     bake: String,
+    /// Further lines of the environment's file, from `[env.demo.deploy]` on.
+    more: String,
 }
 
 impl Shop {
     /// Nothing is written before the first [`Shop::check_out`].
     pub fn new(directory: PathBuf, address: SocketAddr, bake: &str) -> Shop {
-        Shop { directory, address, bake: bake.to_owned() }
+        Shop { directory, address, bake: bake.to_owned(), more: String::new() }
+    }
+
+    /// From the next [`Shop::check_out`] on: more lines for `[env.demo.deploy]`, and tables of their own after them.
+    pub fn settings(&mut self, more: &str) {
+        more.clone_into(&mut self.more);
     }
 
     pub fn directory(&self) -> &Path {
@@ -60,7 +67,8 @@ impl Shop {
 
     /// What [`Shop::check_out`] adds to the shop's fairway.toml.
     pub fn environment(&self) -> String {
-        ENVIRONMENT.replace("LISTEN", &self.address.to_string()).replace("BAKE", &self.bake)
+        let base = ENVIRONMENT.replace("LISTEN", &self.address.to_string()).replace("BAKE", &self.bake);
+        format!("{base}{}", self.more)
     }
 
     /// The version that answers, from the header that every answer of the shop has.

@@ -19,6 +19,7 @@ use crate::error::Refused;
 use crate::pump::Pump;
 use crate::routes::Routes;
 use crate::secrets::Vault;
+use crate::watching::Watching;
 
 mod blobs;
 mod check;
@@ -51,6 +52,7 @@ pub struct App {
     pub vault: Arc<Vault>,
     pub state_dir: PathBuf,
     pub log_path: PathBuf,
+    pub watching: Arc<Watching>,
 }
 
 /// Who calls, put beside the request when its connection is accepted.

@@ -1,0 +1,201 @@
+//! Watching: figures into the store, observations into the engine, rules and alerts out of both.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use fairway_metrics::exposition::{self, Format};
+use fairway_metrics::labels::Labels;
+use fairway_metrics::promql;
+use fairway_metrics::sample::Sample;
+use fairway_metrics::store::{Options, Store};
+use fairway_store::Trees;
+use tokio::task::JoinSet;
+
+use crate::drivers::{Drivers, Hands};
+use crate::error::StartError;
+use crate::outgoing::{Outgoing, Roots};
+use crate::ports::Ports;
+use crate::pump::Pump;
+use crate::routes::Routes;
+use crate::secrets::Vault;
+use crate::warn::warn;
+
+mod figures;
+mod gates;
+mod observer;
+mod probes;
+mod proc;
+mod scraping;
+mod sizing;
+mod source;
+mod targets;
+
+pub use source::Source;
+pub use targets::serving;
+
+/// A proxy that does not answer in this time is not waited for: what depends on it says "no data".
+const ASK_PROXY_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Beside releases and logs on one disk. A project of ten services, 1,000 series each, takes about 3 GiB a month.
+const STORE_BYTES_MAX: u64 = 4 << 30;
+
+/// On one machine more are a mistake, and each costs a kilobyte of memory.
+const SERIES_MAX: usize = 200_000;
+
+/// What all tasks of this kind share.
+#[derive(Debug)]
+pub struct Watching {
+    pub pump: Pump,
+    pub routes: Routes,
+    pub drivers: Drivers,
+    pub outgoing: Outgoing,
+    pub store: Arc<Store>,
+    pub promql: promql::Engine,
+    trees: Trees,
+    vault: Arc<Vault>,
+    ports: Arc<Ports>,
+    state_dir: PathBuf,
+    ended: Mutex<figures::Ended>,
+    /// Series of a target that were dropped, as of its last scrape: said where figures are shown.
+    limited: Mutex<BTreeMap<Labels, usize>>,
+}
+
+impl Watching {
+    /// # Errors
+    /// When the store of samples cannot be opened.
+    pub fn open(hands: &Hands) -> Result<Arc<Self>, StartError> {
+        let dir = hands.state_dir.join("metrics");
+        let options = Options {
+            retention_bytes: Some(STORE_BYTES_MAX),
+            series_max: SERIES_MAX,
+            ..Options::default()
+        };
+        let opened = Store::open(&dir, options)
+            .map_err(|error| StartError::Metrics { path: dir.clone(), why: error.to_string() })?;
+        for damage in opened.recovered.damages {
+            warn(format_args!("samples were lost: {}: {}", damage.file.display(), damage.what));
+        }
+        Ok(Arc::new(Self {
+            pump: hands.pump.clone(),
+            routes: hands.routes.clone(),
+            drivers: hands.drivers.clone(),
+            outgoing: Outgoing::new(Roots::System),
+            store: Arc::new(opened.store),
+            promql: promql::Engine::default(),
+            trees: hands.trees.clone(),
+            vault: Arc::clone(&hands.vault),
+            ports: Arc::clone(&hands.ports),
+            state_dir: hands.state_dir.clone(),
+            ended: Mutex::default(),
+            limited: Mutex::default(),
+        }))
+    }
+
+    /// Starts everything that watches. None of the tasks ends before the server does.
+    pub fn start(self: &Arc<Self>) -> JoinSet<()> {
+        let mut tasks = JoinSet::new();
+        tasks.spawn(observer::run(self.pump.clone(), self.routes.clone()));
+        tasks.spawn(gates::run(Arc::clone(self)));
+        tasks.spawn(probes::run(Arc::clone(self)));
+        tasks.spawn(scraping::run(Arc::clone(self)));
+        tasks.spawn(sizing::run(Arc::clone(self)));
+        tasks
+    }
+
+    #[must_use]
+    pub fn now_ms(&self) -> i64 {
+        i64::try_from(self.pump.shared.clock.now().0).unwrap_or(i64::MAX)
+    }
+
+    /// Everything that `/metrics` shows: the proxy's figures and the control plane's own.
+    pub async fn exposition(&self) -> String {
+        let (up, mut text) = match self.routes.proxy().client() {
+            Some(client) => match tokio::time::timeout(ASK_PROXY_TIMEOUT, client.metrics()).await {
+                Ok(Ok(text)) => (1.0, text),
+                Ok(Err(_)) | Err(_) => (0.0, String::new()),
+            },
+            None => (0.0, String::new()),
+        };
+        let told = self.drivers.known();
+        let seq = self.pump.shared.seq();
+        let mut families = {
+            let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+            self.pump.shared.read(|state| {
+                ended.count(state);
+                figures::families(state, seq, &ended, &told, &self.state_dir)
+            })
+        };
+        let help = "1 when the proxy answers the control plane.";
+        families.push(exposition::Family::gauge("fairway_proxy_up", help).with(Labels::default(), up));
+        families.extend(self.own());
+        text.push_str(&exposition::write(&families, Format::Text));
+        text
+    }
+
+    /// What the store says of itself.
+    fn own(&self) -> [exposition::Family; 3] {
+        let stats = self.store.stats();
+        let none = Labels::default;
+        let series = exposition::Family::gauge("fairway_metrics_series", "Series in memory.");
+        let bytes = exposition::Family::gauge("fairway_metrics_disk_bytes", "Disk space that samples take.");
+        let mut limited = exposition::Family::gauge(
+            "fairway_scrape_series_limited",
+            "Series of a target that were dropped in its last scrape because it shows too many.",
+        );
+        for (target, dropped) in self.limited.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            limited = limited.with(target.clone(), *dropped as f64);
+        }
+        [
+            series.with(none(), stats.head_series as f64),
+            bytes.with(none(), (stats.block_bytes + stats.log_bytes) as f64),
+            limited,
+        ]
+    }
+
+    /// Into the store, and on disk before anybody is told that it is.
+    async fn keep(self: &Arc<Self>, samples: Vec<(Labels, Sample)>) {
+        if samples.is_empty() {
+            return;
+        }
+        let watching = Arc::clone(self);
+        let kept = tokio::task::spawn_blocking(move || {
+            let of_series = samples.iter().map(|(labels, sample)| (labels, *sample));
+            let appended = watching.store.append_labels(of_series)?;
+            watching.store.sync()?;
+            Ok::<_, fairway_metrics::store::StoreError>(appended)
+        });
+        match kept.await {
+            Ok(Ok(appended)) if appended.too_many_series > 0 => warn(format_args!(
+                "{} samples were not kept: there are {SERIES_MAX} series, and these would be more",
+                appended.too_many_series
+            )),
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => warn(format_args!("samples were not kept: {error}")),
+            Err(error) => warn(format_args!("samples were not kept: {error}")),
+        }
+    }
+
+    async fn maintain(self: &Arc<Self>) {
+        let (watching, now_ms) = (Arc::clone(self), self.now_ms());
+        match tokio::task::spawn_blocking(move || watching.store.maintain(now_ms).map(|_| ())).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => warn(format_args!("the store of samples was not tidied: {error}")),
+            Err(error) => warn(format_args!("the store of samples was not tidied: {error}")),
+        }
+    }
+
+    /// A target shows more series than are kept; said once, and shown as long as it lasts.
+    fn limited(&self, target: &targets::Target, dropped: usize) {
+        let mut limited = self.limited.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = if dropped == 0 {
+            limited.remove(&target.labels)
+        } else {
+            limited.insert(target.labels.clone(), dropped)
+        };
+        if dropped > 0 && before.is_none() {
+            warn(format_args!("{} shows too many series: {dropped} are dropped", target.url));
+        }
+    }
+}

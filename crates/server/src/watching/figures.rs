@@ -1,0 +1,192 @@
+//! What Fairway itself tells of the machine, of what it runs and of what it did, as families of metrics.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use fairway_engine::id::{EnvironmentKey, RolloutNumber, ServiceName};
+use fairway_engine::{Environment, Instance, State};
+use fairway_metrics::exposition::Family;
+use fairway_metrics::labels::Labels;
+use fairway_targets::key::InstanceKey;
+
+use super::proc;
+use crate::drivers::Known;
+
+/// Rollouts that ended while somebody counted. The record keeps the last ones only, so that they are counted as they
+/// are seen; as every counter, it begins at 0 with the process.
+#[derive(Debug, Default)]
+pub struct Ended(BTreeMap<EnvironmentKey, Counted>);
+
+#[derive(Debug, Default)]
+struct Counted {
+    last: Option<RolloutNumber>,
+    by_outcome: BTreeMap<&'static str, u64>,
+}
+
+impl Ended {
+    pub fn count(&mut self, state: &State) {
+        for (key, env) in &state.environments {
+            let newest = env.history.back().map(|summary| summary.number);
+            let counted = self.0.entry(key.clone()).or_insert_with(|| Counted { last: newest, ..Counted::default() });
+            for summary in env.history.iter().filter(|summary| Some(summary.number) > counted.last) {
+                *counted.by_outcome.entry(summary.outcome.name()).or_default() += 1;
+            }
+            counted.last = newest;
+        }
+    }
+
+    fn family(&self) -> Family {
+        let mut family = Family::counter("fairway_deployments_total", "Rollouts that ended, by outcome.");
+        for (environment, counted) in &self.0 {
+            for (outcome, number) in &counted.by_outcome {
+                let labels = [("environment", environment.to_string()), ("outcome", (*outcome).to_owned())];
+                family = family.with(Labels::new(labels), *number as f64);
+            }
+        }
+        family
+    }
+}
+
+/// `told` knows which process each copy is.
+#[must_use]
+pub fn families(state: &State, seq: u64, ended: &Ended, told: &Known, state_dir: &Path) -> Vec<Family> {
+    let environments = state.environments.values();
+    let ready: usize = environments.clone().map(|env| env.instances.values().filter(|i| i.is_ready()).count()).sum();
+    let rolling = environments.clone().filter(|env| env.rollout.is_some()).count();
+    let none = Labels::default;
+    let mut families = vec![
+        Family::counter("fairway_events_total", "Events on the record.").with(none(), seq as f64),
+        Family::gauge("fairway_instances_ready", "Instances that are ready.").with(none(), ready as f64),
+        Family::gauge("fairway_rollouts_active", "Rollouts under way.").with(none(), rolling as f64),
+        ended.family(),
+    ];
+    families.extend(releases(state));
+    families.extend(copies(state));
+    families.extend(processes(state, told));
+    families.extend(host(state_dir));
+    families
+}
+
+fn releases(state: &State) -> [Family; 2] {
+    let mut ends = Family::gauge(
+        "fairway_deployment_last_end_timestamp_seconds",
+        "When the last rollout of this outcome ended, in Unix time.",
+    );
+    let mut info = Family::gauge("fairway_release_info", "1 for the release that serves.");
+    for (key, env) in &state.environments {
+        let mut last: BTreeMap<&str, u64> = BTreeMap::new();
+        for summary in &env.history {
+            last.insert(summary.outcome.name(), summary.ended_at.0);
+        }
+        for (outcome, at_ms) in last {
+            let labels = [("environment", key.to_string()), ("outcome", outcome.to_owned())];
+            ends = ends.with(Labels::new(labels), at_ms as f64 / 1000.0);
+        }
+        if let Some(release) = env.stable.and_then(|stable| env.release(stable)) {
+            let title = release.spec.source.title.clone().or_else(|| release.spec.source.commit.clone());
+            let labels = [
+                ("environment", key.to_string()),
+                ("release", release.number.to_string()),
+                ("version", title.unwrap_or_default()),
+            ];
+            info = info.with(Labels::new(labels), 1.0);
+        }
+    }
+    [ends, info]
+}
+
+fn copies(state: &State) -> [Family; 2] {
+    let mut wanted = Family::gauge("fairway_instances_wanted", "Copies of a service that are to serve.");
+    let mut by_state = Family::gauge("fairway_instances", "Copies of a service by state.");
+    for (key, env) in &state.environments {
+        for service in env.services() {
+            let of_service = |more: Option<(&'static str, &str)>| {
+                let own = [("environment", key.to_string()), ("service", service.to_string())];
+                Labels::new(own.into_iter().chain(more.map(|(name, value)| (name, value.to_owned()))))
+            };
+            wanted = wanted.with(of_service(None), f64::from(wanted_copies(env, &service)));
+            let mut states: BTreeMap<&str, u32> = BTreeMap::from([("ready", 0)]);
+            for instance in env.instances.values().filter(|instance| instance.id.service == service) {
+                *states.entry(instance.state.name()).or_default() += 1;
+            }
+            for (state, number) in states {
+                by_state = by_state.with(of_service(Some(("state", state))), f64::from(number));
+            }
+        }
+    }
+    [wanted, by_state]
+}
+
+fn wanted_copies(env: &Environment, service: &ServiceName) -> u32 {
+    env.stable.or(env.rollout.as_ref().map(|rollout| rollout.to)).map_or(0, |release| env.wanted(service, release))
+}
+
+fn processes(state: &State, told: &Known) -> Vec<Family> {
+    let sessions = proc::sessions();
+    let mut cpu = Family::counter("process_cpu_seconds_total", "CPU time of a copy, all of its processes.");
+    let mut memory = Family::gauge("process_resident_memory_bytes", "Memory of a copy, all of its processes.");
+    let mut cpu_max = Family::gauge("process_cpu_limit_cores", "Cores that a copy may use.");
+    let mut memory_max = Family::gauge("process_memory_limit_bytes", "Memory that a copy may use.");
+    let mut restarts = Family::counter("fairway_instance_restarts_total", "Times that a copy ended by itself.");
+    for (key, env) in &state.environments {
+        for instance in env.instances.values() {
+            let labels = labels_of(key, instance);
+            restarts = restarts.with(labels.clone(), f64::from(instance.crashes));
+            let limits = env.service(instance.id.release, &instance.id.service).map(|spec| spec.limits.clone());
+            if let Some(millis) = limits.as_ref().and_then(|limits| limits.cpu_millis) {
+                cpu_max = cpu_max.with(labels.clone(), f64::from(millis) / 1000.0);
+            }
+            if let Some(bytes) = limits.as_ref().and_then(|limits| limits.memory_bytes) {
+                memory_max = memory_max.with(labels.clone(), bytes as f64);
+            }
+            let of = InstanceKey { environment: key.clone(), instance: instance.id.clone() };
+            let pid = told.get(&of).and_then(|told| told.pid);
+            if let Some(usage) = pid.and_then(proc::session_of).and_then(|session| sessions.get(&session)) {
+                cpu = cpu.with(labels.clone(), usage.cpu_s);
+                memory = memory.with(labels, usage.resident_bytes as f64);
+            }
+        }
+    }
+    vec![cpu, memory, cpu_max, memory_max, restarts]
+}
+
+/// Of what is said about one copy.
+#[must_use]
+pub fn labels_of(environment: &EnvironmentKey, instance: &Instance) -> Labels {
+    Labels::new([
+        ("environment", environment.to_string()),
+        ("service", instance.id.service.to_string()),
+        ("version", instance.id.release.to_string()),
+        ("instance", instance.id.to_string()),
+    ])
+}
+
+fn host(state_dir: &Path) -> Vec<Family> {
+    let host = proc::host();
+    let mut cpu = Family::counter("node_cpu_seconds_total", "Time of the machine's CPUs by mode.");
+    for (number, mode, seconds) in host.cpu_s {
+        cpu = cpu.with(Labels::new([("cpu", number), ("mode", mode.to_owned())]), seconds);
+    }
+    let mut size = Family::gauge("node_filesystem_size_bytes", "Size of a filesystem that Fairway writes to.");
+    let mut free = Family::gauge("node_filesystem_avail_bytes", "What can still be written there.");
+    // The state directory is what must not fill up; where it is on the root's filesystem, one says it all.
+    let root = proc::filesystem(Path::new("/"));
+    let own = proc::filesystem(state_dir).filter(|own| Some(own.0) != root.map(|root| root.0));
+    let mounts = root.into_iter().map(|found| ("/".to_owned(), found));
+    for (mount, (bytes, avail)) in mounts.chain(own.map(|found| (state_dir.display().to_string(), found))) {
+        let labels = Labels::new([("mountpoint", mount)]);
+        size = size.with(labels.clone(), bytes as f64);
+        free = free.with(labels, avail as f64);
+    }
+    let none = Labels::default;
+    vec![
+        cpu,
+        Family::gauge("node_memory_MemTotal_bytes", "Memory of the machine.")
+            .with(none(), host.memory_total_bytes as f64),
+        Family::gauge("node_memory_MemAvailable_bytes", "Memory that can be had without swapping.")
+            .with(none(), host.memory_available_bytes as f64),
+        Family::gauge("node_load1", "Processes that run or wait to, over a minute.").with(none(), host.load_1m),
+        size,
+        free,
+    ]
+}
