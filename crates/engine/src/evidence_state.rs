@@ -31,22 +31,19 @@ impl Environment {
         Ok(())
     }
 
-    /// The trial follows the rollout's phases: weights change, and steps and bakes begin.
-    pub(crate) fn follow_phase(&mut self, at: Timestamp, before: &Phase, weight_before: u32) {
+    /// The trial follows the rollout's phases: steps and bakes begin.
+    pub(crate) fn follow_phase(&mut self, at: Timestamp, before: &Phase) {
         let Some(rollout) = &self.rollout else { return };
         let (weight, has_shifted) = (rollout.weight(), rollout.has_shifted());
         let trial = self.trial.get_or_insert_with(Trial::default);
         trial.held = None;
         match (&rollout.phase, before) {
-            // On the way from one weight to the other the larger one is reckoned with: nobody knows which of them a
-            // request met, and what the new version may have had more of must not be held against it.
-            (Phase::Shifting { state: StepState::Raising, .. }, _) => {
-                trial.weight = weight.max(weight_before)
-            }
-            (Phase::Shifting { .. }, Phase::Shifting { state: StepState::Raising, .. }) => {
-                trial.begin(at, weight)
-            }
-            (Phase::Baking { .. }, _) => trial.begin(at, weight),
+            // Its traffic has arrived.
+            (
+                Phase::Shifting { state: StepState::Holding { .. } | StepState::AwaitingPromotion, .. },
+                Phase::Shifting { state: StepState::Raising, .. },
+            )
+            | (Phase::Baking { .. }, _) => trial.begin(at, weight),
             (
                 Phase::Planned
                 | Phase::Migrating { .. }
@@ -62,5 +59,19 @@ impl Environment {
         if is_judged && has_shifted {
             trial.shifted_at.get_or_insert(at);
         }
+    }
+
+    /// The trial follows the weights: from the moment that a table is decided until its step begins nobody knows which
+    /// weight a request met. The larger one is reckoned with, so that nothing is held against the new version which its
+    /// share explains.
+    pub(crate) fn follow_weight(&mut self) {
+        let Some(rollout) = &self.rollout else { return };
+        let Some(from) = rollout.from else { return };
+        let to = rollout.to;
+        let beside = self.routes.table.services.iter().filter(|(service, _)| self.takes(from, service));
+        let weight =
+            beside.filter_map(|(_, route)| route.versions.get(&to)).map(|version| version.weight).max();
+        let trial = self.trial.get_or_insert_with(Trial::default);
+        trial.weight = trial.weight.max(weight.unwrap_or(0));
     }
 }

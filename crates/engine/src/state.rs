@@ -146,11 +146,11 @@ impl Environment {
                 if !can_follow(&rollout.phase, phase) {
                     return Err(illegal(format!("{} after {}", phase.name(), rollout.phase.name())));
                 }
-                let before = (rollout.phase.clone(), rollout.weight());
+                let before = rollout.phase.clone();
                 rollout.phase = phase.clone();
                 rollout.phase_since = at;
                 rollout.deadline = *deadline;
-                self.follow_phase(at, &before.0, before.1);
+                self.follow_phase(at, &before);
                 Ok(())
             }
             Fact::Switched => {
@@ -241,7 +241,7 @@ impl Environment {
                 let rollout = self.active(&illegal)?;
                 match rollout.pace {
                     Pace::Running => {
-                        let why = Some(finding.to_string());
+                        let why = Some(finding.brief());
                         rollout.pace = Pace::Paused { by: event.actor.clone(), since: at, why };
                     }
                     Pace::Paused { .. } => return Err(illegal("it is paused".into())),
@@ -393,6 +393,7 @@ impl Environment {
                 }
                 self.routes.refused = None;
                 self.routes.refused_at = None;
+                self.follow_weight();
                 Ok(())
             }
             Fact::RoutesApplied { generation } => {

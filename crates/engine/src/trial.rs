@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::id::{ReleaseNumber, ServiceName};
 use crate::observation::{ArmCounters, LATENCY_BOUNDS_MS, Observation, Reading};
 use crate::time::Timestamp;
-use crate::verdict::{BadEvent, Finding, GateId, Reason, Verdict, slower_than};
+use crate::verdict::{Finding, Footing, GateId, Reason, Verdict, slower_than};
 
 /// How far apart kept readings are, and how many there are: together they reach back further than the longest default
 /// trigger (2 min), at a size that every decision can afford to copy.
@@ -113,6 +113,30 @@ pub struct Held {
     pub finding: Finding,
 }
 
+/// Why comparisons stand still.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Suspended {
+    StableFails,
+    BothFail,
+}
+
+impl Verdict {
+    fn suspends(&self) -> Option<(&ServiceName, Suspended)> {
+        match self.reason()? {
+            Reason::StableUnhealthy { service, .. } => Some((service, Suspended::StableFails)),
+            Reason::BothFailing { service, .. } => Some((service, Suspended::BothFail)),
+            Reason::TooFewRequests { .. }
+            | Reason::NotMeasuredYet
+            | Reason::Crossed { .. }
+            | Reason::SourceGone { .. }
+            | Reason::NoTraffic
+            | Reason::NoBaseline
+            | Reason::TooLittleBaseline { .. }
+            | Reason::Waived => None,
+        }
+    }
+}
+
 impl Trial {
     /// Takes in a reading. `is_new_to_traffic`: no rollout to `to` was there before, so its counters began at 0.
     pub(crate) fn observe(
@@ -126,7 +150,7 @@ impl Trial {
         let is_same_life = self.source == Some(observation.source);
         self.source = Some(observation.source);
         for (service, read) in &observation.services {
-            let is_suspended = self.is_suspended(service);
+            let suspended = self.suspended(service);
             let weight = self.weight;
             let arms = self.arms.entry(service.clone()).or_default();
             let nothing = ArmCounters::default();
@@ -135,8 +159,14 @@ impl Trial {
             // What stable had counted before the rollout is no part of it.
             let new = arms.new.read(new, is_same_life, is_first && !is_new_to_traffic);
             let stable = arms.stable.read(stable, is_same_life, is_first);
-            if !is_suspended {
-                arms.count(weight, &new, &stable);
+            match suspended {
+                None => arms.count(weight, &new, &stable),
+                // The fault is elsewhere: what happens meanwhile is held against nobody.
+                Some(Suspended::BothFail) => {
+                    arms.new.base.add(&new);
+                    arms.stable.base.add(&stable);
+                }
+                Some(Suspended::StableFails) => {}
             }
         }
         self.keep(at);
@@ -182,23 +212,19 @@ impl Trial {
         counted
     }
 
-    /// Does the sequential test of `service` stand still, as a comparison says nothing now?
-    fn is_suspended(&self, service: &ServiceName) -> bool {
-        let gate = GateId::Sequential { service: service.clone(), event: BadEvent::Error };
-        match self.recorded(&gate) {
-            Some(
-                Verdict::Waiting { reason: Reason::BothFailing { .. } }
-                | Verdict::Skipped { reason: Reason::StableUnhealthy { .. } },
-            ) => true,
-            Some(
-                Verdict::Passing
-                | Verdict::Failing
-                | Verdict::Waiting { .. }
-                | Verdict::NoData { .. }
-                | Verdict::Skipped { .. },
-            )
-            | None => false,
-        }
+    /// Did both versions of `service` fail until just now?
+    pub(crate) fn comes_out_of_outage(&self, service: &ServiceName, now: Footing) -> bool {
+        let is_over = match now {
+            Footing::BothFail { .. } => false,
+            Footing::Sound | Footing::StableFails { .. } => true,
+        };
+        is_over && self.suspended(service) == Some(Suspended::BothFail)
+    }
+
+    /// Do comparisons of `service` stand still, according to the record?
+    fn suspended(&self, service: &ServiceName) -> Option<Suspended> {
+        let said = self.verdicts.iter().filter_map(|recorded| recorded.verdict.suspends());
+        said.filter(|(about, _)| *about == service).map(|(_, suspended)| suspended).max()
     }
 
     /// A step or bake begins: what gates look at starts from here.
@@ -208,9 +234,9 @@ impl Trial {
         self.asked.clear();
         self.held = None;
         self.waived.clear();
-        self.verdicts.retain(|recorded| match recorded.gate {
-            GateId::Sequential { .. } | GateId::Trigger { .. } => true,
-            GateId::Gate { .. } => false,
+        // Triggers do not care for steps, and what stands still goes on standing still.
+        self.verdicts.retain(|recorded| {
+            matches!(recorded.gate, GateId::Trigger { .. }) || recorded.verdict.suspends().is_some()
         });
         for arms in self.arms.values_mut() {
             arms.new.base = arms.new.total.clone();
@@ -219,6 +245,15 @@ impl Trial {
     }
 
     pub(crate) fn record(&mut self, finding: &Finding) {
+        let before = self.recorded(&finding.gate).and_then(Verdict::suspends);
+        let after = finding.verdict.suspends().map(|(_, suspended)| suspended);
+        if let (Some((service, Suspended::BothFail)), None | Some(Suspended::StableFails)) = (before, after)
+            && let Some(arms) = self.arms.get_mut(&service.clone())
+        {
+            // What was counted around the outage is held against nobody, and has to be shown anew.
+            arms.new.base = arms.new.total.clone();
+            arms.stable.base = arms.stable.total.clone();
+        }
         self.verdicts.retain(|recorded| recorded.gate != finding.gate);
         self.verdicts.push(Recorded { gate: finding.gate.clone(), verdict: finding.verdict.clone() });
     }

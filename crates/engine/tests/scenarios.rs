@@ -29,6 +29,9 @@ use fairway_engine::strategy::*;
 use fairway_engine::time::Timestamp;
 use fairway_engine::*;
 
+#[path = "support/evidence.rs"]
+mod support;
+
 const START: u64 = 1_000_000;
 
 struct Script {
@@ -39,6 +42,8 @@ struct Script {
     releases: BTreeMap<String, ReleaseSpec>,
     out: String,
     ports: u32,
+    /// What the proxy has counted.
+    counters: Observation,
 }
 
 fn name(text: &str) -> ServiceName {
@@ -118,6 +123,7 @@ fn service(text: &str) -> (ServiceName, ServiceSpec) {
 }
 
 /// `blue-green`, `blue-green-approve`, `rolling=SURGE/UNAVAILABLE`, `canary=10:30s,50:0s:approve`, `bake=60s`,
+/// `sequential=MIN_REQUESTS`, `gate=CHECK:BOUND…` (see `support`), `triggers`, `autoscale=MIN-MAX:SOURCE:TARGET`,
 /// `warm=600s`, `retain=3`, `approvers=1`, `deadline=300s`, `authors=a+b`, `expand`, `smoke`, `verify`, `seed`,
 /// `contract=60s`
 fn settings(spec: &mut ReleaseSpec, option: &str) {
@@ -135,18 +141,29 @@ fn settings(spec: &mut ReleaseSpec, option: &str) {
         "canary" => {
             let step = |text: &str| {
                 let parts: Vec<&str> = text.split(':').collect();
+                let named = |key: &str| parts.iter().find_map(|part| part.strip_prefix(key));
                 Step {
                     weight: parts[0].parse().unwrap(),
                     hold: seconds(parts[1]),
-                    approve: parts.get(2) == Some(&"approve"),
-                    mirror: 0,
-                    experiment: None,
+                    approve: parts.contains(&"approve"),
+                    mirror: named("mirror").map_or(0, |percent| percent.parse().unwrap()),
+                    experiment: named("ab-").map(ToOwned::to_owned),
                 }
             };
             let matches = vec![Match::Header { name: "x-tester".into(), value: "1".into() }];
             spec.deploy.strategy =
                 Strategy::Canary { steps: value.split(',').map(step).collect(), matches, sticky: true };
         }
+        "sequential" => {
+            spec.deploy.evidence.sequential = Some(evidence::Sequential {
+                margin: evidence::Number(1.25),
+                alpha: evidence::Number(0.01),
+                min_requests: value.parse().unwrap(),
+            });
+        }
+        "gate" => spec.deploy.evidence.gates.push(support::gate(value)),
+        "triggers" => spec.deploy.evidence.triggers = support::triggers(),
+        "autoscale" => support::autoscale(spec, value),
         "bake" => spec.deploy.bake = seconds(value),
         "warm" => spec.deploy.keep_warm = seconds(value),
         "retain" => spec.deploy.retain = value.parse().unwrap(),
@@ -203,7 +220,9 @@ fn route_table(table: &RouteTable) -> String {
                 let copies: Vec<String> =
                     version.instances.keys().map(|id| format!(".{}", id.ordinal)).collect();
                 let matches = if version.matches.is_empty() { "" } else { " match" };
-                format!("{release} {}%{matches} [{}]", version.weight, copies.join(" "))
+                let mirror =
+                    if version.mirror == 0 { String::new() } else { format!(" mirror {}%", version.mirror) };
+                format!("{release} {}%{matches}{mirror} [{}]", version.weight, copies.join(" "))
             })
             .collect();
         let _ = write!(text, " {service}: {}", versions.join(", "));
@@ -372,6 +391,7 @@ impl Script {
             releases: BTreeMap::new(),
             out: String::new(),
             ports: 20_000,
+            counters: Observation { source: 1, ..Observation::default() },
         }
     }
 
@@ -537,6 +557,7 @@ impl Script {
                     Command::Scale { service: name(rest[0]), replicas: rest[1].parse().unwrap() },
                 );
             }
+            "autoscale" => self.command(by, Command::Autoscale { service: name(rest[0]) }),
             "restart" => self.command(by, Command::Restart { service: rest.first().map(|s| name(s)) }),
             "run" => {
                 let kind = match rest[0] {
@@ -616,6 +637,13 @@ impl Script {
                 };
                 self.outcome(Outcome::JobEnded { job: rest[0].parse().unwrap(), end });
             }
+            "observe" => self.observe(rest),
+            "flow" => self.flow(rest),
+            "measure" => self.measure(rest),
+            "alert" => self.alert(rest),
+            "load" => self.load(rest),
+            "evidence" => self.evidence(),
+            "due" => self.due(),
             "status" => self.status(),
             "table" => {
                 let text = route_table(&self.env().unwrap().routes.table);
@@ -696,16 +724,29 @@ scenarios! {
     abort_in_every_phase
     after_order
     approvals
+    autoscale
+    autoscale_rollout
     backing_services
     blue_green
     canary
+    canary_bad
+    canary_elsewhere
+    canary_fix
+    canary_good
+    canary_no_traffic
+    canary_plainly_worse
+    canary_server_restart
+    canary_slow
     contraction
     crash_loop
     down
     drain
     drain_after_suspect
+    experiment
     first_deploy
     first_deploy_superseded
+    gates_asked
+    gates_source_gone
     jobs_and_crashes
     late_outcomes
     maintenance
@@ -732,6 +773,8 @@ scenarios! {
     stand_in_after_warm
     stand_in_like_for_like
     supersede
+    triggers
+    triggers_first_deploy
     unverifiable
     workers
     workers_superseded

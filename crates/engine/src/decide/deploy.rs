@@ -168,6 +168,7 @@ fn check(spec: &ReleaseSpec) -> Result<(), Refusal> {
             return invalid(format!("a canary step of {} percent is more than all", step.weight));
         }
     }
+    super::settings::check(spec).or_else(invalid)?;
     if let Some(name) = in_cycle(spec) {
         return invalid(format!("{name} would start after itself"));
     }

@@ -32,18 +32,11 @@ impl Decider {
         let findings = self.env.findings();
         for finding in &findings {
             let Some(trial) = &self.env.trial else { return Ok(false) };
-            let changed = match trial.recorded(&finding.gate) {
-                Some(before) => finding.verdict.differs_from(before),
-                // That a test waits or does not apply needs no saying; that it stands still does.
-                None => match &finding.verdict {
-                    Verdict::Waiting { reason: Reason::Crossed { .. } | Reason::BothFailing { .. } }
-                    | Verdict::Skipped { reason: Reason::StableUnhealthy { .. } }
-                    | Verdict::NoData { .. }
-                    | Verdict::Passing
-                    | Verdict::Failing => true,
-                    Verdict::Waiting { .. } | Verdict::Skipped { .. } => false,
-                },
-            };
+            let before = trial.recorded(&finding.gate);
+            // Of a trigger that is quiet nobody needs to hear first.
+            let is_first_word = before.is_none() && matches!(finding.gate, GateId::Trigger { .. });
+            let changed = finding.verdict.is_news_after(before)
+                && !(is_first_word && finding.verdict == Verdict::Passing);
             if changed {
                 let finding = Box::new(self.env.with_detectable(finding.clone()));
                 self.follow(Fact::GateChanged { finding })?;

@@ -33,6 +33,7 @@ mod restart;
 mod retry;
 mod rollback;
 mod scale;
+mod settings;
 mod size;
 mod timers;
 

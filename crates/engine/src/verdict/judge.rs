@@ -333,6 +333,10 @@ impl Trial {
 
 /// A bound that is crossed fails when it has been for long enough; `at` is when it was looked at.
 pub(super) fn crossed(trial: &Trial, gate: &GateId, at: Timestamp, lasts: std::time::Duration) -> Verdict {
+    // Once it has failed it fails for as long as it is crossed: a person who is asked is asked once.
+    if trial.recorded(gate) == Some(&Verdict::Failing) {
+        return Verdict::Failing;
+    }
     // A clock that stepped back does not make it last longer than it has.
     let since = trial.crossed_since(gate).filter(|since| *since <= at).unwrap_or(at);
     if at.since(since) >= lasts {

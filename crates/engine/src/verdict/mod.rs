@@ -17,7 +17,7 @@ use crate::evidence::Number;
 use crate::id::ServiceName;
 use crate::time::{Timestamp, duration_ms};
 
-pub(crate) use judge::BASELINE_REQUESTS_MIN;
+pub(crate) use judge::{BASELINE_REQUESTS_MIN, Footing};
 pub use quantile::quantile_seconds;
 pub(crate) use quantile::{quantile_bound_ms, slower_than};
 pub use view::{ArmReport, EvidenceView, GateDue};
@@ -85,13 +85,38 @@ impl Verdict {
         }
     }
 
-    /// Is it worth a line in the record, after `before`? Counts that grow are not.
+    /// Is it worth a line in the record, after the last one? Counts that grow are not, nor is that a test begins anew
+    /// with a step.
     #[must_use]
-    pub fn differs_from(&self, before: &Verdict) -> bool {
+    pub(crate) fn is_news_after(&self, before: Option<&Verdict>) -> bool {
         let kind = |verdict: &Verdict| {
             (std::mem::discriminant(verdict), verdict.reason().map(std::mem::discriminant))
         };
-        kind(self) != kind(before)
+        match before {
+            None => self.is_loud(),
+            Some(Verdict::Passing) => self.is_loud() && *self != Verdict::Passing,
+            Some(before) => kind(self) != kind(before),
+        }
+    }
+
+    fn is_loud(&self) -> bool {
+        match self.reason() {
+            None => true,
+            Some(
+                Reason::TooFewRequests { .. }
+                | Reason::NotMeasuredYet
+                | Reason::NoTraffic
+                | Reason::NoBaseline
+                | Reason::TooLittleBaseline { .. }
+                | Reason::Waived,
+            ) => false,
+            Some(
+                Reason::Crossed { .. }
+                | Reason::SourceGone { .. }
+                | Reason::StableUnhealthy { .. }
+                | Reason::BothFailing { .. },
+            ) => true,
+        }
     }
 }
 
@@ -289,6 +314,15 @@ impl fmt::Display for Finding {
 }
 
 impl Finding {
+    /// Which test and why, without its numbers.
+    #[must_use]
+    pub fn brief(&self) -> String {
+        match self.verdict.reason() {
+            Some(reason) => format!("{}: {reason}", self.name),
+            None => self.to_string(),
+        }
+    }
+
     fn unit(&self, value: Number) -> String {
         if self.counts.is_some() {
             return format!("evidence {}", short(value));

@@ -95,13 +95,16 @@ impl Environment {
         let mut elsewhere = None;
         for (service, arms) in &trial.arms {
             let new = arms.new.in_period();
-            if new.requests < need {
+            let footing = self.footing(rollout, trial, service);
+            // The counts of an outage are about to be forgotten: they say nothing about either version.
+            let forgets = trial.comes_out_of_outage(service, footing);
+            if new.requests < need || forgets {
+                let new = if forgets { ArmCounters::default() } else { new };
                 finding.samples =
                     if worst.is_none() { finding.samples.max(new.requests) } else { finding.samples };
                 continue;
             }
             let Some(value) = measure(&gate.check, &new) else { continue };
-            let footing = self.footing(rollout, trial, service);
             let stable =
                 self.stable_measure(rollout, period, gate, service, footing, &arms.stable.in_period(), need);
             let shown = stable.as_ref().ok().copied();

@@ -103,7 +103,7 @@ fn counted(
 /// fix.
 fn alert(env: &Environment, trial: &Trial, mut finding: Finding) -> Finding {
     finding.needed = 0;
-    let fires = env.alerts.iter().find(|(_, alert)| trial.shifted_at.is_some_and(|at| alert.since >= at));
+    let fires = env.alerts.iter().find(|(_, alert)| trial.shifted_at.is_some_and(|at| alert.since > at));
     match fires {
         Some((alert, firing)) => {
             finding.name = format!("critical alert {alert}: {}", firing.why);
