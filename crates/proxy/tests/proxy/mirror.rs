@@ -79,14 +79,17 @@ fn only_what_can_be_done_twice_is_copied_unless_the_snapshot_says_so() {
     let mut proxy = proxy();
     let mut both = mirrored(stable.addr, target.addr, 100);
     proxy.serve(both.clone());
+    // Copies have connections of their own, so they may overtake each other.
     let lines = |expect: &[&str]| {
-        let is_there = || {
+        let found = || {
             let seen = seen.lock().unwrap();
-            let found: Vec<String> =
+            let mut found: Vec<String> =
                 seen.iter().map(|one| format!("{} {}", one.first_line, one.body.len())).collect();
-            found == expect
+            found.sort();
+            found
         };
-        eventually(&format!("{expect:?}, not {:?}", seen.lock().unwrap()), is_there);
+        eventually("as many came", || found().len() >= expect.len());
+        assert_eq!(found(), expect);
         seen.lock().unwrap().clear();
     };
     let mut wire = proxy.wire();
@@ -104,7 +107,7 @@ fn only_what_can_be_done_twice_is_copied_unless_the_snapshot_says_so() {
     ask("GET /chunked", b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n");
     ask("OPTIONS /options", b"\r\n");
     ask("GET /end", b"\r\n");
-    lines(&["HEAD /head HTTP/1.1 0", "OPTIONS /options HTTP/1.1 0", "GET /end HTTP/1.1 0"]);
+    lines(&["GET /end HTTP/1.1 0", "HEAD /head HTTP/1.1 0", "OPTIONS /options HTTP/1.1 0"]);
 
     both.mirror.as_mut().unwrap().unsafe_methods = true;
     proxy.serve(both);
@@ -122,7 +125,7 @@ fn only_what_can_be_done_twice_is_copied_unless_the_snapshot_says_so() {
     eventually("the original is under way", || proxy.in_flight("stable") == 1);
     wire.send("abc");
     wire.read().unwrap();
-    lines(&["POST /post HTTP/1.1 3", "POST /small HTTP/1.1 40000", "POST /late HTTP/1.1 3"]);
+    lines(&["POST /late HTTP/1.1 3", "POST /post HTTP/1.1 3", "POST /small HTTP/1.1 40000"]);
 }
 
 #[test]
