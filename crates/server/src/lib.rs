@@ -20,7 +20,6 @@ mod identity;
 mod launch;
 pub mod notify;
 pub mod outgoing;
-mod outgoing;
 mod ports;
 mod proxy_process;
 mod pump;
