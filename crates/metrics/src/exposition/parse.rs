@@ -48,6 +48,8 @@ pub enum Entry {
 pub struct Exposed {
     /// The name among them; `le` and `quantile` in OpenMetrics' form, as in Prometheus 3.
     pub labels: Labels,
+    /// Labels that are written with an empty value: no labels, and yet a word on the target's own of that name.
+    pub emptied: Vec<String>,
     pub value: f64,
     /// Only when the line says it: then the scrape's own time does not count.
     pub at_ms: Option<TimestampMs>,
@@ -254,7 +256,9 @@ impl<'a> Parser<'a> {
         let value = self.value()?;
         let (at_ms, exemplar) =
             if self.openmetrics() { self.openmetrics_end()? } else { (self.text_end()?, None) };
-        Ok(Entry::Sample(Exposed { labels: Labels::new(pairs), value, at_ms, exemplar }))
+        let emptied =
+            pairs.iter().filter(|(_, value)| value.is_empty()).map(|(name, _)| name.to_string()).collect();
+        Ok(Entry::Sample(Exposed { labels: Labels::new(pairs), emptied, value, at_ms, exemplar }))
     }
 
     fn value(&mut self) -> Result<f64, Problem> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::exposition::format::Format;
 use crate::exposition::metadata::Metadata;
-use crate::exposition::parse::{Exposition, Limits, ParseError, Parser};
+use crate::exposition::parse::{Exposed, Exposition, Limits, ParseError, Parser};
 use crate::labels::{Labels, NAME};
 use crate::sample::{Sample, TimestampMs, stale};
 
@@ -48,9 +48,13 @@ impl ScrapeSettings {
     }
 
     /// The series' labels with the target's.
-    fn labelled(&self, shown: &Labels) -> Labels {
+    fn labelled(&self, series: &Exposed) -> Labels {
+        let shown = &series.labels;
         if self.honor_labels {
-            let missing = self.labels.pairs().iter().filter(|(name, _)| shown.get(name).is_none());
+            // An empty value is honored too: federated series say so that they have no `instance`.
+            let said =
+                |name: &str| shown.get(name).is_some() || series.emptied.iter().any(|empty| empty == name);
+            let missing = self.labels.pairs().iter().filter(|(name, _)| !said(name));
             return Labels::new(shown.pairs().iter().chain(missing).cloned());
         }
         let mut all: BTreeMap<String, String> =
@@ -209,7 +213,7 @@ impl TargetMemory {
                 scrape.out_of_bounds += 1;
                 continue;
             }
-            let labels = settings.labelled(&shown.labels);
+            let labels = settings.labelled(&shown);
             let again = seen.contains_key(&labels);
             if again && own_ms.is_none() {
                 scrape.duplicates += 1;

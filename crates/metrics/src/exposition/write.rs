@@ -130,35 +130,8 @@ fn write_family(out: &mut String, family: &Family, format: Format) {
 
 fn write_point(out: &mut String, name: &str, point: &Point, format: Format) {
     let openmetrics = format == Format::OpenMetrics;
-    let old_name = is_old_name(name, true);
-    if old_name {
-        out.push_str(name);
-    }
     let labels: Vec<(&str, &str)> = point.labels.iter().filter(|(name, _)| *name != NAME).collect();
-    if !labels.is_empty() || !old_name {
-        out.push('{');
-        if !old_name {
-            push_name(out, name);
-        }
-        for (index, (label, value)) in labels.into_iter().enumerate() {
-            if index > 0 || !old_name {
-                out.push(',');
-            }
-            match format {
-                Format::Text => out.push_str(&underscored(label, false)),
-                Format::TextUtf8 | Format::OpenMetrics if is_old_name(label, false) => out.push_str(label),
-                Format::TextUtf8 | Format::OpenMetrics => push_quoted(out, label),
-            }
-            out.push('=');
-            push_quoted(out, value);
-        }
-        out.push('}');
-    }
-    out.push(' ');
-    push_value(out, point.value, openmetrics);
-    if let Some(at_ms) = point.at_ms {
-        push_time(out, at_ms, openmetrics);
-    }
+    write_series(out, name, &labels, point.value, point.at_ms, format);
     if let Some(exemplar) = point.exemplar.as_ref().filter(|_| openmetrics) {
         out.push_str(" # {");
         for (index, (label, value)) in exemplar.labels.iter().enumerate() {
@@ -176,7 +149,49 @@ fn write_point(out: &mut String, name: &str, point: &Point, format: Format) {
     out.push('\n');
 }
 
+/// One line without its end. Labels stay in their order, and those with empty values too.
+pub(crate) fn write_series(
+    out: &mut String,
+    name: &str,
+    labels: &[(&str, &str)],
+    value: f64,
+    at_ms: Option<TimestampMs>,
+    format: Format,
+) {
+    let openmetrics = format == Format::OpenMetrics;
+    let old_name = is_old_name(name, true);
+    if old_name {
+        out.push_str(name);
+    }
+    if !labels.is_empty() || !old_name {
+        out.push('{');
+        if !old_name {
+            push_name(out, name);
+        }
+        for (index, (label, value)) in labels.iter().enumerate() {
+            if index > 0 || !old_name {
+                out.push(',');
+            }
+            match format {
+                Format::Text => out.push_str(&underscored(label, false)),
+                Format::TextUtf8 | Format::OpenMetrics if is_old_name(label, false) => out.push_str(label),
+                Format::TextUtf8 | Format::OpenMetrics => push_quoted(out, label),
+            }
+            out.push('=');
+            push_quoted(out, value);
+        }
+        out.push('}');
+    }
+    out.push(' ');
+    push_value(out, value, openmetrics);
+    if let Some(at_ms) = at_ms {
+        push_time(out, at_ms, openmetrics);
+    }
+}
+
 fn push_value(out: &mut String, value: f64, openmetrics: bool) {
+    // Neither format has a zero below zero: Go's encoders write all zeros alike.
+    let value = if value == 0.0 { 0.0 } else { value };
     out.push_str(&if openmetrics { number::openmetrics(value) } else { number::general(value) });
 }
 
@@ -190,7 +205,7 @@ fn push_time(out: &mut String, at_ms: TimestampMs, openmetrics: bool) {
 }
 
 /// In quotes unless it is of the old characters.
-fn push_name(out: &mut String, name: &str) {
+pub(crate) fn push_name(out: &mut String, name: &str) {
     if is_old_name(name, true) { out.push_str(name) } else { push_quoted(out, name) }
 }
 
@@ -211,13 +226,13 @@ fn push_escaped(out: &mut String, text: &str, quotes: bool) {
     }
 }
 
-fn is_old_name(name: &str, colons: bool) -> bool {
+pub(crate) fn is_old_name(name: &str, colons: bool) -> bool {
     !name.is_empty()
         && !name.starts_with(|first: char| first.is_ascii_digit())
         && name.chars().all(|char| char.is_ascii_alphanumeric() || char == '_' || (colons && char == ':'))
 }
 
-fn underscored(name: &str, colons: bool) -> String {
+pub(crate) fn underscored(name: &str, colons: bool) -> String {
     let kept = |char: char| char.is_ascii_alphanumeric() || char == '_' || (colons && char == ':');
     let first_digit = name.starts_with(|first: char| first.is_ascii_digit());
     let rest = name.chars().map(|char| if kept(char) { char } else { '_' });

@@ -97,7 +97,7 @@ fn labels_that_conflict_are_renamed_or_honored() {
         r#"a{exported_exported_job="own", exported_job="x", instance="i1", job="shop"} 1 @0"#
     );
     settings.honor_labels = true;
-    assert_eq!(one(&settings), r#"a{exported_job="x", instance="i1", job="own"} 1 @0"#);
+    assert_eq!(one(&settings), r#"a{exported_job="x", job="own"} 1 @0"#);
 }
 
 #[test]
