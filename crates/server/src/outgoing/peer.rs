@@ -121,7 +121,7 @@ async fn serve(
         let line = lines.next().unwrap().to_owned();
         let headers: Vec<(String, String)> = lines
             .filter_map(|line| line.split_once(": "))
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
             .collect();
         let mut asked = Asked { line, headers, connection, ..Asked::default() };
         let length = asked.header("content-length").map_or(0, |text| text.parse().unwrap());
