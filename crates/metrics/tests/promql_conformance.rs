@@ -2,6 +2,8 @@
 //!
 //! `FAIRWAY_PROMQL_CASES=dir` runs all `.test` files of another directory too.
 
+#![allow(clippy::unwrap_used, reason = "a test says what is wrong by panicking")]
+
 mod promql;
 
 use std::collections::BTreeSet;

@@ -242,11 +242,8 @@ fn metric_end(line: &str) -> usize {
         match (char, quote) {
             _ if escaped => escaped = false,
             ('\\', Some('"' | '\'')) => escaped = true,
-            (char, Some(open)) => {
-                if char == open {
-                    quote = None;
-                }
-            }
+            (char, Some(open)) if char == open => quote = None,
+            (_, Some(_)) => {}
             ('"' | '\'' | '`', None) => quote = Some(char),
             ('{', None) => braces += 1,
             ('}', None) => {
@@ -258,7 +255,7 @@ fn metric_end(line: &str) -> usize {
             (char, None) if char.is_whitespace() && braces == 0 => {
                 // A space may stand before the braces.
                 let rest = line[index..].trim_start();
-                if !(rest.starts_with('{') && !rest.starts_with("{{")) {
+                if !rest.starts_with('{') || rest.starts_with("{{") {
                     return index;
                 }
             }

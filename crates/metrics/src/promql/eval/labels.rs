@@ -84,6 +84,11 @@ impl Run<'_> {
 
     pub(super) fn sort(&mut self, id: Other, args: &[Expr], grid: Grid) -> Eval<Val> {
         let mut columns = self.columns(&args[0], grid)?;
+        // The series of a range are in the order of their labels; one that begins later has nothing to sort by.
+        if grid.count > 1 {
+            return Ok(Val::Vector(self.settle(columns, grid)?));
+        }
+        columns.retain(|column| column.at(0).is_some());
         let names: Vec<&str> = args[1..].iter().map(text).collect();
         let by_value = |a: &column::Column, b: &column::Column, descending: bool| {
             let (Some(a), Some(b)) = (a.at(0), b.at(0)) else { return Ordering::Equal };

@@ -104,9 +104,12 @@ impl Run<'_> {
         let smoothed = selector.edge == Edge::Smoothed;
         let to_ms = if smoothed { last_ms.saturating_add(lookback_ms) } else { last_ms };
         let series = self.fetch(selector, first_ms.saturating_sub(lookback_ms - 1), to_ms)?;
+        // Prometheus reads with the offset, but looks for the time of a sample at `@` without it: what an offset beyond
+        // the lookback moved away is not found.
+        let heeded_ms = if take == Take::Time && at.is_some() { 0 } else { offset_ms };
+        let looked_up = |step_ms: TimestampMs| at.unwrap_or(step_ms).saturating_sub(heeded_ms);
         let mut columns = Vec::with_capacity(series.len());
         for one in series {
-            let looked_up = |step_ms: TimestampMs| at.unwrap_or(step_ms).saturating_sub(offset_ms);
             let values = if smoothed {
                 interpolated(&one.samples, grid, lookback_ms, looked_up)
             } else {
