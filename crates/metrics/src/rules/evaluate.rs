@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::labels::Labels;
+use crate::labels::{Labels, NAME};
 use crate::promql::{Engine, EvalError, Query, Value};
 use crate::sample::{Sample, TimestampMs};
-use crate::select::{Matcher, Querier, SelectError, Series};
+use crate::select::{Matcher, Querier, SelectError, Series, Test};
 
 /// One element of an answer.
 #[derive(Clone, Debug, PartialEq)]
@@ -91,7 +91,8 @@ impl Evaluate for Local<'_> {
 
     fn record(&mut self, samples: &[Recorded]) {
         for recorded in samples {
-            self.seen.above.entry(recorded.labels.clone()).or_default().push(recorded.sample);
+            let of_name = self.seen.above.entry(recorded.labels.name().to_owned()).or_default();
+            of_name.entry(recorded.labels.clone()).or_default().push(recorded.sample);
         }
     }
 
@@ -103,17 +104,26 @@ impl Evaluate for Local<'_> {
 /// A store with a few newer samples above it.
 struct Overlay<'a> {
     below: &'a dyn Querier,
-    above: BTreeMap<Labels, Vec<Sample>>,
+    /// By the metric's name: a group of hundreds of rules must not look through all that they gave for each.
+    above: BTreeMap<String, BTreeMap<Labels, Vec<Sample>>>,
 }
 
 impl Overlay<'_> {
-    fn matching<'s>(
-        &'s self,
-        matchers: &'s [Matcher],
+    fn matching(
+        &self,
+        matchers: &[Matcher],
         from_ms: TimestampMs,
         to_ms: TimestampMs,
-    ) -> impl Iterator<Item = (&'s Labels, Vec<Sample>)> {
-        self.above.iter().filter_map(move |(labels, samples)| {
+    ) -> impl Iterator<Item = (&Labels, Vec<Sample>)> {
+        let named = matchers.iter().find_map(|matcher| match &matcher.test {
+            Test::Equal(name) if matcher.label == NAME => Some(name.clone()),
+            Test::Equal(_) | Test::NotEqual(_) | Test::Regex(_) | Test::NotRegex(_) => None,
+        });
+        let of_names = match &named {
+            Some(name) => self.above.range(name.clone()..=name.clone()),
+            None => self.above.range::<String, _>(..),
+        };
+        of_names.flat_map(|(_, series)| series).filter_map(move |(labels, samples)| {
             if !matchers.iter().all(|matcher| matcher.accepts(labels)) {
                 return None;
             }

@@ -35,3 +35,6 @@ pub use rule::{Health, Rule, RuleState};
 pub use span::{parse as parse_duration, show as show_duration};
 pub use template::{Scene, Template, exponential as show_value};
 pub use yaml::Place;
+
+#[cfg(test)]
+mod tests;

@@ -138,7 +138,7 @@ impl Rule {
         let mut given = self.dress(found, source, context)?;
         let at_ms = context.at_ms;
         let mut alerts = self.alerts.clone();
-        let mut changes: Vec<(Labels, Change)> = Vec::new();
+        let mut changes: BTreeMap<Labels, Change> = BTreeMap::new();
         for (labels, alert) in &mut alerts {
             match (given.remove(labels), &mut alert.state) {
                 (Some(now), AlertState::Pending | AlertState::Firing { .. }) => {
@@ -149,16 +149,18 @@ impl Rule {
                 }
                 (Some(now), AlertState::Resolved { .. }) => {
                     *alert = now;
-                    changes.push((labels.clone(), Change::Pending));
+                    changes.insert(labels.clone(), Change::Pending);
                 }
                 (None, AlertState::Firing { since_ms, gone_since_ms }) => {
                     let gone = *gone_since_ms.get_or_insert(at_ms);
                     if elapsed(gone, at_ms) >= *keep_firing {
                         alert.state = AlertState::Resolved { since_ms: *since_ms, at_ms };
-                        changes.push((labels.clone(), Change::Resolved));
+                        changes.insert(labels.clone(), Change::Resolved);
                     }
                 }
-                (None, AlertState::Pending) => changes.push((labels.clone(), Change::Dropped)),
+                (None, AlertState::Pending) => {
+                    changes.insert(labels.clone(), Change::Dropped);
+                }
                 (None, AlertState::Resolved { .. }) => {}
             }
         }
@@ -166,17 +168,16 @@ impl Rule {
             if let Some(active_at_ms) = self.remembered.get(&labels) {
                 alert.active_at_ms = at_ms.min(*active_at_ms);
             }
-            changes.push((labels.clone(), Change::Pending));
+            changes.insert(labels.clone(), Change::Pending);
             alerts.insert(labels, alert);
         }
         for (labels, alert) in &mut alerts {
             if alert.state == AlertState::Pending
                 && elapsed(alert.active_at_ms, at_ms) >= *hold
-                && !changes.iter().any(|(changed, change)| changed == labels && *change == Change::Dropped)
+                && changes.get(labels) != Some(&Change::Dropped)
             {
                 alert.state = AlertState::Firing { since_ms: at_ms, gone_since_ms: None };
-                changes.retain(|(changed, _)| changed != labels);
-                changes.push((labels.clone(), Change::Firing));
+                changes.insert(labels.clone(), Change::Firing);
             }
         }
         for (labels, change) in &changes {
