@@ -16,6 +16,7 @@ mod alertmanager;
 mod email;
 mod pagerduty;
 mod secret;
+pub mod settings;
 mod slack;
 mod stamp;
 #[cfg(test)]
