@@ -8,7 +8,6 @@ use super::route::Response;
 use crate::exposition::Format;
 use crate::exposition::write::{is_old_name, push_name, underscored, write_series};
 use crate::labels::{Labels, NAME};
-use crate::promql::parse_selector;
 use crate::sample::{Sample, is_stale};
 use crate::select::SelectError;
 
@@ -17,13 +16,10 @@ pub(super) fn federate(context: &Context<'_>, request: &Request<'_>) -> Response
     if let Some(error) = &params.error {
         return Response::plain(400, format!("error parsing form values: {error}\n"));
     }
-    let mut sets = Vec::new();
-    for text in params.all("match[]") {
-        match parse_selector(text) {
-            Ok(matchers) => sets.push(matchers),
-            Err(error) => return Response::plain(400, format!("{error}\n")),
-        }
-    }
+    let sets = match params.matchers() {
+        Ok(sets) => sets,
+        Err(why) => return Response::plain(400, format!("{why}\n")),
+    };
     let mut last: BTreeMap<Labels, Sample> = BTreeMap::new();
     let from_ms = context.now_ms.saturating_sub(context.engine.lookback_ms);
     for matchers in sets {

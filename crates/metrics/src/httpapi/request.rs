@@ -11,6 +11,9 @@ use crate::select::Matcher;
 /// A longer form is refused, as by Go's `net/http`. The server must not read more.
 pub const FORM_BYTES_MAX: usize = 10 << 20;
 
+/// Selectors of one request. Each is a question of its own to the store, and a form has room for a million.
+const SELECTORS_MAX: usize = 1_000;
+
 /// What came over the wire, as far as answers depend on it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Request<'a> {
@@ -106,6 +109,9 @@ impl Params {
     /// wrap it in different ways.
     pub(super) fn matchers(&self) -> Result<Vec<Vec<Matcher>>, String> {
         let mut sets = Vec::new();
+        if self.all("match[]").nth(SELECTORS_MAX).is_some() {
+            return Err(format!("more than {SELECTORS_MAX} match[] parameters"));
+        }
         for text in self.all("match[]") {
             sets.push(parse_selector(text).map_err(|error| match error.message.as_str() {
                 // What a query calls a vector selector.

@@ -304,6 +304,17 @@ fn what_is_federated_is_the_last_of_each_series_with_external_labels() {
 }
 
 #[test]
+fn a_form_full_of_selectors_is_refused() {
+    let world = World::new(Fixed::Series(vec![series(&[(NAME, "up")], 1.0)]));
+    let many = |count: usize| "match[]=up&".repeat(count);
+    for path in ["/api/v1/series", "/api/v1/labels", "/api/v1/rules", "/federate"] {
+        assert_eq!(world.get(&format!("{path}?{}", many(1_000))).0, 200, "{path}");
+        let (status, body) = world.get(&format!("{path}?{}", many(1_001)));
+        assert!(status == 400 && body.contains("more than 1000 match[] parameters"), "{path}: {body}");
+    }
+}
+
+#[test]
 fn garbage_is_answered() {
     let world = World::new(Fixed::Series(vec![series(&[(NAME, "up")], 1.0)]));
     let pieces = [
