@@ -67,9 +67,7 @@ pub fn channel<E>(
                 },
                 from: from.clone(),
                 to: to.clone(),
-                login: username
-                    .clone()
-                    .map(|user| (user, password.unwrap_or_else(|| Secret::new("")))),
+                login: username.clone().map(|user| (user, password.unwrap_or_else(|| Secret::new("")))),
             })
         }
         monitoring::Channel::Slack { url } => Channel::Slack { url: secret(url)? },
