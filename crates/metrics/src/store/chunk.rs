@@ -360,8 +360,7 @@ mod row {
         }
         let widths = [0, reader.take(6)? as u32, reader.take(6)? as u32, 64];
         for _ in 0..left {
-            let bits = widths[reader.ones(3)? as usize];
-            let step = unzigzag(reader.take(bits)?);
+            let step = unzigzag(reader.bucket(&widths)?);
             change = if twice { change.wrapping_add(step) } else { step };
             number = number.wrapping_add(change);
             each(number);

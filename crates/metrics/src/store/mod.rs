@@ -1,6 +1,26 @@
 //! Keeps samples on disk: a head in memory with a write-ahead log, and immutable blocks.
+//!
+//! The design is that of Prometheus' TSDB (Fabian Reinartz, "Writing a Time Series Database from Scratch", 2017), the
+//! formats are our own. What is appended goes into the head and the log; [`Store::sync`] makes it safe. When two hours
+//! are over and one more has passed, [`Store::maintain`] writes them into a block and forgets them in memory; three blocks
+//! become one, up to a tenth of the retention; the oldest go as a whole. A query puts blocks and head together. It sees a
+//! batch that is being appended in part.
+//!
+//! What is kept in memory:
+//! - a series: about 1 kB with eight labels (its name, one entry of 8 bytes in the list of each label value, two maps);
+//!   texts are there once, however many series share them;
+//! - a sample of the last three hours: 1 to 2 bytes, 9 when its value has all 17 digits;
+//! - a block: the texts of its labels, 8 bytes a series, 16 bytes a label value;
+//! - what is not synced: 10 bytes a sample, 32 MiB at most.
+//!
+//! So a million series, each 15 s, take about 2.5 GB, and ten thousand 25 MB. On disk a sample takes 1.3 to 2 bytes in
+//! blocks and 10 in the log, which is shortened with every block.
+//!
+//! Samples of a series come in the order of their time; others are counted and left out. Whoever appends keeps times from
+//! the far future out: a series that has one takes nothing older any more.
 
 mod append;
+pub mod bench;
 mod bits;
 mod block;
 mod chunk;

@@ -105,32 +105,37 @@ fn texts<'a>(all: impl Iterator<Item = &'a str>) -> Vec<String> {
     all.collect::<BTreeSet<&str>>().into_iter().map(str::to_owned).collect()
 }
 
-/// Samples of series, as they are found.
+/// How many samples may still be found.
 #[derive(Debug)]
-struct Gathered {
-    found: HashMap<Labels, Vec<Sample>>,
+struct Budget {
     range: (TimestampMs, TimestampMs),
     samples: usize,
     samples_max: usize,
 }
 
-impl Gathered {
-    fn add(
+impl Budget {
+    fn add<E: Into<SelectError>>(
         &mut self,
         into: &mut Vec<Sample>,
         bytes: &[u8],
         count: u16,
-    ) -> Result<Result<(), Garbled>, SelectError> {
+        why: impl FnOnce(Garbled) -> E,
+    ) -> Result<(), SelectError> {
         let before = into.len();
-        if let Err(garbled) = add_chunk(into, bytes, count, self.range.0, self.range.1) {
-            return Ok(Err(garbled));
-        }
+        add_chunk(into, bytes, count, self.range.0, self.range.1).map_err(|garbled| why(garbled).into())?;
         self.samples += into.len() - before;
         if self.samples > self.samples_max {
             return Err(SelectError::TooManySamples { limit: self.samples_max });
         }
-        Ok(Ok(()))
+        Ok(())
     }
+}
+
+/// The samples of a series so far, with room for more.
+fn room(found: &mut HashMap<Labels, Vec<Sample>>, labels: Labels, more: usize) -> &mut Vec<Sample> {
+    let samples = found.entry(labels).or_default();
+    samples.reserve(more);
+    samples
 }
 
 impl Querier for Store {
@@ -144,8 +149,8 @@ impl Querier for Store {
         let plan = Plan::new(matchers);
         // Before the list of blocks is looked at: what leaves the head meanwhile is in a block then.
         let head = self.head_chunks(&plan, from_ms, to_ms);
-        let mut gathered =
-            Gathered { found: HashMap::new(), range: (from_ms, to_ms), samples: 0, samples_max };
+        let mut found: HashMap<Labels, Vec<Sample>> = HashMap::new();
+        let mut budget = Budget { range: (from_ms, to_ms), samples: 0, samples_max };
         for block in self.blocks_in(from_ms, to_ms) {
             let ordinals = plan.find(&*block)?;
             block.entries(&ordinals, |entry| {
@@ -153,25 +158,21 @@ impl Querier for Store {
                 if places.is_empty() {
                     return Ok(());
                 }
-                let mut samples = gathered.found.remove(&entry.labels).unwrap_or_default();
-                samples.reserve(places.iter().map(|place| usize::from(place.count)).sum());
+                let more = places.iter().map(|place| usize::from(place.count)).sum();
+                let samples = room(&mut found, entry.labels, more);
                 block.read_chunks(&places, |place, bytes| {
-                    let added = gathered.add(&mut samples, bytes, place.count)?;
-                    added.map_err(|garbled| SelectError::from(block.garbled(place, garbled)))
-                })?;
-                gathered.found.insert(entry.labels, samples);
-                Ok::<(), SelectError>(())
+                    budget.add(samples, bytes, place.count, |garbled| block.garbled(place, garbled))
+                })
             })?;
         }
         for (series, chunks) in head {
-            let mut samples = gathered.found.remove(&series.labels).unwrap_or_default();
-            samples.reserve(chunks.iter().map(|chunk| usize::from(chunk.count)).sum());
+            let more = chunks.iter().map(|chunk| usize::from(chunk.count)).sum();
+            let samples = room(&mut found, series.labels.clone(), more);
             for chunk in chunks {
-                gathered.add(&mut samples, &chunk.bytes, chunk.count)??;
+                budget.add(samples, &chunk.bytes, chunk.count, |garbled| garbled)?;
             }
-            gathered.found.insert(series.labels.clone(), samples);
         }
-        let with_samples = gathered.found.into_iter().filter(|(_, samples)| !samples.is_empty());
+        let with_samples = found.into_iter().filter(|(_, samples)| !samples.is_empty());
         let mut series: Vec<Series> =
             with_samples.map(|(labels, samples)| Series { labels, samples }).collect();
         series.sort_unstable_by(|a, b| a.labels.cmp(&b.labels));

@@ -17,6 +17,11 @@ type Contents = BTreeMap<Labels, BTreeMap<i64, u64>>;
 
 const MINUTE_MS: i64 = 60_000;
 
+/// In memory where that can be: stories sync thousands of times, and no test here needs the disk to be real.
+fn scratch() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
+
 /// Blocks of a minute: a test need not write hours.
 fn options() -> Options {
     Options {

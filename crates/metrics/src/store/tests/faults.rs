@@ -45,7 +45,7 @@ fn example(dir: &Path) -> Contents {
 
 #[test]
 fn a_damaged_byte_anywhere_is_reported_and_never_becomes_a_value() {
-    let root = tempfile::tempdir().unwrap();
+    let root = scratch();
     let whole = example(&root.path().join("whole"));
     let mut rng = fastrand::Rng::with_seed(8);
     for (number, path) in files(&root.path().join("whole")).into_iter().enumerate() {
@@ -87,7 +87,7 @@ fn a_damaged_byte_anywhere_is_reported_and_never_becomes_a_value() {
 
 #[test]
 fn damage_in_the_log_is_reported_with_its_place_and_the_rest_is_kept() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let store = open(dir.path()).store;
     for second in 0..10 {
         fill(&store, &name("a", 1), second..second + 1);
@@ -108,7 +108,7 @@ fn damage_in_the_log_is_reported_with_its_place_and_the_rest_is_kept() {
 
 #[test]
 fn a_lost_series_record_is_counted_with_its_samples() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let store = open(dir.path()).store;
     fill(&store, &name("a", 1), 0..5);
     store.sync().unwrap();
@@ -120,7 +120,7 @@ fn a_lost_series_record_is_counted_with_its_samples() {
 
 #[test]
 fn a_damaged_block_is_set_aside_and_goes_when_its_time_is_over() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     example(dir.path());
     let index = dir.path().join("block-0_60000/index");
     let length = std::fs::metadata(&index).unwrap().len();
@@ -138,7 +138,7 @@ fn a_damaged_block_is_set_aside_and_goes_when_its_time_is_over() {
 
 #[test]
 fn a_newer_block_stops_the_start_and_stays() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     example(dir.path());
     let meta = dir.path().join("block-0_60000/meta.json");
     let text = std::fs::read_to_string(&meta).unwrap();
@@ -149,7 +149,7 @@ fn a_newer_block_stops_the_start_and_stays() {
 
 #[test]
 fn maintain_may_stop_at_any_call() {
-    let root = tempfile::tempdir().unwrap();
+    let root = scratch();
     let prepare = |dir: &Path| {
         let disk = Disk::default();
         let store = Store::open_on(disk.clone(), dir, options()).unwrap().store;
@@ -192,7 +192,7 @@ fn maintain_may_stop_at_any_call() {
 
 #[test]
 fn a_full_disk_loses_nothing_and_writing_goes_on() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let disk = Disk::default();
     let store = Store::open_on(disk.clone(), dir.path(), options()).unwrap().store;
     let labels = name("a", 1);
@@ -207,7 +207,7 @@ fn a_full_disk_loses_nothing_and_writing_goes_on() {
         assert_eq!(contents(&store)[&labels].len(), 300);
     }
     // Killed now, what was synced is there.
-    let copy = tempfile::tempdir().unwrap();
+    let copy = scratch();
     copy_dir(dir.path(), copy.path());
     let Opened { store: other, recovered } = open(copy.path());
     assert!(contents(&other)[&labels].len() >= 100 && recovered.damages.is_empty(), "{recovered:?}");
@@ -220,7 +220,7 @@ fn a_full_disk_loses_nothing_and_writing_goes_on() {
 
 #[test]
 fn what_waits_for_a_full_disk_is_bounded() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let disk = Disk::default();
     let store = Store::open_on(disk.clone(), dir.path(), options()).unwrap().store;
     let series: Vec<SeriesRef> =
@@ -247,7 +247,7 @@ fn what_waits_for_a_full_disk_is_bounded() {
 
 #[test]
 fn starts_leave_no_segments_behind() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     fill(&open(dir.path()).store, &name("a", 1), 0..5);
     for _ in 0..20 {
         drop(open(dir.path()));

@@ -9,7 +9,7 @@ use crate::select::{SelectError, Test};
 
 #[test]
 fn each_reason_for_a_refusal_is_counted() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let options = Options { series_max: 2, ..options() };
     let store = Store::open(dir.path(), options).unwrap().store;
     let (one, two, three) = (name("a", 1), name("a", 2), name("a", 3));
@@ -37,7 +37,7 @@ fn each_reason_for_a_refusal_is_counted() {
 
 #[test]
 fn a_reference_outlives_blocks_and_even_its_store() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let store = open(dir.path()).store;
     let (kept, dropped) = (store.resolve(&name("kept", 0)).unwrap(), name("dropped", 0));
     store.append([(&kept, sample(0, 1.0))]).unwrap();
@@ -59,7 +59,7 @@ fn a_reference_outlives_blocks_and_even_its_store() {
 
 #[test]
 fn blocks_are_cut_merged_and_removed_by_age() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let options = Options { retention_ms: 100 * MINUTE_MS, ..options() };
     let store = Store::open(dir.path(), options).unwrap().store;
     let labels = name("a", 1);
@@ -84,7 +84,7 @@ fn blocks_are_cut_merged_and_removed_by_age() {
 
 #[test]
 fn blocks_are_removed_for_room_oldest_first() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let options = Options { retention_bytes: Some(40_000), ..options() };
     let store = Store::open(dir.path(), options).unwrap().store;
     for minute in 0..200 {
@@ -105,7 +105,7 @@ fn blocks_are_removed_for_room_oldest_first() {
 
 #[test]
 fn a_clock_that_jumps_closes_and_removes_nothing() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let store = open(dir.path()).store;
     fill(&store, &name("a", 1), 0..30);
     for now_ms in [i64::MAX, i64::MIN, 1 << 60] {
@@ -123,7 +123,7 @@ fn a_clock_that_jumps_closes_and_removes_nothing() {
 
 #[test]
 fn labels_are_listed_with_and_without_matchers() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let store = open(dir.path()).store;
     fill(&store, &Labels::new([("__name__", "old"), ("code", "5xx")]), 0..10);
     fill(&store, &Labels::new([("__name__", "new"), ("route", "/")]), 600..610);
@@ -144,7 +144,7 @@ fn labels_are_listed_with_and_without_matchers() {
 
 #[test]
 fn a_series_counts_only_with_a_sample_in_the_range() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let store = open(dir.path()).store;
     let labels = name("a", 1);
     store.append_labels([1_000, 20_000, 50_000, 600_000].map(|at_ms| (&labels, sample(at_ms, 1.0)))).unwrap();
@@ -160,7 +160,7 @@ fn a_series_counts_only_with_a_sample_in_the_range() {
 
 #[test]
 fn too_many_samples_are_refused() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let store = open(dir.path()).store;
     fill(&store, &name("a", 1), 0..100);
     let ask = |samples_max| store.select(&[], 10_000, 19_000, samples_max);
@@ -170,7 +170,7 @@ fn too_many_samples_are_refused() {
 
 #[test]
 fn another_length_of_blocks_loses_nothing() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let labels = name("a", 1);
     let mut second = 0;
     for block_ms in [MINUTE_MS, 7 * MINUTE_MS, 2 * MINUTE_MS, 5 * MINUTE_MS, MINUTE_MS] {
@@ -188,7 +188,7 @@ fn another_length_of_blocks_loses_nothing() {
 
 #[test]
 fn readers_see_whole_series_while_others_append_and_maintain() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let store = Arc::new(open(dir.path()).store);
     let stop = AtomicBool::new(false);
     let (asked, seconds) = (std::sync::atomic::AtomicUsize::new(0), 1_500);
@@ -238,7 +238,7 @@ fn readers_see_whole_series_while_others_append_and_maintain() {
 
 #[test]
 fn only_one_process_writes() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let store = open(dir.path()).store;
     let error = Store::open(dir.path(), options()).unwrap_err();
     assert!(matches!(&error, StoreError::Locked { holder: Some(_), .. }), "{error}");
@@ -249,7 +249,7 @@ fn only_one_process_writes() {
 
 #[test]
 fn options_that_cannot_be_are_refused() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     for options in [
         Options { block_ms: 0, ..options() },
         Options { block_ms: -1, ..options() },
