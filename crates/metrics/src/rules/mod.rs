@@ -3,7 +3,9 @@
 //! ```text
 //! RuleFile::parse(name, text) -> groups -> Group::new(file, spec, surroundings)
 //!     adopt(state)                          after a restart or a change of the file
+//!     remember(store, now)                  after a restart without a state
 //!     due(now) -> evaluate(source, at) -> Evaluation { samples, transitions, failures }
+//!     shown()                               for the HTTP API
 //! ```
 //!
 //! What differs from Prometheus, on purpose:
@@ -19,6 +21,7 @@ pub(crate) mod emit;
 mod evaluate;
 mod file;
 mod group;
+mod http;
 mod rule;
 pub(crate) mod span;
 mod template;
@@ -37,4 +40,4 @@ pub use template::{Scene, Template, exponential as show_value};
 pub use yaml::Place;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

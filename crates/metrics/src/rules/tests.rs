@@ -14,16 +14,18 @@ use crate::promql::Engine;
 use crate::sample::{Sample, TimestampMs};
 use crate::select::{Matcher, Querier, SelectError, Series, Test};
 
+type OfName = BTreeMap<Labels, BTreeMap<TimestampMs, f64>>;
+
 /// Series in memory; it can be told to fail.
 #[derive(Default)]
-struct Memory {
+pub(crate) struct Memory {
     /// By the metric's name.
-    series: RefCell<BTreeMap<String, BTreeMap<Labels, BTreeMap<TimestampMs, f64>>>>,
+    series: RefCell<BTreeMap<String, OfName>>,
     broken: std::cell::Cell<bool>,
 }
 
 impl Memory {
-    fn add(&self, labels: Labels, at_ms: TimestampMs, value: f64) {
+    pub(crate) fn add(&self, labels: Labels, at_ms: TimestampMs, value: f64) {
         let mut series = self.series.borrow_mut();
         series.entry(labels.name().to_owned()).or_default().entry(labels).or_default().insert(at_ms, value);
     }
@@ -35,7 +37,7 @@ impl Memory {
     }
 
     /// As of `at_ms`, kept.
-    fn evaluate(&self, group: &mut Group, at_ms: TimestampMs) -> Evaluation {
+    pub(crate) fn evaluate(&self, group: &mut Group, at_ms: TimestampMs) -> Evaluation {
         let engine = Engine::default();
         let evaluation = group.evaluate(&mut Local::new(self, &engine), at_ms);
         self.keep(&evaluation.samples);
@@ -57,7 +59,7 @@ impl Querier for Memory {
         let mut found = Vec::new();
         let named = matchers.iter().find_map(|matcher| match &matcher.test {
             Test::Equal(name) if matcher.label == NAME => Some(name.clone()),
-            _ => None,
+            Test::Equal(_) | Test::NotEqual(_) | Test::Regex(_) | Test::NotRegex(_) => None,
         });
         let series = self.series.borrow();
         let of_names = series.iter().filter(|(name, _)| named.as_ref().is_none_or(|named| named == *name));

@@ -223,10 +223,14 @@ fn alert(spec: &SloSpec, severity: Severity) -> Option<Yaml> {
 }
 
 fn spent_alert(spec: &SloSpec) -> Yaml {
+    let of = selector(spec);
+    let history = format!("count_over_time({TOTAL}{of}[{}])", show_duration(spec.window));
+    // A tenth of the window: on its first day, a single bad minute spends all that was earned so far.
+    let enough = spec.window.as_secs() / STEP.as_secs() / 10;
     alert_rule(
         spec,
         "ErrorBudgetSpent",
-        &format!("slo:error_budget_remaining:ratio{} <= 0", selector(spec)),
+        &format!("slo:error_budget_remaining:ratio{of} <= 0\nand\n{history} >= {enough}"),
         "warning",
         [
             format!("The error budget of {} is spent", escaped(&spec.name)),

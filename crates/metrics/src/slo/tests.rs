@@ -149,3 +149,66 @@ fn a_budget_says_what_it_does_not_know() {
     let in_days = (exhausted_at_ms.unwrap() - 1_000_000) as f64 / 86_400_000.0;
     assert!((in_days - 2.7).abs() < 1e-6, "{in_days}");
 }
+
+/// Real rules over a store: half of the requests fails for an hour, at 200 a minute.
+#[test]
+fn a_burn_is_paged_and_the_budget_is_counted() {
+    use std::sync::Arc;
+
+    use crate::labels::NAME;
+    use crate::promql::Engine;
+    use crate::rules::tests::Memory;
+    use crate::rules::{Group, Local, Surroundings};
+
+    const MINUTE: i64 = 60_000;
+    let store = Memory::default();
+    let (mut good, mut bad) = (0.0, 0.0);
+    for minute in 0..=600 {
+        let fails = (300..360).contains(&minute);
+        good += if fails { 100.0 } else { 200.0 };
+        bad += if fails { 100.0 } else { 0.0 };
+        for (code, count) in [("2xx", good), ("5xx", bad)] {
+            let labels = [
+                (NAME, "http_requests_total"),
+                ("environment", "shop/production"),
+                ("service", "api"),
+                ("code", code),
+            ];
+            store.add(Labels::new(labels), minute * MINUTE, count);
+        }
+    }
+    let spec = availability(0.99, 30);
+    let around = Arc::new(Surroundings::default());
+    let file = rule_file("slo.yml", std::slice::from_ref(&spec)).unwrap();
+    let mut groups: Vec<Group> =
+        file.groups.into_iter().map(|group| Group::new("slo.yml", group, Arc::clone(&around))).collect();
+    let mut firing = std::collections::BTreeMap::<String, Vec<i64>>::new();
+    for minute in (0..=600).step_by(5) {
+        for group in &mut groups {
+            let evaluation = store.evaluate(group, minute * MINUTE);
+            assert_eq!(evaluation.failures, []);
+            for alert in group.alerts().filter(|alert| alert.is_firing()) {
+                firing.entry(alert.name().to_owned()).or_default().push(minute);
+            }
+        }
+    }
+    // 14.4 % of an hour's requests have failed after 17 of its minutes. Half an hour after the end, it is over.
+    let pages = &firing["ErrorBudgetBurnsFast"];
+    assert_eq!((pages[0], pages[pages.len() - 1]), (320, 380), "{firing:?}");
+    assert!(!firing.contains_key("ErrorBudgetSpent"), "ten hours are no history: {firing:?}");
+    let engine = Engine::default();
+    let budget = budget(&mut Local::new(&store, &engine), &spec, 600 * MINUTE).unwrap();
+    let Standing::Measured { good, total, remaining_ratio, exhausted_at_ms } = budget.standing else {
+        panic!()
+    };
+    // 120 kept samples of five minutes each: the first moment has no rate. The first rate is a little short, because
+    // a counter that begins at 0 is not extrapolated to before it began.
+    assert_eq!(budget.covered_ms, 600 * 60_000);
+    assert!((total - 120_000.0).abs() < 30.0, "{total}");
+    assert!((total - good - 6_000.0).abs() < 30.0, "{good}");
+    assert!((remaining_ratio + 4.0).abs() < 0.01, "5 % failed and 1 % is the budget: {remaining_ratio}");
+    assert_eq!(exhausted_at_ms, Some(600 * MINUTE));
+    let rates: Vec<Option<f64>> =
+        budget.burns.iter().map(|burn| burn.rate.map(|rate| rate.round())).collect();
+    assert_eq!(rates, [Some(0.0), Some(0.0), Some(8.0), Some(5.0), Some(5.0)]);
+}

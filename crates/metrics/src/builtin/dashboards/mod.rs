@@ -22,6 +22,9 @@ pub fn all() -> Vec<Dashboard> {
 }
 
 #[cfg(test)]
+mod data;
+
+#[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
 

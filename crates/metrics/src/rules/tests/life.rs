@@ -233,6 +233,32 @@ fn groups_are_spread_over_their_interval_by_name() {
 }
 
 #[test]
+fn the_http_api_is_told_what_there_is() {
+    let store = Memory::default();
+    let mut group = groups(
+        "groups:\n- {name: g, labels: {team: x, severity: low}, rules: [{alert: A, expr: x > 0, for: 1m, keep_firing_for: 5m, labels: {severity: high}, annotations: {s: 'of {{ $labels.job }}'}}, {record: r, expr: '\"t\"'}]}\n",
+    )
+    .remove(0);
+    assert_eq!(group.shown().last_evaluation_ms, None);
+    for (minute, value) in [(0, 1.0), (1, 1.0), (2, 0.0)] {
+        store.add(x("a"), minute * MINUTE, value);
+        store.evaluate(&mut group, minute * MINUTE);
+    }
+    let shown = group.shown();
+    assert_eq!((shown.name.as_str(), shown.last_evaluation_ms), ("g", Some(2 * MINUTE)));
+    let [alert, record] = &shown.rules[..] else { panic!() };
+    assert_eq!(alert.labels.to_string(), r#"{severity="high", team="x"}"#);
+    let alerting = alert.alerting.as_ref().unwrap();
+    assert_eq!(alerting.annotations.get("s"), Some("of {{ $labels.job }}"));
+    let active = &alerting.alerts[0];
+    assert_eq!(active.labels.to_string(), r#"{alertname="A", job="a", severity="high", team="x"}"#);
+    assert_eq!(active.annotations.get("s"), Some("of a"));
+    assert!(active.firing && active.active_at_ms == 0 && active.keep_firing_since_ms == Some(2 * MINUTE));
+    assert_eq!((record.health, record.alerting.is_none()), (crate::httpapi::Health::Bad, true));
+    assert_eq!(record.last_error, "rule result is not a vector or scalar");
+}
+
+#[test]
 fn five_hundred_rules_take_less_than_five_seconds() {
     let store = Memory::default();
     for service in 0..20 {

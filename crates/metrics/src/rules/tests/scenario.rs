@@ -44,9 +44,9 @@ fn ms(length: &str) -> i64 {
 /// `name{a="b"}` as labels.
 fn labels(selector: &str) -> Labels {
     let matchers = parse_selector(selector).unwrap();
-    Labels::new(matchers.into_iter().map(|matcher| match matcher.test {
-        crate::select::Test::Equal(value) => (matcher.label, value),
-        other => panic!("{other:?}"),
+    Labels::new(matchers.into_iter().map(|matcher| {
+        let crate::select::Test::Equal(value) = matcher.test else { panic!("{selector}") };
+        (matcher.label, value)
     }))
 }
 
