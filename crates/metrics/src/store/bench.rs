@@ -218,6 +218,26 @@ mod tests {
         }
     }
 
+    /// Alone in its process: `-- --ignored --exact store::bench::tests::memory_of_a_series --nocapture`
+    #[test]
+    #[ignore = "measures the memory of the whole process"]
+    fn memory_of_a_series() {
+        let resident = || {
+            let status = std::fs::read_to_string("/proc/self/status").unwrap();
+            let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap();
+            line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 1024
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), Options::default()).unwrap().store;
+        let (series, before) = (100_000, resident());
+        for number in 0..series {
+            let labels = labels(number).with("pod", &format!("pod-{number:06}"));
+            store.append_labels([(&labels, Sample { at_ms: 0, value: 1.0 })]).unwrap();
+        }
+        store.sync().unwrap();
+        println!("{} bytes a series", (resident() - before) / series);
+    }
+
     #[test]
     fn a_small_load_is_measured() {
         let dir = tempfile::tempdir().unwrap();

@@ -93,26 +93,6 @@ impl<'a> BitReader<'a> {
         Some(value)
     }
 
-    /// A number behind up to three ones, which say how wide it is. Without a branch on what they say: nobody could guess
-    /// it.
-    #[inline]
-    pub fn bucket(&mut self, widths: &[u32; 4]) -> Option<u64> {
-        if self.have < 3 + 32 {
-            self.refill();
-        }
-        let ones = self.window.leading_ones().min(3);
-        let prefix = (ones + 1).min(3);
-        let bits = widths[ones as usize];
-        if bits <= 32 && self.have >= prefix + bits {
-            let value = (self.window << prefix >> 1) >> (63 - bits);
-            self.window <<= prefix + bits;
-            self.have -= prefix + bits;
-            return Some(value);
-        }
-        let ones = self.ones(3)?;
-        self.take(widths[ones as usize])
-    }
-
     /// How many ones come next, at most `max` (1..=8); the zero that ends them is taken too.
     #[inline]
     pub fn ones(&mut self, max: u32) -> Option<u32> {
@@ -223,27 +203,6 @@ mod tests {
         let mut reader = BitReader::new(writer.bytes());
         let counted: Vec<_> = (0..5).map(|_| reader.ones(3)).collect();
         assert_eq!(counted, [Some(0), Some(1), Some(2), Some(3), Some(3)]);
-    }
-
-    #[test]
-    fn buckets_are_read_in_every_width() {
-        let mut rng = fastrand::Rng::with_seed(6);
-        for _ in 0..500 {
-            let widths = [0, rng.u32(1..=64), rng.u32(1..=64), 64];
-            let mut number = |ones: usize| if ones == 0 { 0 } else { rng.u64(..) >> (64 - widths[ones]) };
-            let numbers: Vec<(usize, u64)> = (0..40).map(|place| (place % 4, number(place % 4))).collect();
-            let mut writer = BitWriter::default();
-            for (ones, number) in &numbers {
-                writer.put([0b0, 0b10, 0b110, 0b111][*ones], [1, 2, 3, 3][*ones]);
-                writer.put(*number, widths[*ones]);
-            }
-            let mut reader = BitReader::new(writer.bytes());
-            for (_, number) in &numbers {
-                assert_eq!(reader.bucket(&widths), Some(*number));
-            }
-        }
-        assert_eq!(BitReader::new(&[0b1000_0000]).bucket(&[0, 9, 9, 64]), None);
-        assert_eq!(BitReader::new(&[]).bucket(&[0, 9, 9, 64]), None);
     }
 
     #[test]

@@ -360,7 +360,8 @@ mod row {
         }
         let widths = [0, reader.take(6)? as u32, reader.take(6)? as u32, 64];
         for _ in 0..left {
-            let step = unzigzag(reader.bucket(&widths)?);
+            let bits = widths[reader.ones(3)? as usize];
+            let step = unzigzag(reader.take(bits)?);
             change = if twice { change.wrapping_add(step) } else { step };
             number = number.wrapping_add(change);
             each(number);

@@ -10,7 +10,7 @@ pub struct Options {
     pub retention_bytes: Option<u64>,
     /// The time that one block covers before blocks are merged. At least a minute.
     pub block_ms: i64,
-    /// The most series in memory at one time. One costs about a kilobyte, see [`crate::store`].
+    /// The most series in memory at one time. One costs 1.1 kB and its samples, see [`crate::store`].
     pub series_max: usize,
 }
 
