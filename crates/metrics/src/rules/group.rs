@@ -174,13 +174,13 @@ impl Group {
                 (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3_u64)
             });
         let offset = i64::try_from(hash % interval.unsigned_abs()).unwrap_or(0);
-        now_ms - (now_ms - offset).rem_euclid(interval)
+        now_ms.saturating_sub(now_ms.saturating_sub(offset).rem_euclid(interval))
     }
 
     /// When the next evaluation is due; for a new group that is the beginning of time.
     #[must_use]
     pub fn next_at_ms(&self) -> TimestampMs {
-        self.last_at_ms.map_or(TimestampMs::MIN, |last| self.slot(last) + self.interval_ms())
+        self.last_at_ms.map_or(TimestampMs::MIN, |last| self.slot(last).saturating_add(self.interval_ms()))
     }
 
     /// The evaluation that is due, if one is. Several that were slept through are one: the past cannot be paged.
@@ -191,10 +191,12 @@ impl Group {
         match self.last_at_ms {
             None => Some(Due { at_ms, missed: 0 }),
             // A clock that was set back must not silence the rules until it has caught up.
-            Some(last) if last > now_ms.saturating_add(2 * interval) => Some(Due { at_ms, missed: 0 }),
+            Some(last) if last > now_ms.saturating_add(interval.saturating_mul(2)) => {
+                Some(Due { at_ms, missed: 0 })
+            }
             Some(last) if at_ms <= last => None,
             Some(last) => {
-                let missed = (at_ms - self.slot(last)) / interval - 1;
+                let missed = at_ms.saturating_sub(self.slot(last)) / interval - 1;
                 Some(Due { at_ms, missed: u64::try_from(missed).unwrap_or(0) })
             }
         }
@@ -203,11 +205,11 @@ impl Group {
     /// Evaluates every rule as of `at_ms`: usually [`Due::at_ms`].
     pub fn evaluate(&mut self, source: &mut dyn Evaluate, at_ms: TimestampMs) -> Evaluation {
         let begun = source.elapsed();
-        let sample_at_ms = at_ms - self.offset_ms();
+        let sample_at_ms = at_ms.saturating_sub(self.offset_ms());
         let silent = self.last_at_ms.is_some_and(|last| at_ms.saturating_sub(last) > OUTAGE_MAX_MS);
         if let Some(last) = self.last_at_ms {
-            let slots = (self.slot(at_ms) - self.slot(last)) / self.interval_ms() - 1;
-            self.missed += u64::try_from(slots).unwrap_or(0);
+            let slots = self.slot(at_ms).saturating_sub(self.slot(last)) / self.interval_ms() - 1;
+            self.missed = self.missed.saturating_add(u64::try_from(slots).unwrap_or(0));
         }
         let mut evaluation = Evaluation { at_ms, ..Evaluation::default() };
         for rule in &mut self.rules {
@@ -279,9 +281,11 @@ impl Group {
         self.orphans.extend(state.orphans);
         let mut heirs: Vec<&mut Rule> = self.rules.iter_mut().collect();
         for old in state.rules {
-            let found = heirs
-                .iter()
-                .position(|rule| rule.spec.name() == old.name && rule.label_texts() == old.labels);
+            let found = heirs.iter().position(|rule| {
+                // A recording that took the name of an alert must not keep it alive for ever.
+                let fits = old.alerts.is_empty() || matches!(rule.spec.kind, RuleKind::Alert { .. });
+                fits && rule.spec.name() == old.name && rule.label_texts() == old.labels
+            });
             match found {
                 Some(index) => {
                     let heir = heirs.remove(index);
@@ -300,7 +304,7 @@ impl Group {
     /// The end of a group that is no longer wanted: its series end and so do its alerts.
     #[must_use]
     pub fn retire(self, now_ms: TimestampMs) -> Evaluation {
-        let at_ms = now_ms - self.offset_ms();
+        let at_ms = now_ms.saturating_sub(self.offset_ms());
         let mut evaluation = Evaluation { at_ms: now_ms, ..Evaluation::default() };
         let series = self.rules.iter().flat_map(|rule| &rule.series).chain(&self.orphans).cloned();
         evaluation.samples = series.map(|labels| ended(labels, at_ms)).collect();
@@ -325,7 +329,12 @@ impl Group {
                 continue;
             }
             let matchers = [Matcher::equal(NAME, ALERTS_FOR_STATE), Matcher::equal(ALERT_NAME, name)];
-            for series in querier.select(&matchers, now_ms - OUTAGE_MAX_MS, now_ms, REMEMBERED_SAMPLES_MAX)? {
+            for series in querier.select(
+                &matchers,
+                now_ms.saturating_sub(OUTAGE_MAX_MS),
+                now_ms,
+                REMEMBERED_SAMPLES_MAX,
+            )? {
                 let Some(last) = series.samples.last().filter(|sample| !is_stale(sample.value)) else {
                     continue;
                 };

@@ -27,6 +27,7 @@ pub use record::{keeps, rule_file};
 use std::time::Duration;
 
 use crate::promql::ParseError;
+use crate::rules::LoadError;
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct SloSpec {
@@ -72,6 +73,9 @@ pub enum SloError {
     /// Two of one name in one environment would write the same series.
     #[error("{slo}: defined twice in {environment}")]
     Twice { slo: String, environment: String },
+    /// A query is too long or too deep for a rule, or a name is too long.
+    #[error("no rules can be made of the objectives: {error}")]
+    Rules { error: LoadError },
 }
 
 #[cfg(test)]

@@ -30,7 +30,7 @@ pub fn keeps(labels: &Labels) -> bool {
 /// The rules of all objectives, as a rule file that Prometheus reads.
 ///
 /// # Errors
-/// The first objective that cannot be one.
+/// The first objective that cannot be one, or what is too large about their rules.
 pub fn rule_file(name: &str, specs: &[SloSpec]) -> Result<RuleFile, SloError> {
     let mut known = BTreeSet::new();
     let mut groups = Vec::new();
@@ -42,7 +42,7 @@ pub fn rule_file(name: &str, specs: &[SloSpec]) -> Result<RuleFile, SloError> {
         groups.extend([fast(spec), slow(spec)]);
     }
     let text = Yaml::map([("groups", Yaml::List(groups))]).document();
-    Ok(RuleFile::parse(name, &text).expect("every part was checked, and a test reads all kinds"))
+    RuleFile::parse(name, &text).map_err(|error| SloError::Rules { error })
 }
 
 fn check(spec: &SloSpec) -> Result<(), SloError> {

@@ -112,6 +112,27 @@ fn what_is_no_objective_is_refused() {
     );
 }
 
+#[test]
+fn what_is_too_large_is_refused_and_strange_names_are_names() {
+    let query = "x or ".repeat(2_000) + "rate(x[$window])";
+    let goals = [
+        (SloGoal::Query { good: query.clone(), total: query }, "api"),
+        (SloGoal::Availability { service: "x".repeat(200_000) }, "api"),
+    ];
+    for (goal, _) in goals {
+        assert!(rule_file("slo.yml", &[spec(goal, 0.9, 30)]).is_err());
+    }
+    for name in [
+        "\0", "\u{feff}", "\u{85}", "\r", "{", "{{{", "}}", "`", "'", "%", "\u{2028}", "ünï", " ", "&a", "*",
+        "!x", "\\",
+    ] {
+        let slo = SloSpec { name: name.into(), environment: name.into(), ..availability(0.9, 30) };
+        let file = rule_file("slo.yml", &[slo]).unwrap_or_else(|error| panic!("{name:?}: {error}"));
+        let RuleKind::Record { .. } = file.groups[0].rules[0].kind else { panic!() };
+        assert_eq!(file.groups[0].rules[0].labels["slo"].text(), name);
+    }
+}
+
 /// Answers queries by their beginning.
 struct Answers(Vec<(&'static str, f64)>);
 
@@ -206,7 +227,7 @@ fn a_burn_is_paged_and_the_budget_is_counted() {
     assert_eq!(budget.covered_ms, 600 * 60_000);
     assert!((total - 120_000.0).abs() < 30.0, "{total}");
     assert!((total - good - 6_000.0).abs() < 30.0, "{good}");
-    assert!((remaining_ratio + 4.0).abs() < 0.01, "5 % failed and 1 % is the budget: {remaining_ratio}");
+    assert!((remaining_ratio + 4.0).abs() < 0.05, "5 % failed and 1 % is the budget: {remaining_ratio}");
     assert_eq!(exhausted_at_ms, Some(600 * MINUTE));
     let rates: Vec<Option<f64>> =
         budget.burns.iter().map(|burn| burn.rate.map(|rate| rate.round())).collect();

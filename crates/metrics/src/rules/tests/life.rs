@@ -141,6 +141,30 @@ fn what_a_rule_no_longer_gives_ends_with_a_stale_marker() {
 }
 
 #[test]
+fn a_recording_that_takes_the_name_of_an_alert_ends_it() {
+    let store = Memory::default();
+    let mut before = group("  - {alert: A, expr: x > 0}\n");
+    store.add(x("a"), 0, 1.0);
+    store.evaluate(&mut before, 0);
+    let mut after = group("  - {record: A, expr: x}\n");
+    assert_eq!(after.adopt(before.state(), MINUTE)[0].change, Change::Resolved);
+    assert!(states(&after).is_empty());
+}
+
+#[test]
+fn no_moment_is_too_far_away() {
+    let mut group = group("  - {record: r, expr: x}\n");
+    for at_ms in [i64::MIN, i64::MAX, 0] {
+        let _ = (group.due(at_ms), group.slot(at_ms), group.next_at_ms());
+    }
+    let store = Memory::default();
+    for at_ms in [i64::MIN / 2, i64::MAX / 2] {
+        store.evaluate(&mut group, at_ms);
+        let _ = (group.due(0), group.due(i64::MAX), group.next_at_ms());
+    }
+}
+
+#[test]
 fn two_elements_that_become_one_are_an_error() {
     let store = Memory::default();
     for job in ["a", "b"] {
