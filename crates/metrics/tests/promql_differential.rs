@@ -263,3 +263,36 @@ fn prometheus_and_this_evaluator_agree() {
     let shown = &differences[..differences.len().min(40)];
     assert!(differences.is_empty(), "{} differ:\n{}", differences.len(), shown.join("\n"));
 }
+
+#[test]
+fn prometheus_and_this_parser_agree_on_what_is_wrong() {
+    let Some(binary) = std::env::var_os("FAIRWAY_PROMETHEUS").map(PathBuf::from) else {
+        println!("skipped: FAIRWAY_PROMETHEUS names no Prometheus to compare with");
+        return;
+    };
+    let count = setting("FAIRWAY_PROMQL_QUERIES", 1_500);
+    let mut random = Random(setting("FAIRWAY_PROMQL_SEED", 1));
+    let mut prometheus = Prometheus::start(&binary, "promql-experimental-functions,promql-duration-expr");
+    let mut differences = Vec::new();
+    let (mut wrong, mut worded) = (0, 0);
+    for number in 0..count {
+        let query = grammar::broken(&mut random);
+        let parsed = parse_as(&query, Dialect::Experimental);
+        let theirs = prometheus.ask("/api/v1/parse_query", &[("query", &query)]);
+        let text =
+            theirs["error"].as_str().unwrap_or_default().trim_start_matches("invalid parameter \"query\": ");
+        let ours = parsed.as_ref().err().map(ToString::to_string).unwrap_or_default();
+        wrong += u64::from(!text.is_empty());
+        worded += u64::from(!text.is_empty() && text == ours);
+        // 3.5 looks for a time before a range only when it is a figure.
+        let of_later = text.is_empty() && ours.ends_with("no @ modifiers allowed before range");
+        if text.is_empty() != ours.is_empty() && !of_later {
+            differences.push(format!("#{number} {query}\n  {text}\n  {ours}"));
+        } else if text != ours && std::env::var_os("FAIRWAY_PROMQL_WORDING").is_some() {
+            println!("{query}\n  {text}\n  {ours}");
+        }
+    }
+    println!("{count} queries, {wrong} are wrong, of {worded} the errors are the same to the letter");
+    let shown = &differences[..differences.len().min(40)];
+    assert!(differences.is_empty(), "{} differ:\n{}", differences.len(), shown.join("\n"));
+}

@@ -21,7 +21,10 @@ impl Span {
     /// `line:column` of the start, both from 1, the column in bytes, as Prometheus counts them.
     #[must_use]
     pub fn place(self, text: &str) -> Place {
-        let before = text.as_bytes().get(..self.start).unwrap_or_default();
+        if text.is_empty() {
+            return Place { line: 0, column: 0 };
+        }
+        let before = text.as_bytes().get(..self.start).unwrap_or(text.as_bytes());
         let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
         let column = before.iter().rev().take_while(|byte| **byte != b'\n').count() + 1;
         Place { line, column }
@@ -30,13 +33,17 @@ impl Span {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
+    /// 0 in a text without any.
     pub line: usize,
     pub column: usize,
 }
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.line, self.column)
+        match self.line {
+            0 => f.write_str("unknown position"),
+            line => write!(f, "{line}:{}", self.column),
+        }
     }
 }
 

@@ -136,9 +136,12 @@ pub struct LexError {
 enum Inside {
     Statement,
     Braces,
-    /// After `[`; the flag says that its colon was read.
+    /// After `[`.
     Brackets {
+        /// The colon was read.
         colon: bool,
+        /// So was a number: from there on, what may stand outside of brackets is read as there.
+        number: bool,
     },
 }
 
@@ -229,7 +232,7 @@ impl<'a> Lexer<'a> {
         loop {
             match self.byte(0) {
                 Some(byte) if is_space(byte) => self.at += 1,
-                Some(b'#') if !matches!(self.inside, Inside::Brackets { .. }) => {
+                Some(b'#') if !matches!(self.inside, Inside::Brackets { number: false, .. }) => {
                     while self.byte(0).is_some_and(|byte| byte != b'\n' && byte != b'\r') {
                         self.at += 1;
                     }
@@ -240,7 +243,7 @@ impl<'a> Lexer<'a> {
         match self.inside {
             Inside::Statement => self.statement(),
             Inside::Braces => self.braces(),
-            Inside::Brackets { colon } => self.brackets(colon),
+            Inside::Brackets { colon, number } => self.brackets(colon, number),
         }
     }
 
@@ -278,7 +281,7 @@ impl<'a> Lexer<'a> {
             }
             b')' => {
                 if self.parens == 0 {
-                    return Err(self.error(start, "unexpected right parenthesis ')'"));
+                    return Err(self.error(start + 1, "unexpected right parenthesis ')'"));
                 }
                 self.parens -= 1;
                 self.token(Kind::RightParen, 1)
@@ -288,7 +291,7 @@ impl<'a> Lexer<'a> {
                 self.token(Kind::LeftBrace, 1)
             }
             b'[' => {
-                self.inside = Inside::Brackets { colon: false };
+                self.inside = Inside::Brackets { colon: false, number: false };
                 self.token(Kind::LeftBracket, 1)
             }
             b']' => return Err(self.error(start, "unexpected right bracket ']'")),
@@ -363,21 +366,27 @@ impl<'a> Lexer<'a> {
         })
     }
 
-    fn brackets(&mut self, colon: bool) -> Result<Token<'a>, LexError> {
+    fn brackets(&mut self, colon: bool, number: bool) -> Result<Token<'a>, LexError> {
         let start = self.at;
         let Some(byte) = self.byte(0) else {
-            return Err(self.error(start, "unexpected end of input in duration expression"));
+            let message = match (number, self.parens) {
+                (true, 0) => "unclosed left bracket",
+                (true, _) => "unclosed left parenthesis",
+                (false, _) => "unexpected end of input in duration expression",
+            };
+            return Err(self.error(start, message));
         };
         Ok(match byte {
             b']' => {
                 self.inside = Inside::Statement;
                 self.token(Kind::RightBracket, 1)
             }
+            b':' if colon && number => return Err(self.error(start, "unexpected colon ':'")),
             b':' if colon => {
-                return Err(self.error(start, "unexpected repeated colon in duration expression"));
+                return Err(self.error(start + 1, "unexpected repeated colon in duration expression"));
             }
             b':' => {
-                self.inside = Inside::Brackets { colon: true };
+                self.inside = Inside::Brackets { colon: true, number };
                 self.token(Kind::Colon, 1)
             }
             b'[' => return Err(self.error(start, "unexpected left bracket '['")),
@@ -387,19 +396,28 @@ impl<'a> Lexer<'a> {
             }
             b')' => {
                 if self.parens == 0 {
-                    return Err(self.error(start, "unexpected right parenthesis ')'"));
+                    return Err(self.error(start + 1, "unexpected right parenthesis ')'"));
                 }
                 self.parens -= 1;
                 self.token(Kind::RightParen, 1)
             }
             b'*' | b'/' | b'%' | b'+' | b'-' | b'^' => self.token(Kind::Operator, 1),
             b',' => self.token(Kind::Comma, 1),
-            b'.' if self.byte(1).is_some_and(|byte| byte.is_ascii_digit()) => self.number()?,
-            byte if byte.is_ascii_digit() => self.number()?,
+            byte if byte.is_ascii_digit()
+                || (byte == b'.' && self.byte(1).is_some_and(|byte| byte.is_ascii_digit())) =>
+            {
+                self.inside = Inside::Brackets { colon, number: true };
+                self.number()?
+            }
+            byte if number && !is_alpha(byte) => self.statement()?,
             _ => {
                 let rest = &self.input.as_bytes()[self.at..];
                 let length = rest.iter().take_while(|byte| is_alpha(**byte)).count();
                 let word = self.input[self.at..self.at + length].to_ascii_lowercase();
+                if !["step", "range", "max_of", "min_of"].contains(&word.as_str()) && number {
+                    let found = self.char().map_or_else(String::new, quote_char);
+                    return Err(self.error(start, format!("unexpected character: {found}, expected ':'")));
+                }
                 if !["step", "range", "max_of", "min_of"].contains(&word.as_str()) {
                     let found = self.char().map_or_else(String::new, quote_char);
                     return Err(
@@ -510,8 +528,11 @@ fn scan_number(bytes: &[u8]) -> (usize, bool) {
             byte if digit(byte) => length += 1,
             b'.' => {
                 length += 1;
-                if dot || matches!(at(length), Some(b'_' | b'.')) || hexadecimal {
+                if dot || hexadecimal {
                     return (length, false);
+                }
+                if matches!(at(length), Some(b'_' | b'.')) {
+                    return (length + 1, false);
                 }
                 dot = true;
             }
@@ -524,14 +545,18 @@ fn scan_number(bytes: &[u8]) -> (usize, bool) {
                 if matches!(at(length), Some(b'+' | b'-')) {
                     length += 1;
                 }
-                if matches!(at(length), None | Some(b'.' | b'_' | b'e' | b'E')) {
-                    return (length, false);
+                match at(length) {
+                    None => return (length, false),
+                    Some(b'.' | b'_' | b'e' | b'E') => return (length + 1, false),
+                    Some(_) => {}
                 }
             }
             b'_' => {
                 length += 1;
-                if matches!(at(length), None | Some(b'.' | b'_' | b'e' | b'E')) {
-                    return (length, false);
+                match at(length) {
+                    None => return (length, false),
+                    Some(b'.' | b'_' | b'e' | b'E') => return (length + 1, false),
+                    Some(_) => {}
                 }
             }
             _ => break,

@@ -133,7 +133,11 @@ struct Parser<'a> {
     last_closing: usize,
     dialect: Dialect,
     nesting: usize,
+    /// Those around the current place.
+    aggregations: usize,
     operators: usize,
+    /// What a matcher in braces says of the metric's name.
+    name_in_braces: Option<String>,
     /// The first one; said only when the whole text can be read, as Prometheus does.
     type_error: Option<ParseError>,
 }
@@ -152,7 +156,9 @@ impl<'a> Parser<'a> {
             last_closing: 0,
             dialect,
             nesting: 0,
+            aggregations: 0,
             operators: 0,
+            name_in_braces: None,
             type_error: None,
         };
         if text.len() > QUERY_BYTES_MAX {
@@ -186,6 +192,7 @@ impl<'a> Parser<'a> {
 
     fn unexpected(&self, context: &str, expected: &str) -> ParseError {
         let mut message = format!("unexpected {}", self.now.describe());
+        let context = if context.is_empty() && self.aggregations > 0 { "aggregation" } else { context };
         if !context.is_empty() {
             message.push_str(" in ");
             message.push_str(context);
@@ -290,8 +297,8 @@ impl<'a> Parser<'a> {
     fn at_time(&mut self, of: &Expr) -> Parsed<At> {
         if self.now.kind == Kind::Preprocessor && (self.now.is("start") || self.now.is("end")) {
             let word = self.take()?;
-            self.expect(Kind::LeftParen, "", "")?;
-            self.expect(Kind::RightParen, "", "")?;
+            self.expect(Kind::LeftParen, "@", "timestamp")?;
+            self.expect(Kind::RightParen, "@", "timestamp")?;
             return Ok(if word.is("start") { At::Start } else { At::End });
         }
         let negative = self.now.kind == Kind::Operator && self.now.text == "-";
@@ -350,13 +357,7 @@ impl<'a> Parser<'a> {
             }
             Kind::Aggregator => self.aggregate(),
             Kind::MetricIdentifier => self.selector(),
-            Kind::Keyword
-                if ["by", "without", "offset", "fill", "fill_left", "fill_right", "anchored", "smoothed"]
-                    .iter()
-                    .any(|word| token.is(word)) =>
-            {
-                self.selector()
-            }
+            Kind::Keyword if METRIC_KEYWORDS.iter().any(|word| token.is(word)) => self.selector(),
             Kind::Operator if ["and", "or", "unless"].iter().any(|word| token.is(word)) => self.selector(),
             Kind::End
             | Kind::Comma
@@ -384,7 +385,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// `(a, b)`
+    /// `(a, b`, up to the `)`.
     fn arguments(&mut self) -> Parsed<Vec<Expr>> {
         self.expect(Kind::LeftParen, "", "")?;
         let mut args = Vec::new();
@@ -395,13 +396,39 @@ impl<'a> Parser<'a> {
                     break;
                 }
                 let comma = self.take()?;
-                if self.now.kind == Kind::RightParen {
+                if !self.starts_expr() {
                     return Err(self.error(comma.span(), "trailing commas not allowed in function call args"));
                 }
             }
         }
-        self.expect(Kind::RightParen, "", "")?;
-        Ok(args)
+        if self.now.kind == Kind::RightParen { Ok(args) } else { Err(self.unexpected("", "")) }
+    }
+
+    fn starts_expr(&self) -> bool {
+        match self.now.kind {
+            Kind::Number
+            | Kind::Duration
+            | Kind::String
+            | Kind::LeftParen
+            | Kind::LeftBrace
+            | Kind::Identifier
+            | Kind::MetricIdentifier
+            | Kind::Aggregator
+            | Kind::Preprocessor => true,
+            Kind::Operator => ["+", "-", "and", "or", "unless"].iter().any(|word| self.now.is(word)),
+            Kind::Keyword => METRIC_KEYWORDS.iter().any(|word| self.now.is(word)),
+            Kind::End
+            | Kind::Comma
+            | Kind::Colon
+            | Kind::RightParen
+            | Kind::RightBrace
+            | Kind::LeftBracket
+            | Kind::RightBracket
+            | Kind::Assign
+            | Kind::EqualRegex
+            | Kind::NotRegex
+            | Kind::At => false,
+        }
     }
 
     fn call(&mut self) -> Parsed<Expr> {
@@ -420,6 +447,7 @@ impl<'a> Parser<'a> {
         if function.experimental && self.dialect == Dialect::Stable {
             return Err(self.error(name.span(), format!("function {} is not enabled", quote(name.text))));
         }
+        self.take()?;
         let span = Span { start: name.start, end: self.last_closing };
         Ok(self.checked_call(function, args, span, blamed_before))
     }
@@ -443,7 +471,10 @@ impl<'a> Parser<'a> {
         if before.is_some() && self.now.kind != Kind::LeftParen {
             return Err(self.unexpected("aggregation", ""));
         }
+        self.aggregations += 1;
         let args = self.arguments()?;
+        self.take()?;
+        self.aggregations -= 1;
         let grouping = match before {
             Some(grouping) => grouping,
             None => self.grouping()?.unwrap_or(Grouping::By(Vec::new())),
@@ -564,6 +595,10 @@ impl<'a> Parser<'a> {
         Ok(if negative { -value } else { value })
     }
 }
+
+/// Words with a meaning that are names of metrics all the same.
+const METRIC_KEYWORDS: [&str; 8] =
+    ["by", "without", "offset", "fill", "fill_left", "fill_right", "anchored", "smoothed"];
 
 /// A float as Go's `%f` shows what is not finite.
 fn show_go(value: f64) -> String {

@@ -8,25 +8,37 @@
 pub fn translate(pattern: &str) -> Result<String, String> {
     let mut out = String::with_capacity(pattern.len() + 8);
     let mut rest = pattern;
+    // The repetition that ends here.
+    let mut repeated: Option<&str> = None;
     while let Some(char) = rest.chars().next() {
+        let repeats = match char {
+            '*' | '+' | '?' => Some(1),
+            '{' if !out.is_empty() => repetition(rest)?,
+            _ => None,
+        };
+        if let Some(length) = repeats {
+            let length = length + usize::from(rest[length..].starts_with('?'));
+            if let Some(before) = repeated {
+                let both = &pattern[pattern.len() - rest.len() - before.len()..][..before.len() + length];
+                return Err(format!("invalid nested repetition operator: `{both}`"));
+            }
+            repeated = Some(&rest[..length]);
+            out.push_str(&rest[..length]);
+            rest = &rest[length..];
+            continue;
+        }
+        repeated = None;
         rest = match char {
             '\\' => escape(rest, &mut out, false)?,
             '[' => class(rest, &mut out)?,
-            '{' => {
-                let used = repetition(rest);
-                match used {
-                    Some(length) if !out.is_empty() => {
-                        out.push_str(&rest[..length]);
-                        &rest[length..]
-                    }
-                    Some(_) | None => {
-                        out.push_str("\\{");
-                        &rest[1..]
-                    }
-                }
+            // The mark after a parenthesis begins its flags and repeats nothing.
+            '(' if rest.starts_with("(?") => {
+                out.push_str("(?");
+                &rest[2..]
             }
-            '}' => {
-                out.push_str("\\}");
+            '{' | '}' => {
+                out.push('\\');
+                out.push(char);
                 &rest[1..]
             }
             char => {
@@ -38,12 +50,24 @@ pub fn translate(pattern: &str) -> Result<String, String> {
     Ok(out)
 }
 
-/// The length of `{3}`, `{3,}` or `{3,5}`.
-fn repetition(text: &str) -> Option<usize> {
-    let end = text.find('}')?;
-    let (from, to) = text[1..end].split_once(',').unwrap_or((&text[1..end], ""));
+/// More repetitions are refused, as in Go.
+const REPEATS_MAX: usize = 1000;
+
+/// The length of `{3}`, `{3,}` or `{3,5}`; nothing when the brace stands for itself.
+fn repetition(text: &str) -> Result<Option<usize>, String> {
+    let Some(end) = text.find('}') else { return Ok(None) };
+    let inner = &text[1..end];
+    let (from, to) = inner.split_once(',').unwrap_or((inner, inner));
     let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-    (!from.is_empty() && digits(from) && digits(to)).then_some(end + 1)
+    if from.is_empty() || !digits(from) || !digits(to) {
+        return Ok(None);
+    }
+    let from: usize = from.parse().unwrap_or(usize::MAX);
+    let to = if to.is_empty() { from } else { to.parse().unwrap_or(usize::MAX) };
+    if from > REPEATS_MAX || to > REPEATS_MAX || from > to {
+        return Err(format!("invalid repeat count: `{}`", &text[..=end]));
+    }
+    Ok(Some(end + 1))
 }
 
 fn escape<'a>(text: &'a str, out: &mut String, in_class: bool) -> Result<&'a str, String> {
@@ -66,6 +90,14 @@ fn escape<'a>(text: &'a str, out: &mut String, in_class: bool) -> Result<&'a str
         's' => set(out, "\\t\\n\\x0C\\r ", "[\\t\\n\\x0C\\r ]"),
         'S' => out.push_str("[^\\t\\n\\x0C\\r ]"),
         'b' if !in_class => out.push_str("(?-u:\\b)"),
+        // `\p{Greek}`, `\x{41}`: the braces belong to the escape.
+        'p' | 'P' | 'x' if rest.starts_with('{') => {
+            let length = rest.find('}').map_or(rest.len(), |end| end + 1);
+            out.push('\\');
+            out.push(char);
+            out.push_str(&rest[..length]);
+            return Ok(&rest[length..]);
+        }
         'C' => return Err("invalid escape sequence: `\\C`".to_owned()),
         '0'..='7' => {
             let digits = text[1..].bytes().take(3).take_while(|byte| (b'0'..=b'7').contains(byte)).count();
@@ -158,6 +190,9 @@ mod tests {
             (r"\Qa.b\E.", "a.bc", "axbc"),
             (r"a\.b", "a.b", "axb"),
             (r"\101", "A", "1"),
+            (r"\p{Greek}\x{41}\pL", "\u{3b1}Ab", "aAb"),
+            (r"(?P<name>a)?(?:b)", "ab", "a"),
+            ("a*?b+?c{2}?", "aabbcc", "abc"),
             ("a.b", "a\nb", "ab"),
             ("(?i)ABC", "abc", "abd"),
             ("a|b", "b", "ab"),
@@ -165,6 +200,8 @@ mod tests {
             assert!(matches(pattern, yes), "{pattern} {yes}");
             assert!(!matches(pattern, no), "{pattern} {no}");
         }
-        assert!(translate("[a").is_err() && translate("\\").is_err() && translate(r"\1").is_err());
+        for pattern in ["[a", "\\", r"\1", "a**", "a+*", "a??*", "a{2}{3}", "a{1001}", "a{3,2}"] {
+            assert!(translate(pattern).is_err(), "{pattern}");
+        }
     }
 }

@@ -334,3 +334,77 @@ fn vector(random: &mut Random, depth: usize) -> String {
         _ => format!("{}{}", selector(random), shift(random)),
     }
 }
+
+/// A query with something wrong in it, most of the time.
+pub fn broken(random: &mut Random) -> String {
+    const PIECES: [&str; 54] = [
+        "(",
+        ")",
+        "{",
+        "}",
+        "[",
+        "]",
+        "[5m]",
+        "[5m:]",
+        "[5m:30s]",
+        ",",
+        "+",
+        "-",
+        "*",
+        "==",
+        "!=",
+        "=~",
+        "=",
+        "!",
+        "<",
+        "@",
+        "@ start()",
+        "offset",
+        "offset 5m",
+        "by",
+        "by (job)",
+        "without",
+        "on",
+        "on (job)",
+        "ignoring",
+        "group_left",
+        "bool",
+        "sum",
+        "topk",
+        "rate",
+        "abs",
+        "foo",
+        "1",
+        "5m",
+        "\"x\"",
+        "'",
+        "`",
+        "#",
+        ":",
+        ".",
+        "5mm",
+        "0x",
+        "1e",
+        "1__0",
+        "and",
+        "or",
+        "$",
+        "\\",
+        "job=\"x\"",
+        "unknown(1)",
+    ];
+    let mut text = query(random);
+    for _ in 0..=random.below(2) {
+        let places: Vec<usize> = (0..=text.len()).filter(|index| text.is_char_boundary(*index)).collect();
+        let place = places[random.below(places.len())];
+        match random.below(4) {
+            0 => text.insert_str(place, random.pick(&PIECES)),
+            1 => text.insert_str(place, &format!(" {} ", random.pick(&PIECES))),
+            2 if place < text.len() => {
+                text.remove(place);
+            }
+            _ => text.truncate(place),
+        }
+    }
+    text
+}

@@ -78,12 +78,16 @@ impl Parser<'_> {
         let signed = sign.kind == Kind::Operator;
         if signed {
             self.take()?;
-            if !self.starts_length() || self.now.kind == Kind::Operator {
+            if !self.starts_length() {
                 return Err(self.unexpected("offset", "number, duration, step(), or range()"));
             }
         }
         let in_parens = self.now.kind == Kind::LeftParen;
-        let mut value = self.arithmetic_leaf()?;
+        let mut value = if self.now.kind == Kind::Operator {
+            self.nested(|parser| parser.arithmetic(MULTIPLY + 1))?
+        } else {
+            self.arithmetic_leaf()?
+        };
         if in_parens && !signed {
             value = self.arithmetic_after(value, 0)?;
         }

@@ -31,17 +31,14 @@ impl<'a> Parser<'a> {
             return Err(self.unexpected("", ""));
         }
         let mut matchers = Vec::new();
+        self.name_in_braces = None;
         if self.now.kind == Kind::LeftBrace {
             self.take()?;
             (matchers, end) = self.matchers()?;
         }
         let span = Span { start, end };
         if let Some(name) = name {
-            if let Some(other) = matchers.iter().find(|matcher| matcher.label == NAME) {
-                let other = match &other.test {
-                    Test::Equal(value) | Test::NotEqual(value) => value.clone(),
-                    Test::Regex(pattern) | Test::NotRegex(pattern) => pattern.as_str().to_owned(),
-                };
+            if let Some(other) = self.name_in_braces.take() {
                 let message =
                     format!("metric name must not be set twice: {} or {}", quote(name), quote(&other));
                 self.blame(span, message);
@@ -86,6 +83,7 @@ impl<'a> Parser<'a> {
             || operator.text == BinaryOp::NotEqual.sign();
         if !known {
             if word.kind == Kind::String && matches!(operator.kind, Kind::Comma | Kind::RightBrace) {
+                self.name_in_braces.get_or_insert_with(|| label.clone());
                 return Ok(Matcher::equal(NAME, &label));
             }
             let expected =
@@ -96,6 +94,9 @@ impl<'a> Parser<'a> {
         let value = self.now;
         if value.kind != Kind::String {
             return Err(self.unexpected(CONTEXT, "string"));
+        }
+        if label == NAME {
+            self.name_in_braces.get_or_insert_with(|| literal::unquote(value.text));
         }
         let test = self.test(operator, word.span().to(value.span()), literal::unquote(value.text))?;
         self.take()?;

