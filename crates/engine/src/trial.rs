@@ -160,6 +160,9 @@ impl Trial {
             let new = arms.new.read(new, is_same_life, is_first && !is_new_to_traffic);
             let stable = arms.stable.read(stable, is_same_life, is_first);
             match suspended {
+                // The first reading has the new version's requests and not those that stable answered meanwhile:
+                // a comparison of the two would be lopsided.
+                None if is_first => {}
                 None => arms.count(weight, &new, &stable),
                 // The fault is elsewhere: what happens meanwhile is held against nobody.
                 Some(Suspended::BothFail) => {

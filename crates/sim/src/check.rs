@@ -1,5 +1,7 @@
 //! What must hold at every step, and what must hold at rest.
 
+mod evidence;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use fairway_engine::id::{EnvironmentKey, Generation, InstanceId, ReleaseNumber, ServiceName};
@@ -88,8 +90,11 @@ impl Checker {
         self.deadlines(now, events)?;
         Self::warm(then, now, events)?;
         Self::order(then, now, events)?;
+        Self::scaling(then, events)?;
         if is_whole {
             Self::switch(then, now, events)?;
+            Self::verdicts(then, now, events)?;
+            Self::much_worse(now, events)?;
             self.table(now)?;
             Self::stable_capacity(then, now, events)?;
         }

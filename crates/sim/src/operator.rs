@@ -14,6 +14,20 @@ pub fn choose(world: &mut World) -> (String, Command) {
         .map(|environment| environment.releases.keys().copied().collect())
         .unwrap_or_default();
     let services = world.known_services();
+    if world.is_patient {
+        // Somebody who deploys, looks, and lets the evidence decide.
+        let command = match world.rng.index(8) {
+            0 => Command::Resume,
+            1 => Command::Promote { full: false },
+            _ => Command::Deploy {
+                spec: Box::new(spec::judged(&mut world.rng)),
+                reason: None,
+                if_release: None,
+                wait: false,
+            },
+        };
+        return (by, command);
+    }
     let is_idle = world.environment().is_none_or(|environment| environment.rollout.is_none());
     let roll = world.rng.index(100);
     let command = match roll {
@@ -30,7 +44,11 @@ pub fn choose(world: &mut World) -> (String, Command) {
         65..69 => Command::Retry,
         69..79 => Command::Approve,
         79..80 => Command::Reject { reason: None },
-        80..86 => match world.rng.pick(&services).cloned() {
+        80..81 => match world.rng.pick(&services).cloned() {
+            Some(service) => Command::Autoscale { service },
+            None => Command::Pause,
+        },
+        81..86 => match world.rng.pick(&services).cloned() {
             Some(service) => {
                 Command::Scale { service, replicas: u32::try_from(world.rng.index(6)).unwrap_or(1) }
             }

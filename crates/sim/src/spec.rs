@@ -3,6 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use fairway_engine::evidence::{
+    Autoscale, Bounds, Check, Evidence, Gate, NoData, Number, ScaleBehaviour, ScaleChange, ScaleMetric,
+    ScalePolicy, ScaleSelect, ScaleSource, Sequential, Trigger,
+};
 use fairway_engine::id::{ServiceName, TreeDigest};
 use fairway_engine::release::{DeploySettings, JobSpec, Listen, ReleaseJobs, ReleaseSpec, Source};
 use fairway_engine::service::{
@@ -12,6 +16,7 @@ use fairway_engine::service::{
 use fairway_engine::strategy::{Match, Step, Strategy};
 
 use crate::rng::Rng;
+use crate::traffic::Behaviour;
 
 /// What becomes of the copies of a release. Written into its title, where the simulated machine finds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,16 +28,27 @@ pub enum Quality {
     Flapping,
     /// The proxy cannot listen where it wants to.
     BadListener,
+    /// One answer in ten is an error.
+    Erring,
+    /// Most of them are.
+    Failing,
+    Slow,
+    /// As good as any, but now and then one client fails many times at once.
+    Bursty,
 }
 
 impl Quality {
-    const ALL: [(Quality, &'static str); 6] = [
+    const ALL: [(Quality, &'static str); 10] = [
         (Quality::Good, "good"),
         (Quality::NeverReady, "never ready"),
         (Quality::CrashLoop, "crash loop"),
         (Quality::LateCrash, "late crash"),
         (Quality::Flapping, "flapping"),
         (Quality::BadListener, "bad listener"),
+        (Quality::Erring, "erring"),
+        (Quality::Failing, "failing"),
+        (Quality::Slow, "slow"),
+        (Quality::Bursty, "bursty"),
     ];
 
     #[must_use]
@@ -42,6 +58,23 @@ impl Quality {
             .into_iter()
             .find(|(_, name)| Some(*name) == title)
             .map_or(Quality::Good, |(quality, _)| quality)
+    }
+
+    #[must_use]
+    pub fn behaviour(self) -> Behaviour {
+        let usual = Behaviour::USUAL;
+        match self {
+            Quality::Erring => Behaviour { errors: 0.1, ..usual },
+            Quality::Failing => Behaviour { errors: 0.8, ..usual },
+            Quality::Slow => Behaviour { slow: 0.5, ..usual },
+            Quality::Bursty => Behaviour { is_bursty: true, ..usual },
+            Quality::Good
+            | Quality::NeverReady
+            | Quality::CrashLoop
+            | Quality::LateCrash
+            | Quality::Flapping
+            | Quality::BadListener => usual,
+        }
     }
 
     fn name(self) -> &'static str {
@@ -127,8 +160,8 @@ fn strategy(rng: &mut Rng) -> Strategy {
                     weight: u32::try_from(rng.between(0, 100)).unwrap_or(0),
                     hold: if rng.percent(30) { Duration::ZERO } else { seconds(rng, 1, 60) },
                     approve: rng.percent(15),
-                    mirror: 0,
-                    experiment: None,
+                    mirror: if rng.percent(10) { 50 } else { 0 },
+                    experiment: rng.percent(10).then(|| "prices".to_owned()),
                 })
                 .collect();
             let matches = if rng.percent(50) {
@@ -139,6 +172,121 @@ fn strategy(rng: &mut Rng) -> Strategy {
             Strategy::Canary { steps, matches, sticky: rng.percent(50) }
         }
     }
+}
+
+/// One service, and nothing that takes time.
+#[must_use]
+pub fn plain() -> ReleaseSpec {
+    let mut rng = Rng::new(0);
+    let web = service(&mut rng, process(true), Some("/"), 2, &[]);
+    ReleaseSpec {
+        source: Source::default(),
+        services: [(service_name("web"), web)].into(),
+        jobs: ReleaseJobs::default(),
+        deploy: DeploySettings {
+            strategy: Strategy::BlueGreen { approve: false },
+            bake: Duration::ZERO,
+            keep_warm: Duration::ZERO,
+            retain: 3,
+            approvers: 0,
+            phase_deadline: Duration::from_secs(300),
+            evidence: Default::default(),
+        },
+        listen: Listen { address: "127.0.0.1:8080".to_owned(), host: None },
+        monitoring: Default::default(),
+    }
+}
+
+fn gate(rng: &mut Rng) -> Gate {
+    let check = match rng.index(4) {
+        0 => Check::ErrorRate,
+        1 => Check::Latency { percentile: 95 },
+        2 => Check::Query { promql: "error_rate".to_owned() },
+        _ => Check::Command { job: Box::new(job(rng)) },
+    };
+    let bounds = match check {
+        Check::ErrorRate | Check::Query { .. } => Bounds {
+            max: Some(Number(0.05)),
+            max_vs_stable: rng.percent(30).then_some(Number(3.0)),
+            min: None,
+        },
+        Check::Latency { .. } => Bounds { max: Some(Number(0.5)), ..Bounds::default() },
+        Check::Command { .. } | Check::Webhook { .. } => Bounds::default(),
+    };
+    Gate {
+        name: "gate".to_owned(),
+        check,
+        bounds,
+        lasts: if rng.percent(50) { Duration::ZERO } else { seconds(rng, 1, 20) },
+        min_requests: rng.between(0, 100),
+        no_data: [NoData::Pause, NoData::Pause, NoData::Pass, NoData::Fail][rng.index(4)],
+    }
+}
+
+fn evidence(rng: &mut Rng) -> Evidence {
+    let sequential = rng.percent(75).then(|| Sequential {
+        margin: Number(1.25),
+        alpha: Number(0.01),
+        min_requests: rng.between(0, 200),
+    });
+    let triggers = vec![
+        Trigger::ErrorRate { above: Number(0.05), lasts: Duration::from_secs(rng.between(10, 120)) },
+        Trigger::Latency { percentile: 95, above: Duration::from_secs(3), lasts: Duration::from_secs(60) },
+        Trigger::CriticalAlert,
+    ];
+    Evidence {
+        sequential,
+        gates: (0..rng.index(3)).map(|_| gate(rng)).collect(),
+        triggers: if rng.percent(60) { triggers } else { Vec::new() },
+    }
+}
+
+fn autoscale(rng: &mut Rng) -> Autoscale {
+    let behaviour = |rng: &mut Rng| ScaleBehaviour {
+        stabilisation: seconds(rng, 0, 300),
+        policies: vec![ScalePolicy {
+            change: ScaleChange::Percent { value: 100 },
+            period: seconds(rng, 15, 60),
+        }],
+        select: ScaleSelect::Max,
+    };
+    Autoscale {
+        min: 1,
+        max: 6,
+        metrics: vec![ScaleMetric { source: ScaleSource::Requests, target: Number(30.0) }],
+        tolerance: Number(0.1),
+        up: behaviour(rng),
+        down: behaviour(rng),
+    }
+}
+
+/// A release that is brought in step by step and lives to be judged: what is wrong with it shows in its answers alone.
+#[must_use]
+pub fn judged(rng: &mut Rng) -> ReleaseSpec {
+    let mut spec = random(rng, true);
+    let mut weight = 0;
+    let steps = (0..rng.between(1, 4))
+        .map(|_| {
+            weight = (weight + u32::try_from(rng.between(2, 25)).unwrap_or(5)).min(90);
+            let hold = seconds(rng, 5, 120);
+            Step { weight, hold, approve: false, mirror: 0, experiment: None }
+        })
+        .collect();
+    spec.deploy.strategy = Strategy::Canary { steps, matches: Vec::new(), sticky: false };
+    spec.deploy.approvers = 0;
+    let qualities = [
+        Quality::Good,
+        Quality::Good,
+        Quality::Good,
+        Quality::Erring,
+        Quality::Failing,
+        Quality::Slow,
+        Quality::Bursty,
+    ];
+    let quality = qualities[rng.index(qualities.len())];
+    spec.source.title = Some(quality.name().to_owned());
+    spec.listen.address = "127.0.0.1:8080".to_owned();
+    spec
 }
 
 /// A release of a shop whose services come and go.
@@ -177,6 +325,11 @@ pub fn random(rng: &mut Rng, faults: bool) -> ReleaseSpec {
         let n = copies(rng);
         services.insert(service_name("mixed"), service(rng, process(port), port.then_some("/mixed"), n, &[]));
     }
+    if faults && rng.percent(30) {
+        for service in services.values_mut().filter(|service| service.takes_requests()) {
+            service.autoscale = Some(autoscale(rng));
+        }
+    }
     let quality = if !faults || rng.percent(60) {
         Quality::Good
     } else {
@@ -211,7 +364,8 @@ pub fn random(rng: &mut Rng, faults: bool) -> ReleaseSpec {
                 0
             },
             phase_deadline: seconds(rng, 40, 400),
-            evidence: Default::default(),
+            // In calm weather there is nobody to show anything to.
+            evidence: if faults { evidence(rng) } else { Evidence::default() },
         },
         listen: Listen {
             address: if quality == Quality::BadListener { "127.0.0.1:1" } else { "127.0.0.1:8080" }

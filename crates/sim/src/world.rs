@@ -1,11 +1,13 @@
 //! The world around the engine: a clock that jumps, a server that crashes, drivers that are late, and people.
 
 mod drivers;
+mod watching;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use fairway_engine::id::{
-    EnvironmentKey, EnvironmentName, Generation, InstanceId, JobNumber, ProjectName, ServiceName,
+    EnvironmentKey, EnvironmentName, Generation, InstanceId, JobNumber, ProjectName, ReleaseNumber,
+    ServiceName,
 };
 use fairway_engine::time::Timestamp;
 use fairway_engine::{
@@ -18,6 +20,7 @@ use crate::machine::{Machine, Proc, Run, Turn, failure};
 use crate::proxy::{Proxy, Taken, instances};
 use crate::rng::Rng;
 use crate::spec::Quality;
+use crate::traffic::Traffic;
 use crate::{operator, trace};
 
 /// Some day in 2027.
@@ -45,6 +48,7 @@ enum Next {
     Person,
     Mishap,
     Resync,
+    Visitors,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,15 +72,23 @@ pub struct World {
     is_server_up: bool,
     pub machine: Machine,
     pub proxy: Proxy,
+    pub traffic: Traffic,
+    /// When the load was last looked at.
+    sized_ms: u64,
+    healing_from_ms: u64,
     weather: Weather,
     healing: bool,
     /// People act, at random moments.
     has_people: bool,
+    /// They deploy canaries, and then wait for what the evidence says.
+    pub is_patient: bool,
     checker: Option<Checker>,
     pub hash: trace::Hash,
     pub shown: VecDeque<String>,
     pub verbose: bool,
     pub steps: u64,
+    /// Of these, visitors coming.
+    pub visits: u64,
     /// A step that seems to be none: the last deadline at which a tick changed nothing.
     pub decisions: u64,
     /// Instances that somebody was told to stop.
@@ -102,14 +114,19 @@ impl World {
             is_server_up: true,
             machine: Machine::default(),
             proxy: Proxy::default(),
+            traffic: Traffic::new(START_MS),
+            sized_ms: START_MS,
+            healing_from_ms: 0,
             weather,
             healing: false,
             has_people,
+            is_patient: false,
             checker: is_checked.then(Checker::default),
             hash: trace::Hash::default(),
             shown: VecDeque::new(),
             verbose: false,
             steps: 0,
+            visits: 0,
             decisions: 0,
             stopped: BTreeSet::new(),
         };
@@ -119,6 +136,7 @@ impl World {
         if weather == Weather::Stormy {
             world.after(5_000, Next::Mishap);
             world.after(60_000, Next::Resync);
+            world.after(1_000, Next::Visitors);
         }
         world
     }
@@ -420,9 +438,14 @@ impl World {
             Next::ProxyDies => {
                 if !self.proxy.is_down {
                     self.proxy.is_down = true;
+                    self.traffic.restart();
                     let away_ms = self.rng.between(10, 3_000);
                     self.after(away_ms, Next::ProxyReturns);
                 }
+            }
+            Next::Visitors => {
+                self.visits += 1;
+                self.visitors()?;
             }
             Next::ProxyReturns => {
                 self.proxy.come_back();
@@ -443,7 +466,9 @@ impl World {
                 if self.has_people && !self.healing {
                     let command = operator::choose(self);
                     self.command(command)?;
-                    let pause_ms = if self.rng.percent(30) {
+                    let pause_ms = if self.is_patient {
+                        self.rng.between(60_000, 600_000)
+                    } else if self.rng.percent(30) {
                         self.rng.between(1, 500)
                     } else {
                         self.rng.between(500, 60_000)
@@ -454,6 +479,9 @@ impl World {
             Next::Mishap => {
                 if self.is_stormy() {
                     self.mishap();
+                    if self.rng.percent(60) {
+                        self.turn_of_fortune()?;
+                    }
                     let pause_ms = self.rng.between(1_000, 120_000);
                     self.after(pause_ms, Next::Mishap);
                 }
@@ -485,6 +513,9 @@ impl World {
     pub fn heal(&mut self) -> Result<(), Violation> {
         self.note(|| "== the faults stop".to_owned());
         self.healing = true;
+        self.healing_from_ms = self.now_ms;
+        self.traffic.is_outage = false;
+        self.traffic.are_metrics_down = false;
         self.proxy.come_back();
         self.is_server_up = true;
         self.restart()?;

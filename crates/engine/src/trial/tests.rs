@@ -45,6 +45,18 @@ fn a_new_version_that_was_never_tried_counts_from_its_first_request() {
     assert_eq!(totals(&again), (0, 0), "these are of its first rollout");
 }
 
+/// Found by the simulator: an outage in the seconds before the first reading was all of the new version's making.
+#[test]
+fn the_first_reading_compares_nothing() {
+    let mut trial = Trial::default();
+    trial.begin(Timestamp(0), 10);
+    read(&mut trial, 0, 7, (750, 513), (17_000, 12_000));
+    assert!(trial.arms[&web()].segments.is_empty());
+    read(&mut trial, 1, 7, (760, 520), (17_090, 12_063));
+    let segment = &trial.arms[&web()].segments[0];
+    assert_eq!((segment.new.requests, segment.stable.requests), (10, 90));
+}
+
 #[test]
 fn another_life_of_the_proxy_counts_from_nothing() {
     let mut trial = Trial::default();

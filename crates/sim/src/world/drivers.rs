@@ -9,6 +9,7 @@ impl World {
             2 if !self.proxy.is_down => {
                 self.note(|| "== the proxy dies".to_owned());
                 self.proxy.is_down = true;
+                self.traffic.restart();
                 let away_ms = self.rng.between(10, 20_000);
                 self.after(away_ms, Next::ProxyReturns);
             }
@@ -123,7 +124,12 @@ impl World {
                 self.after(ready_ms / 2, Next::Process(id.clone(), Turn::Dies));
                 self.after(ready_ms, Next::Process(id.clone(), Turn::GivesUp));
             }
-            Quality::Good | Quality::BadListener => {
+            Quality::Good
+            | Quality::BadListener
+            | Quality::Erring
+            | Quality::Failing
+            | Quality::Slow
+            | Quality::Bursty => {
                 self.after(ready_ms, Next::Process(id.clone(), Turn::BecomesReady));
             }
             Quality::LateCrash => {
