@@ -206,6 +206,15 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
+    /// Refuses columns that would not fit. They keep no times, so that two places take the room of one sample.
+    fn check_room(&self, columns: usize, grid: Grid) -> Eval<()> {
+        let limit = self.engine.limits.samples_max;
+        if columns.saturating_mul(grid.count) > limit.saturating_mul(2) {
+            return Err(EvalError::TooManySamples { limit });
+        }
+        Ok(())
+    }
+
     /// Everything but range vectors, which only [`Self::windows`] and [`Self::matrix`] read.
     fn eval(&mut self, expr: &Expr, grid: Grid) -> Eval<Val> {
         self.check_stop()?;
@@ -295,7 +304,7 @@ impl<'a> Run<'a> {
     }
 
     fn out(&self, grid: Grid) -> Out {
-        Out::new(grid.count, grid.count == 1)
+        Out::new(grid.count, grid.count == 1, self.engine.limits.samples_max)
     }
 
     fn instant_value(&self, val: Val, at_ms: TimestampMs) -> Eval<Value> {
@@ -385,3 +394,6 @@ impl Val {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

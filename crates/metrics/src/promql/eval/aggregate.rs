@@ -262,8 +262,7 @@ impl Run<'_> {
             Grouping::Without(names) => Grouping::Without(names.clone()),
         };
         let columns = self.columns(&aggregate.inner, grid)?;
-        let mut out: Vec<Column> = Vec::new();
-        let mut known: HashMap<Labels, usize> = HashMap::new();
+        let mut out = super::Out::new(grid.count, false, self.engine.limits.samples_max);
         for column in &columns {
             // The last value and its place: values often stay.
             let mut last: Option<(u64, usize)> = None;
@@ -273,19 +272,15 @@ impl Run<'_> {
                     Some((bits, place)) if bits == value.to_bits() => place,
                     Some(_) | None => {
                         let labels = group_labels(&column.labels.with(label, &go_f(value)), &grouping);
-                        *known.entry(labels.clone()).or_insert_with(|| {
-                            out.push(Column::empty(labels, false, grid.count));
-                            out.len() - 1
-                        })
+                        out.column(labels, false)?
                     }
                 };
                 last = Some((value.to_bits(), place));
-                let count = out[place].at(step).unwrap_or(0.0);
-                out[place].values[step] = count + 1.0;
+                out.count_up(place, step);
             }
             self.check_stop()?;
         }
-        Ok(out)
+        Ok(out.finish())
     }
 }
 
@@ -294,22 +289,28 @@ fn new_columns(groups: &Groups, grid: Grid) -> Vec<Column> {
 }
 
 fn gather(op: AggregateOp, columns: &[Column], groups: &Groups, grid: Grid) -> Vec<Column> {
-    let mut gathered: Vec<Option<Gathered>> = vec![None; groups.labels.len() * grid.count];
-    let mut out = new_columns(groups, grid);
+    let mut members: Vec<Vec<&Column>> = vec![Vec::new(); groups.labels.len()];
     for (column, group) in columns.iter().zip(&groups.of_column) {
-        let row = &mut gathered[group * grid.count..(group + 1) * grid.count];
-        for (step, place) in row.iter_mut().enumerate() {
-            let Some(value) = column.at(step) else { continue };
-            *place = Some(match *place {
-                None => Gathered::first(op, value),
-                Some(gathered) => gathered.with(op, value),
-            });
-        }
-        out[*group].drops_name |= column.drops_name;
+        members[*group].push(column);
     }
-    for (index, place) in gathered.into_iter().enumerate() {
-        out[index / grid.count.max(1)].values[index % grid.count.max(1)] =
-            place.map_or(ABSENT, |gathered| gathered.value(op));
+    let mut row: Vec<Option<Gathered>> = Vec::with_capacity(grid.count);
+    let mut out = new_columns(groups, grid);
+    for (out, members) in out.iter_mut().zip(members) {
+        row.clear();
+        row.resize(grid.count, None);
+        for column in members {
+            out.drops_name |= column.drops_name;
+            for (step, place) in row.iter_mut().enumerate() {
+                let Some(value) = column.at(step) else { continue };
+                *place = Some(match *place {
+                    None => Gathered::first(op, value),
+                    Some(gathered) => gathered.with(op, value),
+                });
+            }
+        }
+        for (value, gathered) in out.values.iter_mut().zip(&row) {
+            *value = gathered.map_or(ABSENT, |gathered| gathered.value(op));
+        }
     }
     out.retain(|column| !column.is_empty());
     out

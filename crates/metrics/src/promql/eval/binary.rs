@@ -126,6 +126,7 @@ impl Run<'_> {
         let mut places: HashMap<(bool, usize), usize> = HashMap::new();
         let mut present = vec![false; signatures.count];
         for step in 0..grid.count {
+            self.check_stop()?;
             present.fill(false);
             let looked_at =
                 if binary.op == BinaryOp::Or { (left, &signatures.left) } else { (right, &signatures.right) };
@@ -138,9 +139,7 @@ impl Run<'_> {
                 let Some(value) = column.at(step) else { continue };
                 let matched = present[signatures.left[index]];
                 if binary.op == BinaryOp::Or || matched == (binary.op == BinaryOp::And) {
-                    let place = *places
-                        .entry((true, index))
-                        .or_insert_with(|| out.column(column.labels.clone(), column.drops_name));
+                    let place = place_of(&mut places, (true, index), &mut out, column)?;
                     out.put(place, step, value)?;
                 }
             }
@@ -150,9 +149,7 @@ impl Run<'_> {
             for (index, column) in right.iter().enumerate() {
                 let Some(value) = column.at(step) else { continue };
                 if !present[signatures.right[index]] {
-                    let place = *places
-                        .entry((false, index))
-                        .or_insert_with(|| out.column(column.labels.clone(), column.drops_name));
+                    let place = place_of(&mut places, (false, index), &mut out, column)?;
                     out.put(place, step, value)?;
                 }
             }
@@ -184,6 +181,7 @@ impl Run<'_> {
         let mut taken = vec![false; signatures.count];
         let mut seen: HashSet<(usize, Labels)> = HashSet::new();
         for step in 0..grid.count {
+            self.check_stop()?;
             let there = |columns: &[Column]| columns.iter().any(|column| column.at(step).is_some());
             let (many_there, one_there) = (there(many), there(one));
             let filled = fill_left.is_some() || fill_right.is_some();
@@ -224,7 +222,7 @@ impl Run<'_> {
                     Other::Column(other) => one[other].labels.clone(),
                     Other::FilledOne => match_labels(&column.labels, &binary.matching.labels),
                 };
-                let (place, labels) = join.place((Some(index), key), &column.labels, one_labels);
+                let (place, labels) = join.place((Some(index), key), &column.labels, one_labels)?;
                 if one_to_one {
                     if taken[group] {
                         return Err(EvalError::ManyToOne);
@@ -243,12 +241,27 @@ impl Run<'_> {
                 }
                 let many_labels = match_labels(&column.labels, &binary.matching.labels);
                 let (place, _) =
-                    join.place((None, Other::Column(index)), &many_labels, || column.labels.clone());
+                    join.place((None, Other::Column(index)), &many_labels, || column.labels.clone())?;
                 join.put(place, step, fill, value)?;
             }
         }
         self.settle(join.out.finish(), grid)
     }
+}
+
+/// The output's column for one of an input.
+fn place_of(
+    places: &mut HashMap<(bool, usize), usize>,
+    key: (bool, usize),
+    out: &mut super::Out,
+    column: &Column,
+) -> Eval<usize> {
+    if let Some(place) = places.get(&key) {
+        return Ok(*place);
+    }
+    let place = out.column(column.labels.clone(), column.drops_name)?;
+    places.insert(key, place);
+    Ok(place)
 }
 
 /// What an element is matched with.
@@ -273,16 +286,15 @@ impl Join<'_> {
         key: (Option<usize>, Other),
         many: &Labels,
         one: impl FnOnce() -> Labels,
-    ) -> (usize, Labels) {
-        let Self { binary, out, known, names, .. } = self;
-        known
-            .entry(key)
-            .or_insert_with(|| {
-                let drops = *names == Names::Immediate && binary.returns_bool;
-                let labels = result_labels(many, &one(), binary.op, &binary.matching, drops);
-                (out.column(labels.clone(), binary.returns_bool), labels)
-            })
-            .clone()
+    ) -> Eval<(usize, Labels)> {
+        if let Some(known) = self.known.get(&key) {
+            return Ok(known.clone());
+        }
+        let drops = self.names == Names::Immediate && self.binary.returns_bool;
+        let labels = result_labels(many, &one(), self.binary.op, &self.binary.matching, drops);
+        let place = (self.out.column(labels.clone(), self.binary.returns_bool)?, labels);
+        self.known.insert(key, place.clone());
+        Ok(place)
     }
 
     fn put(&mut self, place: usize, step: usize, many: f64, one: f64) -> Eval<()> {

@@ -113,28 +113,35 @@ pub struct Out {
     count: usize,
     /// Of an instant, results of the same labels stay apart; of a range, they share a column.
     apart: bool,
+    samples_max: usize,
     columns: Vec<Column>,
     known: HashMap<Labels, usize>,
 }
 
 impl Out {
-    pub fn new(count: usize, apart: bool) -> Self {
-        Self { count, apart, columns: Vec::new(), known: HashMap::new() }
+    pub fn new(count: usize, apart: bool, samples_max: usize) -> Self {
+        Self { count, apart, samples_max, columns: Vec::new(), known: HashMap::new() }
     }
 
     /// The column for these labels.
-    pub fn column(&mut self, labels: Labels, drops_name: bool) -> usize {
+    ///
+    /// # Errors
+    /// When columns take the room of more samples than are allowed.
+    pub fn column(&mut self, labels: Labels, drops_name: bool) -> Eval<usize> {
         if !self.apart
             && let Some(index) = self.known.get(&labels)
         {
-            return *index;
+            return Ok(*index);
         }
         let index = self.columns.len();
+        if (index + 1).saturating_mul(self.count) > self.samples_max.saturating_mul(2) {
+            return Err(EvalError::TooManySamples { limit: self.samples_max });
+        }
         if !self.apart {
             self.known.insert(labels.clone(), index);
         }
         self.columns.push(Column::empty(labels, drops_name, self.count));
-        index
+        Ok(index)
     }
 
     pub fn put(&mut self, column: usize, step: usize, value: f64) -> Eval<()> {
@@ -144,6 +151,12 @@ impl Out {
         }
         *place = value;
         Ok(())
+    }
+
+    /// One more of what a column counts.
+    pub fn count_up(&mut self, column: usize, step: usize) {
+        let place = &mut self.columns[column].values[step];
+        *place = if is_stale(*place) { 1.0 } else { *place + 1.0 };
     }
 
     pub fn finish(self) -> Vec<Column> {

@@ -129,7 +129,7 @@ impl Run<'_> {
         let columns = self.columns(vector, grid)?;
         let span = vector.bare().span;
         let histograms = self.histograms(&columns, span);
-        let mut out = super::column::Out::new(grid.count, grid.count == 1);
+        let mut out = self.out(grid);
         for arg in wanted {
             let wanted = self.scalars(arg, grid)?;
             self.check_quantiles(&wanted, arg);
@@ -137,7 +137,7 @@ impl Run<'_> {
                 for (step, quantile) in wanted.iter().enumerate() {
                     if let Some(value) = column.at(step) {
                         let labels = column.labels.with(label, &open_metrics(*quantile));
-                        let place = out.column(labels, column.drops_name);
+                        let place = out.column(labels, column.drops_name)?;
                         out.put(place, step, value)?;
                     }
                 }

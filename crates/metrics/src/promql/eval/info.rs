@@ -56,7 +56,7 @@ impl Run<'_> {
             for step in 0..grid.count {
                 let Some(value) = column.at(step) else { continue };
                 if own_info {
-                    let place = out.column(column.labels.clone(), column.drops_name);
+                    let place = out.column(column.labels.clone(), column.drops_name)?;
                     out.put(place, step, value)?;
                     continue;
                 }
@@ -105,7 +105,7 @@ impl Run<'_> {
                 for (name, value) in added {
                     labels = labels.with(name, value);
                 }
-                let place = out.column(labels, column.drops_name);
+                let place = out.column(labels, column.drops_name)?;
                 out.put(place, step, value)?;
             }
         }

@@ -104,6 +104,7 @@ impl Run<'_> {
         let smoothed = selector.edge == Edge::Smoothed;
         let to_ms = if smoothed { last_ms.saturating_add(lookback_ms) } else { last_ms };
         let series = self.fetch(selector, first_ms.saturating_sub(lookback_ms - 1), to_ms)?;
+        self.check_room(series.len(), grid)?;
         // Prometheus reads with the offset, but looks for the time of a sample at `@` without it: what an offset beyond
         // the lookback moved away is not found.
         let heeded_ms = if take == Take::Time && at.is_some() { 0 } else { offset_ms };

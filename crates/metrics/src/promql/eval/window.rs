@@ -115,8 +115,8 @@ impl Frame {
     }
 }
 
-/// After how many windows to ask whether to stop.
-const WINDOWS_PER_CHECK: usize = 1024;
+/// After how many samples to ask whether to stop: some milliseconds.
+const SAMPLES_PER_CHECK: usize = 1 << 18;
 
 impl Run<'_> {
     /// Evaluates a function with a range vector among its arguments.
@@ -128,6 +128,7 @@ impl Run<'_> {
             params.push(self.scalars(arg, grid)?);
         }
         check_edge(id, call.function.name, input.frame.edge)?;
+        self.check_room(input.series.len(), grid)?;
         let keeps_name = matches!(id, Windowed::LastOverTime | Windowed::FirstOverTime);
         let mut columns = Vec::with_capacity(input.series.len());
         let mut scratch = Vec::new();
@@ -135,8 +136,8 @@ impl Run<'_> {
         for series in &input.series {
             let mut values = Vec::with_capacity(grid.count);
             for (step, window) in input.frame.windows(&series.samples, grid).enumerate() {
-                since_check += 1;
-                if since_check == WINDOWS_PER_CHECK {
+                since_check += 1 + window.samples.len();
+                if since_check > SAMPLES_PER_CHECK {
                     since_check = 0;
                     self.check_stop()?;
                 }
