@@ -83,7 +83,7 @@ pub enum EvalError {
     NoDuration,
     #[error("{what} in duration expression")]
     Duration { what: &'static str },
-    #[error("info: {why}")]
+    #[error("{why}")]
     Info { why: String },
     #[error(transparent)]
     Select(#[from] SelectError),

@@ -148,7 +148,7 @@ impl Run<'_> {
     /// Of a bare selector, the time of the sample itself; of anything else, that of the evaluation.
     fn timestamp(&mut self, arg: &Expr, grid: Grid) -> Eval<Val> {
         let mut columns = match &arg.bare().node {
-            Node::Selector(selector) => self.select_instant(selector, grid, Take::Time)?,
+            Node::Selector(selector) => self.select_instant(selector, grid, Take::TimeUnshifted)?,
             Node::Number(_)
             | Node::Text(_)
             | Node::Range(_)

@@ -17,6 +17,8 @@ pub enum Take {
     Value,
     /// Its time in seconds.
     Time,
+    /// The same for `timestamp`, which does not heed an offset next to `@`.
+    TimeUnshifted,
 }
 
 impl Run<'_> {
@@ -107,7 +109,7 @@ impl Run<'_> {
         self.check_room(series.len(), grid)?;
         // Prometheus reads with the offset, but looks for the time of a sample at `@` without it: what an offset beyond
         // the lookback moved away is not found.
-        let heeded_ms = if take == Take::Time && at.is_some() { 0 } else { offset_ms };
+        let heeded_ms = if take == Take::TimeUnshifted && at.is_some() { 0 } else { offset_ms };
         let looked_up = |step_ms: TimestampMs| at.unwrap_or(step_ms).saturating_sub(heeded_ms);
         let mut columns = Vec::with_capacity(series.len());
         for one in series {
@@ -224,7 +226,7 @@ fn latest(
                 {
                     match take {
                         Take::Value => sample.value,
-                        Take::Time => sample.at_ms as f64 / 1000.0,
+                        Take::Time | Take::TimeUnshifted => sample.at_ms as f64 / 1000.0,
                     }
                 }
                 Some(_) | None => ABSENT,
