@@ -232,7 +232,7 @@ fn prometheus_and_this_evaluator_agree() {
         println!("skipped: FAIRWAY_PROMETHEUS names no Prometheus to compare with");
         return;
     };
-    let count = setting("FAIRWAY_PROMQL_QUERIES", 1_500);
+    let count = setting("FAIRWAY_PROMQL_QUERIES", 10_000);
     let mut random = Random(setting("FAIRWAY_PROMQL_SEED", 1));
     let memory = random::data(&mut random);
     const EXPERIMENTS: &str = "promql-experimental-functions";
@@ -270,7 +270,7 @@ fn prometheus_and_this_parser_agree_on_what_is_wrong() {
         println!("skipped: FAIRWAY_PROMETHEUS names no Prometheus to compare with");
         return;
     };
-    let count = setting("FAIRWAY_PROMQL_QUERIES", 1_500);
+    let count = setting("FAIRWAY_PROMQL_QUERIES", 10_000);
     let mut random = Random(setting("FAIRWAY_PROMQL_SEED", 1));
     let mut prometheus = Prometheus::start(&binary, "promql-experimental-functions,promql-duration-expr");
     let mut differences = Vec::new();
@@ -295,4 +295,37 @@ fn prometheus_and_this_parser_agree_on_what_is_wrong() {
     println!("{count} queries, {wrong} are wrong, of {worded} the errors are the same to the letter");
     let shown = &differences[..differences.len().min(40)];
     assert!(differences.is_empty(), "{} differ:\n{}", differences.len(), shown.join("\n"));
+}
+
+/// Without a Prometheus: what it does not know, and limits that are soon reached.
+#[test]
+fn no_random_query_panics() {
+    let mut random = Random(setting("FAIRWAY_PROMQL_SEED", 1));
+    let memory = random::data(&mut random);
+    let mut evaluated = 0;
+    for _ in 0..500 {
+        let mut query = grammar::query(&mut random);
+        for extra in [" anchored", " smoothed"] {
+            if random.chance(30) {
+                query = query.replacen(']', &format!("]{extra}"), 1);
+            }
+        }
+        if random.chance(30) {
+            query = query.replace(") + (", ") + fill (1) (").replace(") > (", ") > fill_left (NaN) (");
+        }
+        let Ok(parsed) = parse_as(&query, Dialect::Experimental) else { continue };
+        let mut engine = Engine::default();
+        if random.chance(20) {
+            engine.limits.samples_max = random.below(5_000);
+        }
+        engine.names = if random.chance(50) { Names::Delayed } else { Names::Immediate };
+        let answer = match when(&mut random) {
+            When::At(at_ms) => engine.instant(&memory, &parsed, at_ms),
+            When::Range { start_ms, end_ms, step_ms } => {
+                engine.range(&memory, &parsed, start_ms, end_ms, step_ms)
+            }
+        };
+        evaluated += u32::from(answer.is_ok());
+    }
+    assert!(evaluated > 200, "only {evaluated} have an answer");
 }

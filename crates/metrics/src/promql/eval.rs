@@ -28,7 +28,7 @@ use grid::Grid;
 use notes::Notes;
 
 use super::answer::{Answer, Element, EvalError, Value};
-use super::ast::{Expr, Node, Type};
+use super::ast::{Edge, Expr, Node, Type};
 use super::parse::Query;
 use crate::sample::{Sample, TimestampMs};
 use crate::select::{Querier, Series};
@@ -360,7 +360,13 @@ impl<'a> Run<'a> {
                     (Names::Delayed, true) => column::without_metadata(&series.labels),
                     (Names::Delayed, false) | (Names::Immediate, _) => series.labels.clone(),
                 };
-                columns.push(Series { labels, samples: window.samples.to_vec() });
+                let samples = match window.edge {
+                    Edge::Plain => window.samples.to_vec(),
+                    Edge::Anchored | Edge::Smoothed => rate::with_ends(&window),
+                };
+                if !samples.is_empty() {
+                    columns.push(Series { labels, samples });
+                }
             }
         }
         self.hold(columns.iter().map(|series| series.samples.len()).sum())?;

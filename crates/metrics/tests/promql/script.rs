@@ -227,6 +227,12 @@ pub fn duration_ms(text: &str) -> Result<i64, String> {
 pub fn describe(line: &str) -> Result<Description, String> {
     let end = metric_end(line);
     let (metric, points) = line.split_at(end);
+    // Times at which samples began: as little kept as native histograms, and noted in their stead.
+    if let Some(metric) =
+        metric.trim().strip_suffix("@st").or_else(|| points.starts_with("@st").then_some(metric))
+    {
+        return Ok(Description { labels: metric_labels(metric)?, points: vec![Point::Native; 200] });
+    }
     let mut list = Vec::new();
     for item in items(points) {
         expand(&item, &mut list)?;

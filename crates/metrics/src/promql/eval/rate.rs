@@ -70,6 +70,44 @@ pub fn interpolate(before: Sample, after: Sample, at_ms: TimestampMs, counter: b
     from + (after.value - from) * (at_ms - before.at_ms) as f64 / (after.at_ms - before.at_ms) as f64
 }
 
+/// The samples of an anchored or smoothed range, with the values at its two ends.
+pub fn with_ends(window: &Window<'_>) -> Vec<Sample> {
+    let samples = window.samples;
+    let smoothed = window.edge == Edge::Smoothed;
+    let Some(mut last) = samples.len().checked_sub(1) else { return Vec::new() };
+    let first = samples[..last].partition_point(|sample| sample.at_ms <= window.start_ms).saturating_sub(1);
+    if smoothed {
+        last = samples[..last].partition_point(|sample| sample.at_ms < window.end_ms);
+    }
+    if samples[last].at_ms <= window.start_ms {
+        return Vec::new();
+    }
+    let (left, right) = ends(window, first, last, false);
+    let inside =
+        samples.iter().filter(|sample| sample.at_ms > window.start_ms && sample.at_ms < window.end_ms);
+    let mut list = vec![Sample { at_ms: window.start_ms, value: left }];
+    list.extend(inside);
+    list.push(Sample { at_ms: window.end_ms, value: right });
+    list
+}
+
+/// The values at both ends of a range, given the samples nearest to them.
+fn ends(window: &Window<'_>, first: usize, last: usize, counter: bool) -> (f64, f64) {
+    let samples = window.samples;
+    let smoothed = window.edge == Edge::Smoothed;
+    let left = if smoothed && samples[first].at_ms < window.start_ms {
+        interpolate(samples[first], samples[first + 1], window.start_ms, counter)
+    } else {
+        samples[first].value
+    };
+    let right = if smoothed && last > 0 && samples[last].at_ms > window.end_ms {
+        interpolate(samples[last - 1], samples[last], window.end_ms, counter)
+    } else {
+        samples[last].value
+    };
+    (left, right)
+}
+
 /// Of an anchored or smoothed range: from the value at its begin to that at its end, without extrapolation.
 fn extended(window: &Window<'_>, of: Of) -> Option<f64> {
     let samples = window.samples;
@@ -84,16 +122,7 @@ fn extended(window: &Window<'_>, of: Of) -> Option<f64> {
     if samples[last].at_ms <= window.start_ms || (smoothed && samples[first].at_ms > window.end_ms) {
         return None;
     }
-    let left = if smoothed && samples[first].at_ms < window.start_ms {
-        interpolate(samples[first], samples[first + 1], window.start_ms, counter)
-    } else {
-        samples[first].value
-    };
-    let right = if smoothed && last > 0 && samples[last].at_ms > window.end_ms {
-        interpolate(samples[last - 1], samples[last], window.end_ms, counter)
-    } else {
-        samples[last].value
-    };
+    let (left, right) = ends(window, first, last, counter);
     let mut grown = right - left;
     if counter {
         if samples[first].at_ms <= window.start_ms {

@@ -105,14 +105,14 @@ impl<'a> Parser<'a> {
 
     fn test(&self, operator: Token<'_>, span: Span, value: String) -> Parsed<Test> {
         let compile = |value: &str| {
-            regex_go::translate(value)
-                .and_then(|pattern| {
-                    Matcher::regex(&pattern).map_err(|error| {
-                        let error = error.to_string();
-                        error.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned()
-                    })
+            let compiled = regex_go::translate(value).and_then(|pattern| {
+                // By itself first: `a)|(b` would be whole between the parentheses that anchor it.
+                regex::Regex::new(&pattern).and_then(|_| Matcher::regex(&pattern)).map_err(|error| {
+                    let error = error.to_string();
+                    error.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned()
                 })
-                .map_err(|why| self.error(span, format!("error parsing regexp: {why}")))
+            });
+            compiled.map_err(|why| self.error(span, format!("error parsing regexp: {why}")))
         };
         Ok(if operator.kind == Kind::EqualRegex {
             Test::Regex(compile(&value)?)

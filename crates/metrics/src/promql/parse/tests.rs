@@ -54,6 +54,7 @@ fn errors_are_worded_and_placed_as_prometheus_does() {
         ("1\n+\n\n}", "4:1: parse error: unexpected character: '}'"),
         ("foo{a=b}", "1:7: parse error: unexpected identifier \"b\" in label matching, expected string"),
         ("5m3", "1:1: parse error: bad number or duration syntax: \"5m3\""),
+        ("x{a=~\"b)|(c\"}", "1:3: parse error: error parsing regexp: unopened group"),
         (
             "a + on(x) group_left(x) b",
             "1:3: parse error: label \"x\" must not occur in ON and GROUP clause at once",
