@@ -104,7 +104,7 @@ impl Stage {
             stage.shop.check_out("v2")?;
             stage.fairway(&["deploy", "-e", "demo"])
         })?;
-        self.act("canary: a version of which every tenth list fails", None, Stage::called_off)?;
+        self.act("canary: a flaky version, called off", None, Stage::called_off)?;
         self.shop.settings("");
         self.act("kill -9 the control plane within a rollout", Some("v3"), Stage::killed)?;
         self.act("scale the API to 4, and back", None, |stage| {
@@ -145,7 +145,7 @@ impl Stage {
             }
         }
         let doubled = self.shop.doubled()?.saturating_sub(doubled_before);
-        let bad = name.starts_with("canary: a version").then_some(FLAKY);
+        let bad = name.starts_with("canary: a flaky").then_some(FLAKY);
         self.acts.push(Act { name: name.to_owned(), to, took, doubled, loaded: self.load.is_some(), bad });
         if let Some(load) = &self.load {
             let so_far = load.snapshot();

@@ -8,7 +8,7 @@ use fairway_engine::{
     Environment, Instance, InstanceEnd, InstanceState, Job, JobEnd, JobState, Pace, Phase, Power,
     RolloutKind, RolloutOutcome, RolloutSummary,
 };
-use fairway_proxy::control::{Cause, LATENCY_BOUNDS_US, SeriesStats, Stats, StatusClass};
+use fairway_proxy::control::{LATENCY_BOUNDS_US, Stats};
 use fairway_targets::key::InstanceKey;
 
 use crate::drivers::{Known, Told};
@@ -395,7 +395,7 @@ fn traffic(env: &Environment, live: &Live) -> Vec<api::TrafficStatus> {
                 release: ReleaseNumber::to_string(release),
                 weight: version.weight,
                 requests: sum.requests_total(),
-                errors: errors(&sum),
+                errors: sum.failed,
                 in_flight: sum.in_flight,
                 p50_ms: quantile_ms(&sum.latency, 0.50),
                 p95_ms: quantile_ms(&sum.latency, 0.95),
@@ -404,12 +404,6 @@ fn traffic(env: &Environment, live: &Live) -> Vec<api::TrafficStatus> {
         }
     }
     traffic
-}
-
-/// What visitors got that they should not have: 5xx, and answers that ended early.
-fn errors(series: &SeriesStats) -> u64 {
-    series.requests.get(&StatusClass::ServerError).copied().unwrap_or(0)
-        + series.errors.get(&Cause::Truncated).copied().unwrap_or(0)
 }
 
 /// Quantile of a histogram, linear within the bucket as Prometheus does; none without requests. What lies in the last,

@@ -27,7 +27,8 @@ impl Ended {
     pub fn count(&mut self, state: &State) {
         for (key, env) in &state.environments {
             let newest = env.history.back().map(|summary| summary.number);
-            let counted = self.0.entry(key.clone()).or_insert_with(|| Counted { last: newest, ..Counted::default() });
+            let counted =
+                self.0.entry(key.clone()).or_insert_with(|| Counted { last: newest, ..Counted::default() });
             for summary in env.history.iter().filter(|summary| Some(summary.number) > counted.last) {
                 *counted.by_outcome.entry(summary.outcome.name()).or_default() += 1;
             }
@@ -51,7 +52,8 @@ impl Ended {
 #[must_use]
 pub fn families(state: &State, seq: u64, ended: &Ended, told: &Known, state_dir: &Path) -> Vec<Family> {
     let environments = state.environments.values();
-    let ready: usize = environments.clone().map(|env| env.instances.values().filter(|i| i.is_ready()).count()).sum();
+    let ready: usize =
+        environments.clone().map(|env| env.instances.values().filter(|i| i.is_ready()).count()).sum();
     let rolling = environments.clone().filter(|env| env.rollout.is_some()).count();
     let none = Labels::default;
     let mut families = vec![
@@ -118,21 +120,26 @@ fn copies(state: &State) -> [Family; 2] {
 }
 
 fn wanted_copies(env: &Environment, service: &ServiceName) -> u32 {
-    env.stable.or(env.rollout.as_ref().map(|rollout| rollout.to)).map_or(0, |release| env.wanted(service, release))
+    env.stable
+        .or(env.rollout.as_ref().map(|rollout| rollout.to))
+        .map_or(0, |release| env.wanted(service, release))
 }
 
 fn processes(state: &State, told: &Known) -> Vec<Family> {
     let sessions = proc::sessions();
     let mut cpu = Family::counter("process_cpu_seconds_total", "CPU time of a copy, all of its processes.");
-    let mut memory = Family::gauge("process_resident_memory_bytes", "Memory of a copy, all of its processes.");
+    let mut memory =
+        Family::gauge("process_resident_memory_bytes", "Memory of a copy, all of its processes.");
     let mut cpu_max = Family::gauge("process_cpu_limit_cores", "Cores that a copy may use.");
     let mut memory_max = Family::gauge("process_memory_limit_bytes", "Memory that a copy may use.");
-    let mut restarts = Family::counter("fairway_instance_restarts_total", "Times that a copy ended by itself.");
+    let mut restarts =
+        Family::counter("fairway_instance_restarts_total", "Times that a copy ended by itself.");
     for (key, env) in &state.environments {
         for instance in env.instances.values() {
             let labels = labels_of(key, instance);
             restarts = restarts.with(labels.clone(), f64::from(instance.crashes));
-            let limits = env.service(instance.id.release, &instance.id.service).map(|spec| spec.limits.clone());
+            let limits =
+                env.service(instance.id.release, &instance.id.service).map(|spec| spec.limits.clone());
             if let Some(millis) = limits.as_ref().and_then(|limits| limits.cpu_millis) {
                 cpu_max = cpu_max.with(labels.clone(), f64::from(millis) / 1000.0);
             }
@@ -167,7 +174,8 @@ fn host(state_dir: &Path) -> Vec<Family> {
     for (number, mode, seconds) in host.cpu_s {
         cpu = cpu.with(Labels::new([("cpu", number), ("mode", mode.to_owned())]), seconds);
     }
-    let mut size = Family::gauge("node_filesystem_size_bytes", "Size of a filesystem that Fairway writes to.");
+    let mut size =
+        Family::gauge("node_filesystem_size_bytes", "Size of a filesystem that Fairway writes to.");
     let mut free = Family::gauge("node_filesystem_avail_bytes", "What can still be written there.");
     // The state directory is what must not fill up; where it is on the root's filesystem, one says it all.
     let root = proc::filesystem(Path::new("/"));
@@ -185,7 +193,8 @@ fn host(state_dir: &Path) -> Vec<Family> {
             .with(none(), host.memory_total_bytes as f64),
         Family::gauge("node_memory_MemAvailable_bytes", "Memory that can be had without swapping.")
             .with(none(), host.memory_available_bytes as f64),
-        Family::gauge("node_load1", "Processes that run or wait to, over a minute.").with(none(), host.load_1m),
+        Family::gauge("node_load1", "Processes that run or wait to, over a minute.")
+            .with(none(), host.load_1m),
         size,
         free,
     ]

@@ -117,8 +117,12 @@ async fn ask(watching: &Arc<Watching>, commands: &Commands, gate: &Due) -> Readi
         // The engine reckons them itself.
         Check::ErrorRate | Check::Latency { .. } => none("nobody is to be asked".to_owned()),
         Check::Query { promql } => query(watching, gate, promql).await.unwrap_or_else(none),
-        Check::Command { .. } => commands.run(watching, gate).await.map_or_else(none, |code| value(f64::from(code))),
-        Check::Webhook { url } => webhook(watching, gate, url).await.map_or_else(none, |status| value(f64::from(status))),
+        Check::Command { .. } => {
+            commands.run(watching, gate).await.map_or_else(none, |code| value(f64::from(code)))
+        }
+        Check::Webhook { url } => {
+            webhook(watching, gate, url).await.map_or_else(none, |status| value(f64::from(status)))
+        }
     }
 }
 
@@ -216,7 +220,9 @@ impl Commands {
         match ended.await.map_err(|_| "the server stops".to_owned())? {
             JobOutcome::Succeeded => Ok(0),
             JobOutcome::Failed { exit: Exit::Code(code), .. } => Ok(code),
-            JobOutcome::Failed { exit, .. } | JobOutcome::Cancelled { exit } => Err(format!("the command ended: {exit}")),
+            JobOutcome::Failed { exit, .. } | JobOutcome::Cancelled { exit } => {
+                Err(format!("the command ended: {exit}"))
+            }
             JobOutcome::SpawnFailed { cause } => Err(cause.to_string()),
             JobOutcome::TimedOut { after, .. } => Err(format!("the command did not end within {after:?}")),
             JobOutcome::Lost { why } => Err(why),

@@ -37,9 +37,8 @@ pub async fn run(pump: Pump, routes: Routes) {
     let mut news = pump.follow();
     let mut sent: BTreeMap<EnvironmentKey, Sent> = BTreeMap::new();
     loop {
-        let watched: Vec<Watched> = pump.shared.read(|state| {
-            state.environments.values().filter_map(Watched::of).collect()
-        });
+        let watched: Vec<Watched> =
+            pump.shared.read(|state| state.environments.values().filter_map(Watched::of).collect());
         sent.retain(|environment, _| watched.iter().any(|one| one.environment == *environment));
         if watched.is_empty() {
             // Whether it was read or missed: there is news.
@@ -96,7 +95,10 @@ impl Watched {
         let services = env.release(rollout.to)?.spec.services.iter();
         Some(Self {
             environment: env.key.clone(),
-            services: services.filter(|(_, spec)| spec.takes_requests()).map(|(name, _)| name.clone()).collect(),
+            services: services
+                .filter(|(_, spec)| spec.takes_requests())
+                .map(|(name, _)| name.clone())
+                .collect(),
             to: rollout.to,
             releases,
             applied: env.routes.applied,

@@ -135,7 +135,9 @@ async fn ask(watching: &Watching, probe: &Probe) -> Seen {
             let found = tokio::net::lookup_host((name.as_str(), 0)).await;
             Seen { success: found.is_ok_and(|mut addresses| addresses.next().is_some()), ..Seen::default() }
         }
-        ProbeCheck::Certificate { address, server_name } => certificate(address, server_name).await.unwrap_or_default(),
+        ProbeCheck::Certificate { address, server_name } => {
+            certificate(address, server_name).await.unwrap_or_default()
+        }
     }
 }
 
@@ -144,7 +146,8 @@ async fn certificate(address: &str, server_name: &str) -> Option<Seen> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut roots = rustls::RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    let trust = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build().ok();
+    let trust =
+        WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build().ok();
     let looker = Arc::new(Looker { trust, provider: Arc::clone(&provider), ends_s: Mutex::default() });
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -180,7 +183,9 @@ impl ServerCertVerifier for Looker {
         let ends = std::iter::once(end_entity).chain(intermediates).filter_map(ends_s);
         *self.ends_s.lock().unwrap_or_else(PoisonError::into_inner) = ends.reduce(f64::min);
         match &self.trust {
-            Some(trust) => trust.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now),
+            Some(trust) => {
+                trust.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+            }
             None => Err(Error::General("this machine trusts nobody".to_owned())),
         }
     }

@@ -37,12 +37,6 @@ pub fn session_of(pid: u32) -> Option<u32> {
     process(pid).map(|process| process.session)
 }
 
-/// Of one process alone.
-#[must_use]
-pub fn usage_of(pid: u32) -> Option<Usage> {
-    process(pid).map(|process| process.usage)
-}
-
 fn processes() -> impl Iterator<Item = Process> {
     let pids = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter_map(process)
@@ -158,8 +152,7 @@ mod tests {
     #[test]
     fn this_process_is_found_in_its_session() {
         let own = std::process::id();
-        let usage = usage_of(own).unwrap();
-        assert!(usage.resident_bytes > 100_000);
+        assert!(process(own).unwrap().usage.resident_bytes > 100_000);
         assert!(sessions().contains_key(&session_of(own).unwrap()) || session_of(own) == Some(own));
         assert!(filesystem(Path::new("/")).is_some_and(|(size, free)| size > free));
     }

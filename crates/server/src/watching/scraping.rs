@@ -1,12 +1,11 @@
 //! Reads what targets show into the store, Fairway's own figures among them.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use fairway_metrics::exposition::{
-    ACCEPT, Format, ScrapeError, ScrapeSettings, TargetMemory,
-};
+use fairway_metrics::exposition::{ACCEPT, Format, Scrape, ScrapeError, ScrapeSettings, TargetMemory};
+use fairway_metrics::httpapi::{self, Health};
 use fairway_metrics::labels::Labels;
 use fairway_metrics::sample::Sample;
 use hyper::header;
@@ -43,10 +42,15 @@ pub async fn run(watching: Arc<Watching>) {
     loop {
         let wanted = watching.pump.shared.read(targets);
         let mut samples = forget(&mut known, &wanted, watching.now_ms());
+        watching.forget_scraped(&known);
         let now = Instant::now();
         for (labels, target) in wanted {
             // The first scrape comes at once: a new release is of interest from its first second on.
-            known.entry(labels).or_insert_with(|| Known { target, memory: TargetMemory::default(), next: now });
+            known.entry(labels).or_insert_with(|| Known {
+                target,
+                memory: TargetMemory::default(),
+                next: now,
+            });
         }
         if own_next <= now {
             samples.extend(own_figures(&watching, &mut own).await);
@@ -58,7 +62,8 @@ pub async fn run(watching: Arc<Watching>) {
             watching.maintain().await;
             maintain_next = now + MAINTAIN_EVERY;
         }
-        let next = known.values().map(|one| one.next).min().unwrap_or(own_next).min(own_next).min(maintain_next);
+        let next =
+            known.values().map(|one| one.next).min().unwrap_or(own_next).min(own_next).min(maintain_next);
         // New copies are found when one of the known is asked again; a figure of a copy is never older than that.
         tokio::time::sleep_until(next.max(now + Duration::from_millis(100)).into()).await;
     }
@@ -81,11 +86,16 @@ fn settings(target: &Target) -> ScrapeSettings {
     ScrapeSettings { fallback_format: Some(Format::Text), ..ScrapeSettings::new(target.labels.clone()) }
 }
 
-async fn due(watching: &Arc<Watching>, known: &mut HashMap<Labels, Known>, now: Instant) -> Vec<(Labels, Sample)> {
+async fn due(
+    watching: &Arc<Watching>,
+    known: &mut HashMap<Labels, Known>,
+    now: Instant,
+) -> Vec<(Labels, Sample)> {
     let mut asking = JoinSet::new();
     let mut samples = Vec::new();
     let mut answers = Vec::new();
-    let due: Vec<Target> = known.values().filter(|one| one.next <= now).map(|one| one.target.clone()).collect();
+    let due: Vec<Target> =
+        known.values().filter(|one| one.next <= now).map(|one| one.target.clone()).collect();
     for target in due {
         if asking.len() >= AT_ONCE_MAX {
             answers.extend(asking.join_next().await);
@@ -109,6 +119,7 @@ async fn due(watching: &Arc<Watching>, known: &mut HashMap<Labels, Known>, now: 
             Err(error) => one.memory.failed(&settings, error, at_ms, took),
         };
         watching.limited(&one.target, scrape.dropped);
+        watching.show_scraped(&one.target, &scrape, at_ms, took);
         samples.extend(scrape.samples);
     }
     samples
@@ -138,9 +149,35 @@ async fn own_figures(watching: &Watching, memory: &mut TargetMemory) -> Vec<(Lab
     let labels = Labels::new([("job", "fairway"), ("instance", "fairway")]);
     // What it says of a service's copy has that copy's name, not Fairway's.
     let settings = ScrapeSettings { honor_labels: true, ..ScrapeSettings::new(labels) };
-    let scrape = memory.scraped(&settings, text.as_bytes(), Format::Text.content_type(), at_ms, began.elapsed());
+    let scrape =
+        memory.scraped(&settings, text.as_bytes(), Format::Text.content_type(), at_ms, began.elapsed());
     if let Some(error) = &scrape.error {
         warn(format_args!("Fairway's own figures cannot be read: {error}"));
     }
     scrape.samples
+}
+
+impl Watching {
+    fn show_scraped(&self, target: &Target, scrape: &Scrape, at_ms: i64, took: Duration) {
+        let shown = httpapi::Target {
+            discovered_labels: target.labels.with("__address__", &target.url),
+            labels: target.labels.clone(),
+            pool: target.labels.get("job").unwrap_or_default().to_owned(),
+            url: target.url.clone(),
+            last_error: scrape.error.as_ref().map(ToString::to_string).unwrap_or_default(),
+            last_scrape_ms: Some(at_ms),
+            last_scrape_duration: took,
+            health: if scrape.error.is_none() { Health::Good } else { Health::Bad },
+            interval: target.every,
+            timeout: SCRAPE_TIMEOUT,
+            metadata: Arc::new(scrape.metadata.clone()),
+        };
+        let mut scraped = self.scraped.lock().unwrap_or_else(PoisonError::into_inner);
+        scraped.insert(target.labels.clone(), shown);
+    }
+
+    fn forget_scraped(&self, known: &HashMap<Labels, Known>) {
+        let mut scraped = self.scraped.lock().unwrap_or_else(PoisonError::into_inner);
+        scraped.retain(|labels, _| known.contains_key(labels));
+    }
 }

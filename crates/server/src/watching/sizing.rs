@@ -37,11 +37,15 @@ fn sized(state: &State) -> Vec<Sized> {
 
 fn of_environment(env: &Environment) -> Vec<Sized> {
     let Some(release) = serving(env) else { return Vec::new() };
-    let scaled = release.spec.services.iter().filter_map(|(name, spec)| Some((name, spec, spec.autoscale.as_ref()?)));
+    let scaled =
+        release.spec.services.iter().filter_map(|(name, spec)| Some((name, spec, spec.autoscale.as_ref()?)));
     scaled
         .map(|(name, spec, autoscale)| {
             let ready = env.instances.values().filter(|i| i.id.service == *name && i.is_ready());
-            let key = |i: &fairway_engine::Instance| InstanceKey { environment: env.key.clone(), instance: i.id.clone() };
+            let key = |i: &fairway_engine::Instance| InstanceKey {
+                environment: env.key.clone(),
+                instance: i.id.clone(),
+            };
             Sized {
                 environment: env.key.clone(),
                 service: name.clone(),
@@ -85,7 +89,9 @@ pub async fn run(watching: Arc<Watching>) {
             let told = watching.drivers.known();
             for copy in &one.copies {
                 let pid = told.get(copy).and_then(|told| told.pid);
-                let Some(usage) = pid.and_then(proc::session_of).and_then(|s| sessions.get(&s)) else { continue };
+                let Some(usage) = pid.and_then(proc::session_of).and_then(|s| sessions.get(&s)) else {
+                    continue;
+                };
                 memory.push(usage.resident_bytes as f64);
                 if let Some((at, cpu_s)) = before.cpu.get(copy) {
                     cores.push((usage.cpu_s - cpu_s).max(0.0) / (now - *at).as_secs_f64());
@@ -104,7 +110,10 @@ pub async fn run(watching: Arc<Watching>) {
                     }
                     ScaleSource::Latency { percentile } => {
                         let quantile = f64::from(*percentile) / 100.0;
-                        traffic.as_ref().and_then(|traffic| quantile_seconds(quantile, &traffic.latency)).map(|s| s.0)
+                        traffic
+                            .as_ref()
+                            .and_then(|traffic| quantile_seconds(quantile, &traffic.latency))
+                            .map(|s| s.0)
                     }
                     ScaleSource::Query { promql } => {
                         Source { watching: &watching, of: &one.metrics }.value(promql).await.ok()

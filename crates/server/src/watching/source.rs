@@ -51,7 +51,8 @@ impl Source<'_> {
     async fn here(&self, promql: &str) -> Result<f64, NoValue> {
         let query = promql::parse(promql).map_err(|error| NoValue::Query(error.to_string()))?;
         let (watching, at_ms) = (Arc::clone(self.watching), self.watching.now_ms());
-        let asked = tokio::task::spawn_blocking(move || watching.promql.instant(&*watching.store, &query, at_ms));
+        let asked =
+            tokio::task::spawn_blocking(move || watching.promql.instant(&*watching.store, &query, at_ms));
         let answer = match asked.await {
             Ok(Ok(answer)) => answer,
             Ok(Err(error)) => return Err(NoValue::Query(error.to_string())),
@@ -110,6 +111,9 @@ mod tests {
 
     #[test]
     fn a_query_survives_the_form() {
-        assert_eq!(encoded("sum(rate(a{b=\"é\"}[1m])) > 0"), "sum%28rate%28a%7Bb%3D%22%C3%A9%22%7D%5B1m%5D%29%29%20%3E%200");
+        assert_eq!(
+            encoded("sum(rate(a{b=\"é\"}[1m])) > 0"),
+            "sum%28rate%28a%7Bb%3D%22%C3%A9%22%7D%5B1m%5D%29%29%20%3E%200"
+        );
     }
 }
