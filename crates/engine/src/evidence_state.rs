@@ -56,8 +56,9 @@ impl Environment {
             ) => {}
         }
         let is_judged = matches!(rollout.phase, Phase::Shifting { .. } | Phase::Baking { .. });
-        if is_judged && has_shifted {
-            trial.shifted_at.get_or_insert(at);
+        if is_judged && has_shifted && !trial.is_shifted {
+            trial.is_shifted = true;
+            trial.excused = self.alerts.keys().cloned().collect();
         }
     }
 

@@ -256,7 +256,11 @@ impl Environment {
                 Ok(())
             }
             Fact::AlertChanged { alert, firing: false, .. } => {
-                self.alerts.remove(alert).map(|_| ()).ok_or_else(|| illegal(format!("{alert} does not fire")))
+                self.alerts.remove(alert).ok_or_else(|| illegal(format!("{alert} does not fire")))?;
+                if let Some(trial) = &mut self.trial {
+                    trial.excused.remove(alert);
+                }
+                Ok(())
             }
             Fact::DeployQueued { spec, reason } => {
                 self.queue.push_back(Queued {

@@ -1,7 +1,7 @@
 //! What the proxy and the gates' sources have said since a rollout began: counts only. What they mean is reckoned when
 //! something is decided (`verdict`), never when a log is replayed.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,8 +27,10 @@ pub struct Trial {
     pub source: Option<u64>,
     /// When the last reading came.
     pub looked_at: Option<Timestamp>,
-    /// When public traffic was first sent to the new version.
-    pub shifted_at: Option<Timestamp>,
+    /// Whether public traffic was ever sent to the new version.
+    pub is_shifted: bool,
+    /// Critical alerts that fired already when it first was: they are not its doing. Names and no times, as clocks jump.
+    pub excused: BTreeSet<String>,
     /// When the step or bake began that gates look at.
     pub since: Option<Timestamp>,
     /// Percent that the sequential test reckons with now.
@@ -248,10 +250,18 @@ impl Trial {
     }
 
     pub(crate) fn record(&mut self, finding: &Finding) {
-        let before = self.recorded(&finding.gate).and_then(Verdict::suspends);
+        let recorded = self.recorded(&finding.gate).cloned();
+        let before = recorded.as_ref().and_then(Verdict::suspends);
         let after = finding.verdict.suspends().map(|(_, suspended)| suspended);
+        if let (None, Some((service, _))) = (before, finding.verdict.suspends())
+            && let Some(arms) = self.arms.get_mut(service)
+        {
+            // What stable failed before that was noticed would count for the new version for the rest of the rollout:
+            // the comparison begins anew. Each such outage may spend alpha once more; they are rare enough for that.
+            arms.segments.clear();
+        }
         if let (Some((service, Suspended::BothFail)), None | Some(Suspended::StableFails)) = (before, after)
-            && let Some(arms) = self.arms.get_mut(&service.clone())
+            && let Some(arms) = self.arms.get_mut(service)
         {
             // What was counted around the outage is held against nobody, and has to be shown anew.
             arms.new.base = arms.new.total.clone();

@@ -134,21 +134,8 @@ impl Environment {
                 findings.push(self.gate(rollout, trial, period, index, gate));
             }
         }
-        let is_armed = match (&rollout.phase, &rollout.strategy) {
-            (Phase::Baking { .. }, _) => true,
-            (Phase::Shifting { .. }, Strategy::Canary { .. }) => rollout.has_shifted(),
-            (
-                Phase::Planned
-                | Phase::Migrating { .. }
-                | Phase::Starting
-                | Phase::Verifying { .. }
-                | Phase::Shifting { .. }
-                | Phase::Committing
-                | Phase::Aborting { .. },
-                _,
-            ) => false,
-        };
-        if is_armed {
+        // From the first public request on, whatever the strategy.
+        if rollout.has_shifted() {
             for (index, trigger) in (0u32..).zip(&evidence.triggers) {
                 findings.push(self.trigger(rollout, trial, index, trigger));
             }
@@ -167,8 +154,8 @@ impl Environment {
     ) -> Finding {
         let empty = Arms::default();
         let arms = trial.arms.get(service).unwrap_or(&empty);
-        let threshold = sequential::threshold(settings.alpha.0, event, services);
-        let outcome = sequential::test(arms, event, settings.margin.0, threshold, arms.all_failed());
+        let outcome =
+            sequential::test(arms, event, settings.margin.0, settings.alpha.0, services, arms.all_failed());
         // The step asks for requests of the new version as a whole: services that are asked for rarely do not hold it up.
         let have = trial.arms.values().fold(0u64, |sum, arms| {
             sum.saturating_add(arms.new.total.requests.saturating_sub(arms.new.base.requests))
@@ -176,7 +163,8 @@ impl Environment {
         let need = settings.min_requests;
         let period = self.period(rollout);
         let frozen = arms.slow_above_ms;
-        let verdict = match (self.footing(rollout, trial, service), event, period) {
+        let footing = self.footing(rollout, trial, service);
+        let verdict = match (footing, event, period) {
             (Footing::BothFail { new, stable }, ..) => {
                 let (new, stable) = (Number(new), Number(stable));
                 Verdict::Waiting { reason: Reason::BothFailing { service: service.clone(), new, stable } }
@@ -190,11 +178,15 @@ impl Environment {
                     Verdict::Skipped { reason: Reason::StableUnhealthy { service: service.clone(), stable } }
                 }
             }
-            _ if outcome.rejects() => Verdict::Failing,
+            // What was counted around the outage is about to be forgotten.
+            _ if trial.comes_out_of_outage(service, footing) => {
+                Verdict::Waiting { reason: Reason::TooFewRequests { have: 0, need } }
+            }
             (_, _, Some(Period::Bake | Period::Step { weight: 100.. })) => {
                 Verdict::Skipped { reason: Reason::NoBaseline }
             }
             (_, _, Some(Period::Step { weight: 0 })) => Verdict::Skipped { reason: Reason::NoTraffic },
+            _ if outcome.rejects() => Verdict::Failing,
             (_, BadEvent::Slow, _) if frozen.is_none() => {
                 let have = arms.stable.raw.requests;
                 Verdict::Skipped { reason: Reason::TooLittleBaseline { have, need: BASELINE_REQUESTS_MIN } }

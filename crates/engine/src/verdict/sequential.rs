@@ -24,8 +24,10 @@
 //! **Events that come in bursts.** A client whose one request fails a hundred times within a second is one event, not a
 //! hundred. Counting each client once a second is wrong in turn where one client is all the traffic there is (a load
 //! balancer, a load generator): then the larger side is cut down more. So both counts have to reject. Each is valid where
-//! its assumption holds, and the smaller of two tests is as safe as either. When everything fails that the new version
-//! answers, there is nothing to tell apart, and the plain count decides.
+//! its assumption holds, and the smaller of two tests is as safe as either. The count of bursts is held against the α of
+//! its service alone, undivided: it is there to tell one client's storm from many events, and it grows by one a second
+//! at most where one client is all there is. When everything fails that the new version answers, there is nothing to tell
+//! apart, and the plain count decides.
 
 use crate::trial::{Arms, Segment, SegmentCount};
 
@@ -61,7 +63,7 @@ const DETECTABLE_ROUNDS: u32 = 40;
 /// What the test makes of one service and one kind of event.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Outcome {
-    /// The smaller E-value of the plain count and the count of bursts.
+    /// The smaller E-value of the plain count and (times the number of services) the count of bursts.
     pub e: f64,
     /// Where it rejects.
     pub threshold: f64,
@@ -148,9 +150,17 @@ fn compared(segments: &[Segment]) -> impl Iterator<Item = &Segment> {
     segments.iter().filter(|segment| segment.weight > 0 && segment.weight < 100)
 }
 
-/// `all_failed`: nothing that the new version answered in this step was good.
+/// `services`: how many are compared. `all_failed`: nothing that the new version answered in this step was good.
 #[must_use]
-pub fn test(arms: &Arms, event: BadEvent, margin: f64, threshold: f64, all_failed: bool) -> Outcome {
+pub fn test(
+    arms: &Arms,
+    event: BadEvent,
+    margin: f64,
+    alpha: f64,
+    services: usize,
+    all_failed: bool,
+) -> Outcome {
+    let threshold = threshold(alpha, event, services);
     let tally = |segment: &Segment, count: fn(&SegmentCount, BadEvent) -> u64| Tally {
         share: share(segment.weight, requests(&segment.new, event), requests(&segment.stable, event)),
         new: count(&segment.new, event) as f64,
@@ -163,7 +173,7 @@ pub fn test(arms: &Arms, event: BadEvent, margin: f64, threshold: f64, all_faile
         BadEvent::Error if !all_failed => {
             let bursts: Vec<Tally> =
                 compared(&arms.segments).map(|segment| tally(segment, |count, _| count.bursts)).collect();
-            e = e.min(e_value(margin, &bursts));
+            e = e.min(e_value(margin, &bursts) * services.max(1) as f64);
         }
         BadEvent::Error => {}
         BadEvent::Slow => {

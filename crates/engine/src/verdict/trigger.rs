@@ -1,4 +1,4 @@
-//! What undoes a release while it bakes, and while a canary is shifted: bounds on the last half minute, crossed for some
+//! What undoes a release while it is shifted and while it bakes: bounds on the last half minute, crossed for some
 //! time, and critical alerts.
 
 use std::time::Duration;
@@ -103,7 +103,7 @@ fn counted(
 /// fix.
 fn alert(env: &Environment, trial: &Trial, mut finding: Finding) -> Finding {
     finding.needed = 0;
-    let fires = env.alerts.iter().find(|(_, alert)| trial.shifted_at.is_some_and(|at| alert.since > at));
+    let fires = env.alerts.iter().find(|(alert, _)| !trial.excused.contains(*alert));
     match fires {
         Some((alert, firing)) => {
             finding.name = format!("critical alert {alert}: {}", firing.why);

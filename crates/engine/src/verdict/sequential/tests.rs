@@ -12,8 +12,7 @@ fn arms(weight: u32, new: (u64, u64), stable: (u64, u64)) -> Arms {
 }
 
 fn rejects(weight: u32, new: (u64, u64), stable: (u64, u64)) -> bool {
-    let threshold = threshold(0.01, BadEvent::Error, 1);
-    test(&arms(weight, new, stable), BadEvent::Error, 1.25, threshold, new.0 == new.1).rejects()
+    test(&arms(weight, new, stable), BadEvent::Error, 1.25, 0.01, 1, new.0 == new.1).rejects()
 }
 
 #[test]
@@ -56,23 +55,20 @@ fn one_client_for_all_traffic_is_no_evidence_against_the_smaller_side() {
     let mut one = arms(5, (1_000, 200), (19_000, 3_800));
     one.segments[0].new.bursts = 100;
     one.segments[0].stable.bursts = 100;
-    let threshold = threshold(0.01, BadEvent::Error, 1);
-    assert!(!test(&one, BadEvent::Error, 1.25, threshold, false).rejects());
+    assert!(!test(&one, BadEvent::Error, 1.25, 0.01, 1, false).rejects());
 }
 
 #[test]
 fn one_client_that_fails_a_hundred_times_in_a_second_is_one_event() {
     let mut one = arms(5, (1_000, 100), (19_000, 0));
     one.segments[0].new.bursts = 1;
-    let threshold = threshold(0.01, BadEvent::Error, 1);
-    assert!(!test(&one, BadEvent::Error, 1.25, threshold, false).rejects());
-    assert!(test(&one, BadEvent::Error, 1.25, threshold, true).rejects(), "total failure is no burst");
+    assert!(!test(&one, BadEvent::Error, 1.25, 0.01, 1, false).rejects());
+    assert!(test(&one, BadEvent::Error, 1.25, 0.01, 1, true).rejects(), "total failure is no burst");
 }
 
 #[test]
 fn the_first_slow_answers_of_a_cold_process_do_not_turn_it_back() {
-    let threshold = threshold(0.01, BadEvent::Slow, 1);
-    let of = |slow| test(&arms(5, (50, slow), (950, 0)), BadEvent::Slow, 1.25, threshold, false).rejects();
+    let of = |slow| test(&arms(5, (50, slow), (950, 0)), BadEvent::Slow, 1.25, 0.01, 1, false).rejects();
     assert!(!of(SLOW_MIN - 1));
     assert!(of(SLOW_MIN));
 }
@@ -103,9 +99,20 @@ fn the_detectable_ratio_falls_with_requests() {
 #[test]
 fn counts_beyond_all_measure_stay_finite() {
     let huge = arms(50, (u64::MAX, u64::MAX), (u64::MAX, 0));
-    let outcome = test(&huge, BadEvent::Error, 1.25, 100.0, true);
+    let outcome = test(&huge, BadEvent::Error, 1.25, 0.01, 1, true);
     assert!(outcome.e.is_finite() && outcome.rejects());
     let worst = arms(50, (u64::MAX, 0), (u64::MAX, u64::MAX));
-    assert!(test(&worst, BadEvent::Error, 1.25, 100.0, false).e.is_finite());
+    assert!(test(&worst, BadEvent::Error, 1.25, 0.01, 1, false).e.is_finite());
     assert!(detectable_ratio(&huge, BadEvent::Error, 1.25, 100.0).is_some());
+}
+
+/// With the shop's services, and a load generator that is one client: three errors in three seconds, of which two may
+/// have fallen into one of them.
+#[test]
+fn bursts_are_not_asked_for_once_more_for_every_service() {
+    let mut one = arms(5, (30, 3), (570, 0));
+    one.segments[0].new.bursts = 2;
+    assert!(test(&one, BadEvent::Error, 1.25, 0.01, 3, false).rejects());
+    one.segments[0].new.bursts = 1;
+    assert!(!test(&one, BadEvent::Error, 1.25, 0.01, 3, false).rejects());
 }
