@@ -1,5 +1,6 @@
 //! `cargo xtask e2e`
 
+mod autoscale;
 mod canary;
 mod crashes;
 mod dice;
@@ -31,6 +32,8 @@ pub struct Arguments {
 enum What {
     /// Bad input of every kind: an error with a cause and a hint, and nothing changed
     Refusals,
+    /// Copies that follow the load, up and down
+    Autoscale,
     /// Canaries that are bad, slow or good, judged by the traffic they get
     Canary,
     /// Commands one right after the other, and several at once
@@ -48,6 +51,7 @@ pub fn run(arguments: &Arguments) -> Done {
     match &arguments.what {
         None => count.add(short(&fairway)),
         Some(What::Refusals) => count.add(refusals::run(&fairway)),
+        Some(What::Autoscale) => count.add(autoscale::run(&fairway)),
         Some(What::Canary) => count.add(canary::run(&fairway)),
         Some(What::Quick) => count.add(quick::run(&fairway)),
         Some(What::Crashes(arguments)) => count.add(crashes::run(&fairway, arguments)),
