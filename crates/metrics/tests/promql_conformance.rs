@@ -27,8 +27,7 @@ fn outcomes(directory: &Path) -> Vec<(String, Outcome)> {
     let mut list = Vec::new();
     for path in paths {
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        let commands =
-            read(&fs::read_to_string(&path).unwrap()).unwrap_or_else(|why| panic!("{name}: {why}"));
+        let commands = read(&fs::read_to_string(&path).unwrap());
         list.extend(run(&commands).into_iter().map(|outcome| (name.clone(), outcome)));
     }
     list

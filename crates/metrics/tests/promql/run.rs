@@ -39,6 +39,12 @@ pub fn run(commands: &[Command]) -> Vec<Outcome> {
             What::Load { step_ms, with_native, series } => {
                 series.iter().for_each(|described| data.load(described, *step_ms, *with_native));
             }
+            What::Broken { text, why } => outcomes.push(Outcome {
+                line: *line,
+                query: text.clone(),
+                result: Err(why.clone()),
+                native: false,
+            }),
             What::Eval(case) => outcomes.push(Outcome {
                 line: *line,
                 query: case.query.clone(),

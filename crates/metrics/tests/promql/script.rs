@@ -18,8 +18,17 @@ pub struct Command {
 #[derive(Debug)]
 pub enum What {
     Clear,
-    Load { step_ms: i64, with_native: bool, series: Vec<Description> },
+    Load {
+        step_ms: i64,
+        with_native: bool,
+        series: Vec<Description>,
+    },
     Eval(Box<Case>),
+    /// What cannot be read, and why: it fails alone.
+    Broken {
+        text: String,
+        why: String,
+    },
 }
 
 /// `name{label="value"} 1 2 3`
@@ -101,7 +110,7 @@ static ITEM: LazyLock<Regex> = LazyLock::new(|| {
 });
 
 /// Reads a whole file.
-pub fn read(text: &str) -> Result<Vec<Command>, String> {
+pub fn read(text: &str) -> Vec<Command> {
     // A comment ends a block as an empty line does.
     let lines: Vec<&str> =
         text.lines().map(str::trim).map(|line| if line.starts_with('#') { "" } else { line }).collect();
@@ -121,10 +130,10 @@ pub fn read(text: &str) -> Result<Vec<Command>, String> {
                 index += 1;
             }
         }
-        let what = command(line, &block).map_err(|why| format!("line {at}: {why}"))?;
+        let what = command(line, &block).unwrap_or_else(|why| What::Broken { text: line.to_owned(), why });
         commands.push(Command { line: at, what });
     }
-    Ok(commands)
+    commands
 }
 
 fn command(line: &str, block: &[&str]) -> Result<What, String> {
