@@ -286,7 +286,9 @@ fn prometheus_and_this_parser_agree_on_what_is_wrong() {
         worded += u64::from(!text.is_empty() && text == ours);
         // 3.5 looks for a time before a range only when it is a figure.
         let of_later = text.is_empty() && ours.ends_with("no @ modifiers allowed before range");
-        if text.is_empty() != ours.is_empty() && !of_later {
+        // Later versions know `start()` and `end()` as functions too.
+        let unknown = ours.is_empty() && text.ends_with("unexpected \"(\"") && query.contains("()");
+        if text.is_empty() != ours.is_empty() && !of_later && !unknown {
             differences.push(format!("#{number} {query}\n  {text}\n  {ours}"));
         } else if text != ours && std::env::var_os("FAIRWAY_PROMQL_WORDING").is_some() {
             println!("{query}\n  {text}\n  {ours}");
