@@ -1,7 +1,7 @@
 //! Loopback ports that Fairway itself listens on: one for each service that others call, one for each preview.
 //! Remembered in a file, because a port that changed with every start would change the environment of the services.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -18,6 +18,8 @@ pub struct Ports {
     /// search at the same moment must start at different places.
     first: u16,
     given: Mutex<BTreeMap<String, u16>>,
+    /// Where environments want to listen themselves, which may be in our range.
+    wanted: Mutex<BTreeSet<u16>>,
 }
 
 impl Ports {
@@ -28,7 +30,7 @@ impl Ports {
         let mut hasher = DefaultHasher::new();
         path.hash(&mut hasher);
         let first = u16::try_from(hasher.finish() % u64::from(RANGE.end - RANGE.start)).unwrap_or(0);
-        Self { path, first, given: Mutex::new(given.unwrap_or_default()) }
+        Self { path, first, given: Mutex::new(given.unwrap_or_default()), wanted: Mutex::default() }
     }
 
     /// Gives back the ports of what is no longer there. Forgetting to costs a port, doing it too early would move one:
@@ -40,6 +42,12 @@ impl Ports {
     /// Somebody else holds the port of `what`: the next call gives another.
     pub fn forget(&self, what: &str) {
         self.given.lock().unwrap_or_else(PoisonError::into_inner).remove(what);
+    }
+
+    /// An environment wants to listen there: the port is given to nobody, and taken from whoever has it.
+    pub fn leave(&self, port: u16) {
+        self.wanted.lock().unwrap_or_else(PoisonError::into_inner).insert(port);
+        self.given.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, given| *given != port);
     }
 
     /// The address of `what`, the same on every call.
@@ -56,6 +64,7 @@ impl Ports {
         let port = (0..RANGE.end - RANGE.start)
             .map(|step| RANGE.start + (offset + step) % (RANGE.end - RANGE.start))
             .filter(|port| !given.values().any(|other| other == port))
+            .filter(|port| !self.wanted.lock().unwrap_or_else(PoisonError::into_inner).contains(port))
             .find(|port| TcpListener::bind(at(*port)).is_ok())
             .ok_or_else(|| std::io::Error::other("no port between 12000 and 20000 is free"))?;
         given.insert(what.to_owned(), port);
@@ -90,6 +99,18 @@ mod tests {
         std::fs::create_dir(dir.path().join("gone")).unwrap();
         let given = ports.address("shop/dev/api").unwrap();
         assert_eq!(Ports::open(path).address("shop/dev/api").unwrap(), given);
+    }
+
+    #[test]
+    fn a_port_that_an_environment_wants_is_left_to_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let ports = Ports::open(dir.path().join("ports.json"));
+        let first = ports.address("shop/dev/api").unwrap();
+        ports.leave(first.port());
+        let second = ports.address("shop/dev/api").unwrap();
+        assert_ne!(first, second);
+        assert_ne!(ports.address("shop/dev/web").unwrap(), first);
+        assert_eq!(ports.address("shop/dev/api").unwrap(), second);
     }
 
     #[test]
