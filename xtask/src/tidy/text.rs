@@ -13,6 +13,8 @@ const LONG: &[(&str, &str)] = &[
     ("ui/package-lock.json", "generated"),
     ("docs/reference/config.md", "generated"),
     ("docs/reference/cli.md", "generated"),
+    ("crates/metrics/tests/conformance/promql/histograms.test", "as published"),
+    ("crates/metrics/tests/conformance/promql/operators.test", "as published"),
 ];
 
 /// A file is text and small unless listed: what is large does not belong into every clone.
