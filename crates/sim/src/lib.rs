@@ -142,8 +142,8 @@ pub fn run(options: Options) -> Report {
             Err(failed) => report.failures.push(*failed),
         }
     }
-    // One in a hundred is what the settings allow; three times that, and a few, is what chance explains.
-    if report.turned_back > 3 + report.compared * 3 / 100 {
+    // One in a hundred is what the settings allow, and two is what chance explains.
+    if report.turned_back > 2 + report.compared / 100 {
         let detail = format!("{} of {} were", report.turned_back, report.compared);
         let violation = Violation::new("what is as good is not turned back", detail);
         report.failures.push(Failed { seed: 0, step: 0, violation, last: Vec::new() });
