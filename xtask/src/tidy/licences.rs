@@ -8,6 +8,8 @@ use super::spdx;
 
 /// Licences under which a dependency may be linked into an Apache-2.0 binary without further duties than a notice.
 const ALLOWED: &[&str] = &[
+    // No duties at all, not even a notice.
+    "0BSD",
     "Apache-2.0",
     "Apache-2.0 WITH LLVM-exception",
     "BSD-2-Clause",
@@ -23,7 +25,10 @@ const ALLOWED: &[&str] = &[
 ];
 
 /// Crates that are there in two incompatible versions, with the reason why that stays.
-const DUPLICATES: &[(&str, &str)] = &[];
+const DUPLICATES: &[(&str, &str)] = &[(
+    "getrandom",
+    "ring 0.17, which TLS stands on, is bound to 0.2; everything else has moved on. Both only ask the kernel.",
+)];
 
 /// How cargo names sources that are a registry, whichever it is set up to use.
 const REGISTRY: &str = "registry+";

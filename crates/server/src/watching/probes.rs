@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use der::asn1::{AnyRef, GeneralizedTime, UtcTime};
+use der::{Decode as _, SliceReader, Tag, TagNumber, Tagged as _};
 use fairway_engine::State;
 use fairway_engine::monitoring::{Probe, ProbeCheck};
 use fairway_metrics::labels::{Labels, NAME};
@@ -16,8 +18,6 @@ use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
-use x509_cert::Certificate;
-use x509_cert::der::Decode as _;
 
 use super::{Watching, serving};
 use crate::outgoing::Request;
@@ -215,7 +215,70 @@ impl ServerCertVerifier for Looker {
     }
 }
 
+/// The fields of a certificate before its end, by RFC 5280, section 4.1: of all that is in one, only that is needed.
 fn ends_s(certificate: &CertificateDer<'_>) -> Option<f64> {
-    let parsed = Certificate::from_der(certificate.as_ref()).ok()?;
-    Some(parsed.tbs_certificate().validity().not_after.to_unix_duration().as_secs_f64())
+    let not_after = || -> der::Result<Duration> {
+        let mut certificate = SliceReader::new(certificate.as_ref())?;
+        let mut certificate = inside(&mut certificate)?;
+        let mut to_be_signed = inside(&mut certificate)?;
+        if Tag::peek(&to_be_signed)? == (Tag::ContextSpecific { constructed: true, number: TagNumber(0) }) {
+            // The version, which the first one does not have.
+            AnyRef::decode(&mut to_be_signed)?;
+        }
+        for _ in ["serial number", "signature", "issuer"] {
+            AnyRef::decode(&mut to_be_signed)?;
+        }
+        let mut validity = inside(&mut to_be_signed)?;
+        AnyRef::decode(&mut validity)?;
+        match Tag::peek(&validity)? {
+            // Until 2049, and after that.
+            Tag::UtcTime => Ok(UtcTime::decode(&mut validity)?.to_unix_duration()),
+            _ => Ok(GeneralizedTime::decode(&mut validity)?.to_unix_duration()),
+        }
+    };
+    Some(not_after().ok()?.as_secs_f64())
+}
+
+/// A reader of the sequence that comes next.
+fn inside<'a>(reader: &mut SliceReader<'a>) -> der::Result<SliceReader<'a>> {
+    let sequence = AnyRef::decode(reader)?;
+    sequence.tag().assert_eq(Tag::Sequence)?;
+    SliceReader::new(sequence.value())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Tag and content; short enough for a length of one byte.
+    fn value(tag: u8, content: &[u8]) -> Vec<u8> {
+        let length = u8::try_from(content.len()).ok().filter(|length| *length < 128).unwrap();
+        [&[tag, length], content].concat()
+    }
+
+    fn certificate(version: &[u8], not_after: &[u8]) -> Vec<u8> {
+        let validity = value(0x30, &[value(0x17, b"200101000000Z"), not_after.to_vec()].concat());
+        let before = [version.to_vec(), value(2, &[1]), value(0x30, &[]), value(0x30, &[])].concat();
+        let to_be_signed = value(0x30, &[before, validity, value(0x30, &[])].concat());
+        value(0x30, &[to_be_signed, value(0x30, &[])].concat())
+    }
+
+    #[test]
+    fn the_end_of_a_certificate_is_found_in_either_form() {
+        let version = value(0xa0, &value(2, &[2]));
+        let (utc, later) = (value(0x17, b"261121055730Z"), value(0x18, b"20501231235959Z"));
+        let end = |bytes: Vec<u8>| ends_s(&CertificateDer::from(bytes));
+        assert_eq!(end(certificate(&version, &utc)), Some(1_795_240_650.0));
+        assert_eq!(end(certificate(&[], &later)), Some(2_556_143_999.0));
+    }
+
+    #[test]
+    fn what_is_no_certificate_has_no_end() {
+        let whole = certificate(&[], &value(0x17, b"261121055730Z"));
+        for length in 0..whole.len() {
+            assert_eq!(ends_s(&CertificateDer::from(whole[..length].to_vec())), None);
+        }
+        assert_eq!(ends_s(&CertificateDer::from(certificate(&[], &value(0x17, b"269921055730Z")))), None);
+        assert_eq!(ends_s(&CertificateDer::from(certificate(&[], &value(4, b"x")))), None);
+    }
 }
