@@ -15,9 +15,9 @@ use thiserror::Error;
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::{
-    Accepted, ApiError, CheckResult, Command, DeployRequest, EnvironmentStatus, Event, ExecFrame,
-    ExecRequest, GcReport, JobInfo, JobRequest, LogLine, LogQuery, Plan, RolloutInfo, SecretInfo,
-    SecretValue, Status,
+    Accepted, AlertList, ApiError, ChannelInfo, ChannelTest, CheckResult, Command, DeployRequest,
+    EnvironmentStatus, Event, ExecFrame, ExecRequest, Exported, GcReport, JobInfo, JobRequest, LogLine,
+    LogQuery, Plan, RolloutInfo, SecretInfo, SecretValue, SilenceInfo, SilenceRequest, SloInfo, Status,
 };
 
 /// A line of a stream longer than this is not one of ours: log lines are cut at 64 KiB before they are stored.
@@ -141,6 +141,45 @@ impl Client {
 
     pub async fn unset_secret(&self, target: &Target, name: &str) -> Result<(), ClientError> {
         self.send(Method::DELETE, &target.path(&format!("secrets/{name}")), &()).await
+    }
+
+    pub async fn alerts(&self, target: &Target) -> Result<AlertList, ClientError> {
+        self.get(&target.path("alerts")).await
+    }
+
+    pub async fn silences(&self, target: &Target) -> Result<Vec<SilenceInfo>, ClientError> {
+        self.get(&target.path("alerts/silences")).await
+    }
+
+    pub async fn silence(
+        &self,
+        target: &Target,
+        request: &SilenceRequest,
+    ) -> Result<SilenceInfo, ClientError> {
+        self.send(Method::POST, &target.path("alerts/silences"), request).await
+    }
+
+    pub async fn unsilence(&self, target: &Target, id: &str) -> Result<SilenceInfo, ClientError> {
+        let path = target.path(&format!("alerts/silences/{}", percent_encode(id)));
+        self.send(Method::DELETE, &path, &()).await
+    }
+
+    pub async fn channels(&self, target: &Target) -> Result<Vec<ChannelInfo>, ClientError> {
+        self.get(&target.path("alerts/channels")).await
+    }
+
+    pub async fn test_channel(&self, target: &Target, name: &str) -> Result<ChannelTest, ClientError> {
+        let path = target.path(&format!("alerts/channels/{}/test", percent_encode(name)));
+        self.send(Method::POST, &path, &()).await
+    }
+
+    pub async fn slos(&self, target: &Target) -> Result<Vec<SloInfo>, ClientError> {
+        self.get(&target.path("slo")).await
+    }
+
+    /// `what`: `prometheus`, `grafana` or `alertmanager`.
+    pub async fn export(&self, target: &Target, what: &str) -> Result<Exported, ClientError> {
+        self.get(&target.path(&format!("export/{what}"))).await
     }
 
     pub async fn gc(&self, dry_run: bool) -> Result<GcReport, ClientError> {

@@ -3,6 +3,7 @@
 //! The API is HTTP/1.1 on a unix socket (the caller is who the kernel says) and on loopback with a bearer token.
 //! Streams (`events`, `logs`, `exec`) are newline-delimited JSON.
 
+mod alerts;
 pub mod client;
 mod command;
 mod deploy;
@@ -10,22 +11,30 @@ mod error;
 mod event;
 mod evidence;
 mod exec;
+mod export;
 mod gc;
 mod job;
 mod log;
 mod secret;
+mod slo;
 mod status;
 
+pub use alerts::{
+    AlertInfo, AlertList, AlertState, ChannelInfo, ChannelState, ChannelTest, Matcher, MatcherOp, SilenceInfo,
+    SilenceRequest, SilenceState,
+};
 pub use command::{Accepted, Command};
 pub use deploy::{DeployRequest, Plan, PlanStep, Risk, SourceInfo};
 pub use error::{ApiError, Related, SourceSpan};
 pub use event::Event;
 pub use evidence::{ArmStatus, EvidenceStatus, GateStatus};
 pub use exec::{ExecFrame, ExecRequest};
+pub use export::{Exported, ExportedFile, ExportedSecret};
 pub use gc::{GcItem, GcReport};
 pub use job::{JobInfo, JobOutcome, JobRequest};
 pub use log::{LogLine, LogQuery};
 pub use secret::{SecretInfo, SecretValue};
+pub use slo::{SloBurn, SloInfo, SloStanding};
 pub use status::{
     CheckResult, EndedInfo, EnvironmentStatus, Health, InstanceStatus, ProxyStatus, ReleaseInfo, RolloutInfo,
     RolloutStatus, RoutesStatus, ServerInfo, ServiceStatus, Status, StepInfo, TrafficStatus, WarmInfo,

@@ -15,6 +15,7 @@ mod describe;
 mod drivers;
 mod error;
 mod evidence;
+pub mod export;
 mod file_server;
 mod identity;
 mod launch;

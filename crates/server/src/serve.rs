@@ -16,7 +16,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::api::{self, App, Caller};
+use crate::api::{self, App, Caller, Writes};
 use crate::clock::Clock;
 use crate::drivers::{self, Drivers, Hands};
 use crate::error::StartError;
@@ -97,7 +97,10 @@ pub async fn serve(options: &ServerOptions) -> Result<(), StartError> {
         App { pump: pump.clone(), routes: routes.clone(), drivers, trees, vault, state_dir, log_path, watching };
     let mut tasks = JoinSet::new();
     if let Some(listener) = figures {
-        tasks.spawn(serve_figures(listener, api::public_router(app.clone())));
+        // Who is on this machine may send samples in, as it may send them to any Prometheus here.
+        let is_here = listener.local_addr().is_ok_and(|address| address.ip().is_loopback());
+        let writes = if is_here { Writes::Taken } else { Writes::Refused };
+        tasks.spawn(serve_figures(listener, api::public_router(app.clone(), writes)));
     }
     tasks.spawn(serve_commands(commands, api::router(app)));
     tasks.spawn(tidy_up(supervisor));

@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use fairway_metrics::exposition::{self, Format};
+use fairway_metrics::httpapi;
 use fairway_metrics::labels::Labels;
 use fairway_metrics::promql;
 use fairway_metrics::sample::Sample;
-use fairway_metrics::store::{Options, Store};
+use fairway_metrics::store::{Appended, Options, Store};
 use fairway_store::Trees;
 use tokio::task::JoinSet;
 
@@ -22,6 +23,7 @@ use crate::routes::Routes;
 use crate::secrets::Vault;
 use crate::warn::warn;
 
+mod alerting;
 mod figures;
 mod gates;
 mod observer;
@@ -29,11 +31,16 @@ mod probes;
 mod proc;
 mod scraping;
 mod sizing;
+mod slos;
 mod source;
 mod targets;
+mod writing;
 
-pub use source::Source;
+pub use alerting::Alerting;
+pub use slos::specs as objectives;
+pub use source::{NoValue, Source};
 pub use targets::serving;
+use writing::Writing;
 
 /// A proxy that does not answer in this time is not waited for: what depends on it says "no data".
 const ASK_PROXY_TIMEOUT: Duration = Duration::from_secs(1);
@@ -53,6 +60,8 @@ pub struct Watching {
     pub outgoing: Outgoing,
     pub store: Arc<Store>,
     pub promql: promql::Engine,
+    pub alerting: Alerting,
+    writing: Writing,
     trees: Trees,
     vault: Arc<Vault>,
     ports: Arc<Ports>,
@@ -60,6 +69,8 @@ pub struct Watching {
     ended: Mutex<figures::Ended>,
     /// Series of a target that were dropped, as of its last scrape: said where figures are shown.
     limited: Mutex<BTreeMap<Labels, usize>>,
+    /// How the last scrape of each target went.
+    scraped: Mutex<BTreeMap<Labels, httpapi::Target>>,
 }
 
 impl Watching {
@@ -67,21 +78,21 @@ impl Watching {
     /// When the store of samples cannot be opened.
     pub fn open(hands: &Hands) -> Result<Arc<Self>, StartError> {
         let dir = hands.state_dir.join("metrics");
-        let options = Options {
-            retention_bytes: Some(STORE_BYTES_MAX),
-            series_max: SERIES_MAX,
-            ..Options::default()
-        };
+        let options =
+            Options { retention_bytes: Some(STORE_BYTES_MAX), series_max: SERIES_MAX, ..Options::default() };
         let opened = Store::open(&dir, options)
             .map_err(|error| StartError::Metrics { path: dir.clone(), why: error.to_string() })?;
         for damage in opened.recovered.damages {
             warn(format_args!("samples were lost: {}: {}", damage.file.display(), damage.what));
         }
+        let outgoing = Outgoing::new(Roots::System);
         Ok(Arc::new(Self {
+            alerting: Alerting::new(hands, outgoing.clone()),
+            writing: Writing::default(),
             pump: hands.pump.clone(),
             routes: hands.routes.clone(),
             drivers: hands.drivers.clone(),
-            outgoing: Outgoing::new(Roots::System),
+            outgoing,
             store: Arc::new(opened.store),
             promql: promql::Engine::default(),
             trees: hands.trees.clone(),
@@ -90,6 +101,7 @@ impl Watching {
             state_dir: hands.state_dir.clone(),
             ended: Mutex::default(),
             limited: Mutex::default(),
+            scraped: Mutex::default(),
         }))
     }
 
@@ -101,7 +113,18 @@ impl Watching {
         tasks.spawn(probes::run(Arc::clone(self)));
         tasks.spawn(scraping::run(Arc::clone(self)));
         tasks.spawn(sizing::run(Arc::clone(self)));
+        tasks.spawn(alerting::evaluate(Arc::clone(self)));
+        tasks.spawn(alerting::tell(Arc::clone(self)));
+        tasks.spawn(alerting::listen(Arc::clone(self)));
+        tasks.spawn(writing::run(Arc::clone(self)));
         tasks
+    }
+
+    /// As Prometheus writes it.
+    #[must_use]
+    pub fn retention() -> String {
+        let days = Options::default().retention_ms / 86_400_000;
+        format!("{days}d or {}GiB", STORE_BYTES_MAX >> 30)
     }
 
     #[must_use]
@@ -130,6 +153,7 @@ impl Watching {
         let help = "1 when the proxy answers the control plane.";
         families.push(exposition::Family::gauge("fairway_proxy_up", help).with(Labels::default(), up));
         families.extend(self.own());
+        families.extend(self.writing.families());
         text.push_str(&exposition::write(&families, Format::Text));
         text
     }
@@ -159,6 +183,7 @@ impl Watching {
         if samples.is_empty() {
             return;
         }
+        self.writing.push(&samples, self.now_ms());
         let watching = Arc::clone(self);
         let kept = tokio::task::spawn_blocking(move || {
             let of_series = samples.iter().map(|(labels, sample)| (labels, *sample));
@@ -197,5 +222,30 @@ impl Watching {
         if dropped > 0 && before.is_none() {
             warn(format_args!("{} shows too many series: {dropped} are dropped", target.url));
         }
+    }
+
+    /// Every target with its last scrape, by job and name.
+    #[must_use]
+    pub fn scraped(&self) -> Vec<httpapi::Target> {
+        let scraped = self.scraped.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut targets: Vec<httpapi::Target> = scraped.values().cloned().collect();
+        targets.sort_by(|one, other| one.pool.cmp(&other.pool));
+        targets
+    }
+
+    /// What others send in. It goes where Fairway's own samples go.
+    ///
+    /// # Errors
+    /// Why nothing of it is kept.
+    pub async fn take_in(self: &Arc<Self>, samples: Vec<(Labels, Sample)>) -> Result<Appended, String> {
+        let watching = Arc::clone(self);
+        let kept = tokio::task::spawn_blocking(move || {
+            let of_series = samples.iter().map(|(labels, sample)| (labels, *sample));
+            let appended = watching.store.append_labels(of_series)?;
+            watching.store.sync()?;
+            watching.writing.push(&samples, watching.now_ms());
+            Ok::<_, fairway_metrics::store::StoreError>(appended)
+        });
+        kept.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
     }
 }

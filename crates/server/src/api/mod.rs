@@ -9,7 +9,7 @@ use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post, put};
+use axum::routing::{delete, get, post, put};
 use fairway_api::ApiError;
 use fairway_engine::id::EnvironmentKey;
 use fairway_store::Trees;
@@ -21,20 +21,26 @@ use crate::routes::Routes;
 use crate::secrets::Vault;
 use crate::watching::Watching;
 
+mod alerts;
 mod blobs;
 mod check;
 mod command;
 mod deploy;
 mod events;
 mod exec;
+mod export;
 mod gc;
 mod history;
 mod jobs;
 mod logs;
 mod metrics;
 mod plan;
+mod prometheus;
 mod secrets;
+mod slo;
 mod status;
+
+pub use prometheus::Writes;
 
 /// A blob is one file of an artifact; larger files than this do not belong in a release.
 const BLOB_BYTES_MAX: usize = 2 << 30;
@@ -73,6 +79,13 @@ pub fn router(app: App) -> Router {
         .route("/jobs", post(jobs::run))
         .route("/jobs/{number}", get(jobs::one))
         .route("/check", get(check::check))
+        .route("/alerts", get(alerts::list))
+        .route("/alerts/silences", get(alerts::silences).post(alerts::silence))
+        .route("/alerts/silences/{id}", delete(alerts::unsilence))
+        .route("/alerts/channels", get(alerts::channels))
+        .route("/alerts/channels/{name}/test", post(alerts::test))
+        .route("/slo", get(slo::list))
+        .route("/export/{what}", get(export::files))
         .route("/secrets", get(secrets::list))
         .route("/secrets/{name}", put(secrets::set).delete(secrets::unset));
     Router::new()
@@ -82,13 +95,18 @@ pub fn router(app: App) -> Router {
         .route("/v1/blobs/missing", post(blobs::missing))
         .route("/v1/blobs/{digest}", put(blobs::put).layer(DefaultBodyLimit::max(BLOB_BYTES_MAX)))
         .route("/metrics", get(metrics::metrics))
+        .merge(prometheus::router(app.clone(), Writes::Taken))
         .fallback(not_found)
         .with_state(app)
 }
 
-/// Figures only: what may be read on loopback without a name.
-pub fn public_router(app: App) -> Router {
-    Router::new().route("/metrics", get(metrics::metrics)).fallback(not_found).with_state(app)
+/// Figures only: what may be read without a name.
+pub fn public_router(app: App, writes: Writes) -> Router {
+    Router::new()
+        .route("/metrics", get(metrics::metrics))
+        .merge(prometheus::router(app.clone(), writes))
+        .fallback(not_found)
+        .with_state(app)
 }
 
 async fn not_found(uri: axum::http::Uri) -> Failure {
