@@ -1,25 +1,20 @@
 //! Rules and alerts at work: two tasks. One evaluates rules and says what fires; the other tells people, so that
 //! neither waits for the other.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use fairway_api::{AlertList, ApiError, ChannelInfo, ChannelTest, SilenceInfo, SilenceRequest};
 use fairway_engine::id::EnvironmentKey;
-use fairway_engine::monitoring::MetricsSource;
-use fairway_engine::{Input, State};
 use fairway_metrics::httpapi;
-use fairway_metrics::labels::Labels;
-use fairway_metrics::notify::{Alert, Outcome};
-use fairway_metrics::rules::{self, AlertState};
-use serde::{Deserialize, Serialize};
+use fairway_metrics::notify::Outcome;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
-use super::{Watching, serving};
+use super::Watching;
 use crate::drivers::Hands;
 use crate::notify::{Origin, Senders, TestAnswer};
 use crate::outgoing::Outgoing;
@@ -30,29 +25,19 @@ mod book;
 mod changed;
 mod desk;
 mod elsewhere;
+mod evaluate;
 mod keep;
+mod said;
 mod view;
 
 pub use elsewhere::run as listen;
+pub use evaluate::run as evaluate;
 
-use book::{Book, Kept, Settings};
 use desk::{Desk, Message, Sent};
 use elsewhere::{AllHeard, Heard, Told};
 
-/// What fires is reported to whoever tells people at least this often: far within the time after which an alert that
-/// nobody reports counts as over.
-const REPORT_EVERY_MS: i64 = 60_000;
-
-/// Groups' moments and series are written down at least this often while nothing changes: after a restart a pending
-/// alert may count on from where it was.
-const KEEP_EVERY_MS: i64 = 600_000;
-
 /// A defect that shows in each round must not become a busy loop.
 const ROUND_MIN: Duration = Duration::from_millis(200);
-
-/// An alert's name in the record, with the labels that tell it from others of its rule. The record cuts texts at 300
-/// characters, and the end must have the name of the beginning.
-const NAME_CHARS_MAX: usize = 200;
 
 /// What both tasks and the API share.
 #[derive(Debug)]
@@ -69,14 +54,6 @@ pub struct Alerting {
     /// Somebody else's alerts changed, and are not written down yet.
     is_heard_new: AtomicBool,
     to_report: Notify,
-}
-
-/// `rules.json`.
-#[derive(Debug, Default, Serialize, Deserialize)]
-struct Memory {
-    groups: Vec<Kept>,
-    #[serde(default)]
-    heard: Vec<(EnvironmentKey, Heard)>,
 }
 
 impl Alerting {
@@ -334,347 +311,4 @@ pub async fn tell(watching: Arc<Watching>) {
 fn until(at_ms: i64, now_ms: i64) -> Duration {
     let wait = Duration::from_millis(u64::try_from(at_ms.saturating_sub(now_ms)).unwrap_or(0));
     wait.max(ROUND_MIN)
-}
-
-fn settings(state: &State) -> Settings {
-    let of = |env: &fairway_engine::Environment| {
-        let number = env.stable.or(env.rollout.as_ref().map(|rollout| rollout.to))?;
-        serving(env)?;
-        Some((env.key.clone(), Arc::clone(env.releases.get(&number)?)))
-    };
-    state.environments.values().filter_map(of).collect()
-}
-
-fn is_same(one: &Settings, other: &Settings) -> bool {
-    one.len() == other.len()
-        && one.iter().all(|(environment, release)| {
-            other
-                .get(environment)
-                .is_some_and(|other| Arc::ptr_eq(release, other) || release.number == other.number)
-        })
-}
-
-/// What the evaluating task knows alone.
-struct Evaluator {
-    watching: Arc<Watching>,
-    book: Book,
-    settings: Settings,
-    kept_at_ms: i64,
-    /// Critical alerts that the record says fire.
-    told: BTreeMap<EnvironmentKey, BTreeSet<String>>,
-}
-
-/// Evaluates rules as they are due, and says what fires.
-pub async fn evaluate(watching: Arc<Watching>) {
-    let memory_path = watching.alerting.memory_path();
-    let memory = read_memory(&memory_path).await;
-    *lock(&watching.alerting.heard) = memory.heard.into_iter().collect();
-    let told = watching.pump.shared.read(|state| {
-        let of = |env: &fairway_engine::Environment| (env.key.clone(), env.alerts.keys().cloned().collect());
-        state.environments.values().map(of).collect()
-    });
-    let mut news = watching.pump.follow();
-    let kept_at_ms = watching.now_ms();
-    let book = Book::restored(memory.groups);
-    let mut evaluator =
-        Evaluator { watching: Arc::clone(&watching), book, settings: Settings::new(), kept_at_ms, told };
-    let mut reported_at_ms = i64::MIN;
-    loop {
-        let now_ms = watching.now_ms();
-        let is_new = evaluator.configure(now_ms).await;
-        let is_due = evaluator.book.next_at_ms().is_some_and(|at_ms| at_ms <= now_ms);
-        if is_due {
-            evaluator.evaluate().await;
-        }
-        if is_new || is_due || reported_at_ms.saturating_add(REPORT_EVERY_MS) <= now_ms {
-            evaluator.report().await;
-            reported_at_ms = now_ms;
-        }
-        let nobody = evaluator.settings.is_empty();
-        let next_ms = evaluator
-            .book
-            .next_at_ms()
-            .into_iter()
-            .chain([reported_at_ms.saturating_add(REPORT_EVERY_MS)])
-            .min();
-        // With nothing deployed only an event can change that.
-        let wait = match next_ms {
-            Some(at_ms) if !nobody => until(at_ms, watching.now_ms()),
-            Some(_) | None => Duration::MAX,
-        };
-        tokio::select! {
-            // Missed or read: there is news.
-            _ = news.recv() => while news.try_recv().is_ok() {},
-            () = watching.alerting.to_report.notified() => reported_at_ms = i64::MIN,
-            () = tokio::time::sleep(wait) => {}
-        }
-    }
-}
-
-async fn read_memory(path: &Path) -> Memory {
-    let of = path.to_owned();
-    let read = tokio::task::spawn_blocking(move || keep::read::<Memory>(&of)).await;
-    match read.unwrap_or_else(|error| Err(std::io::Error::other(error))) {
-        Ok(memory) => memory.unwrap_or_default(),
-        Err(error) => {
-            warn(format_args!("since when alerts fire is not known: {}: {error}", path.display()));
-            Memory::default()
-        }
-    }
-}
-
-impl Evaluator {
-    /// Whether other settings count from now on.
-    async fn configure(&mut self, now_ms: i64) -> bool {
-        let settings = self.watching.pump.shared.read(settings);
-        if is_same(&settings, &self.settings) {
-            return false;
-        }
-        let alerting = &self.watching.alerting;
-        for (environment, release) in &settings {
-            let known = lock(&alerting.desks).get(environment).cloned();
-            match known {
-                Some(desk) => desk.configure(release, now_ms),
-                None => {
-                    let (path, key, release) =
-                        (alerting.desk_path(environment), environment.clone(), Arc::clone(release));
-                    let opened =
-                        tokio::task::spawn_blocking(move || Desk::open(key, path, release, now_ms)).await;
-                    if let Ok(desk) = opened {
-                        lock(&alerting.desks).insert(environment.clone(), Arc::new(desk));
-                    }
-                }
-            }
-        }
-        let round = self.book.configure(&settings, now_ms);
-        self.settings = settings;
-        self.watching.keep(round.samples).await;
-        self.show();
-        true
-    }
-
-    fn show(&self) {
-        let alerting = &self.watching.alerting;
-        *lock(&alerting.shown) = Arc::new(self.book.shown());
-        let of = |environment: &EnvironmentKey| (environment.clone(), self.book.problems(environment));
-        *lock(&alerting.problems) = self.settings.keys().map(of).collect();
-    }
-
-    async fn evaluate(&mut self) {
-        let watching = Arc::clone(&self.watching);
-        let mut book = std::mem::take(&mut self.book);
-        let done = tokio::task::spawn_blocking(move || {
-            let round = book.evaluate(&watching.store, &watching.promql, watching.now_ms());
-            (book, round)
-        });
-        let round = match done.await {
-            Ok((book, round)) => {
-                self.book = book;
-                round
-            }
-            Err(error) => {
-                // Only a defect panics there. The rules begin again from what was written down.
-                warn(format_args!("rules could not be evaluated: {error}"));
-                self.book = Book::restored(read_memory(&self.watching.alerting.memory_path()).await.groups);
-                self.settings.clear();
-                return;
-            }
-        };
-        let changed = round.changed;
-        self.watching.keep(round.samples).await;
-        self.show();
-        let now_ms = self.watching.now_ms();
-        if changed || self.kept_at_ms.saturating_add(KEEP_EVERY_MS) <= now_ms {
-            self.kept_at_ms = now_ms;
-            self.keep().await;
-        }
-    }
-
-    async fn keep(&self) {
-        let alerting = &self.watching.alerting;
-        let heard = lock(&alerting.heard).iter().map(|(key, heard)| (key.clone(), heard.clone())).collect();
-        let memory = Memory { groups: self.book.kept(), heard };
-        let path = alerting.memory_path();
-        let written = tokio::task::spawn_blocking(move || keep::write(&path, &memory)).await;
-        if let Err(error) = written.unwrap_or_else(|error| Err(std::io::Error::other(error))) {
-            warn(format_args!("since when alerts fire cannot be written down: {error}"));
-        }
-    }
-
-    /// To those who tell people, and to the engine.
-    async fn report(&mut self) {
-        if self.watching.alerting.is_heard_new.swap(false, Ordering::AcqRel) {
-            self.keep().await;
-        }
-        let now_ms = self.watching.now_ms();
-        for desk in self.watching.alerting.desks() {
-            let environment = desk.environment.clone();
-            let changed = self.watching.pump.shared.read(|state| {
-                state.environments.get(&environment).and_then(|env| changed::changed(env, now_ms))
-            });
-            let known = self.alerts(&environment);
-            let alerts: Vec<Alert> =
-                known.alerts.into_iter().map(|alert| said(alert, changed.as_deref())).collect();
-            let critical = alerts.iter().filter(|alert| {
-                alert.ends_at_ms.is_none() && alert.labels.get("severity") == Some("critical")
-            });
-            let critical: BTreeMap<String, String> =
-                critical.map(|alert| (recorded_name(&alert.labels), why(alert))).collect();
-            self.tell_engine(&environment, &critical, known.is_sure).await;
-            if known.is_sure || !alerts.is_empty() {
-                desk.report(alerts, now_ms);
-            }
-        }
-        self.watching.alerting.to_tell.notify_one();
-    }
-
-    fn alerts(&self, environment: &EnvironmentKey) -> Known {
-        let Some(release) = self.settings.get(environment) else {
-            // It is down: nothing of it fires.
-            return Known { alerts: Vec::new(), is_sure: true };
-        };
-        let monitoring = &release.spec.monitoring;
-        match monitoring.source {
-            MetricsSource::BuiltIn => Known {
-                alerts: self.book.alerts(environment, monitoring).filter_map(of_rule).collect(),
-                is_sure: self.book.is_sure(environment),
-            },
-            MetricsSource::Prometheus { .. } => {
-                let heard = lock(&self.watching.alerting.heard).get(environment).cloned().unwrap_or_default();
-                let alerts = heard.alerts.into_iter().map(|told| Alert {
-                    labels: told.labels,
-                    annotations: texts(&told.annotations),
-                    starts_at_ms: told.starts_at_ms,
-                    ends_at_ms: None,
-                    generator_url: String::new(),
-                });
-                Known { alerts: alerts.collect(), is_sure: heard.answered }
-            }
-        }
-    }
-
-    /// Only what changed: each is a fact on the record.
-    async fn tell_engine(
-        &mut self,
-        environment: &EnvironmentKey,
-        critical: &BTreeMap<String, String>,
-        is_sure: bool,
-    ) {
-        let told = self.told.entry(environment.clone()).or_default();
-        let mut changes: Vec<(String, bool, String)> = Vec::new();
-        for (alert, why) in critical {
-            if told.insert(alert.clone()) {
-                changes.push((alert.clone(), true, why.clone()));
-            }
-        }
-        // What is not known to have ended has not ended.
-        if is_sure {
-            let ended: Vec<String> =
-                told.iter().filter(|alert| !critical.contains_key(*alert)).cloned().collect();
-            for alert in ended {
-                told.remove(&alert);
-                changes.push((alert, false, "it does not fire any more".to_owned()));
-            }
-        }
-        for (alert, firing, why) in changes {
-            let environment = environment.clone();
-            self.watching
-                .pump
-                .outcome(Input::Alert { environment, alert, critical: true, firing, why })
-                .await;
-        }
-    }
-}
-
-struct Known {
-    alerts: Vec<Alert>,
-    /// Whether what is not among them does not fire.
-    is_sure: bool,
-}
-
-/// As whoever tells people wants it; nothing while it is pending.
-fn of_rule(alert: &rules::Alert) -> Option<Alert> {
-    let (starts_at_ms, ends_at_ms) = match alert.state {
-        AlertState::Pending => return None,
-        AlertState::Firing { since_ms, .. } => (since_ms, None),
-        AlertState::Resolved { since_ms, at_ms } => (since_ms, Some(at_ms)),
-    };
-    Some(Alert {
-        labels: alert.labels.clone(),
-        annotations: texts(&alert.annotations),
-        starts_at_ms,
-        ends_at_ms,
-        generator_url: String::new(),
-    })
-}
-
-fn texts(pairs: &BTreeMap<String, String>) -> Labels {
-    Labels::new(pairs.iter().map(|(name, text)| (name.as_str(), text.as_str())))
-}
-
-fn said(mut alert: Alert, changed: Option<&str>) -> Alert {
-    if let Some(changed) = changed.filter(|_| alert.ends_at_ms.is_none()) {
-        alert.annotations = alert.annotations.with("changed", changed);
-    }
-    alert
-}
-
-/// `HighErrorRate{service="api"}`
-fn recorded_name(labels: &Labels) -> String {
-    let known = ["alertname", "environment", "severity"];
-    let others = labels.iter().filter(|(name, _)| !known.contains(name));
-    let others: Vec<String> = others.map(|(name, value)| format!("{name}={value:?}")).collect();
-    let name = labels.get("alertname").unwrap_or_default();
-    let name = if others.is_empty() { name.to_owned() } else { format!("{name}{{{}}}", others.join(",")) };
-    if name.chars().count() <= NAME_CHARS_MAX {
-        return name;
-    }
-    // Two that begin alike are still two.
-    let hash = fairway_metrics::notify::Fingerprint::of(labels);
-    format!("{}…{hash}", name.chars().take(NAME_CHARS_MAX).collect::<String>())
-}
-
-fn why(alert: &Alert) -> String {
-    let said = ["summary", "description", "message"].iter().find_map(|name| alert.annotations.get(name));
-    said.map_or_else(
-        || format!("{} fires", alert.labels.get("alertname").unwrap_or("an alert")),
-        str::to_owned,
-    )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_on_the_record_are_short_and_differ_where_alerts_differ() {
-        let short =
-            Labels::new([("alertname", "Down"), ("environment", "shop/dev"), ("severity", "critical")]);
-        assert_eq!(recorded_name(&short), "Down");
-        assert_eq!(recorded_name(&short.with("service", "api")), "Down{service=\"api\"}");
-        let long = |end: &str| recorded_name(&short.with("service", &format!("{}{end}", "x".repeat(1000))));
-        assert_ne!(long("a"), long("b"));
-        assert!(long("a").chars().count() < 300);
-    }
-
-    #[test]
-    fn a_pending_alert_is_told_to_nobody() {
-        let labels = Labels::new([("alertname", "A")]);
-        let annotations = BTreeMap::from([("summary".to_owned(), "bad".to_owned())]);
-        let alert = |state| rules::Alert {
-            labels: labels.clone(),
-            annotations: annotations.clone(),
-            value: 1.0,
-            active_at_ms: 1,
-            state,
-        };
-        assert_eq!(of_rule(&alert(AlertState::Pending)), None);
-        let firing = of_rule(&alert(AlertState::Firing { since_ms: 5, gone_since_ms: None })).unwrap();
-        assert_eq!((firing.starts_at_ms, firing.ends_at_ms), (5, None));
-        assert_eq!(why(&firing), "bad");
-        assert_eq!(said(firing, Some("r2 by ann")).annotations.get("changed"), Some("r2 by ann"));
-        let resolved = of_rule(&alert(AlertState::Resolved { since_ms: 5, at_ms: 9 })).unwrap();
-        assert_eq!(resolved.ends_at_ms, Some(9));
-        assert_eq!(said(resolved, Some("r2")).annotations.get("changed"), None);
-    }
 }
