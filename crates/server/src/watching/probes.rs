@@ -230,10 +230,11 @@ fn ends_s(certificate: &CertificateDer<'_>) -> Option<f64> {
         }
         let mut validity = inside(&mut to_be_signed)?;
         AnyRef::decode(&mut validity)?;
-        match Tag::peek(&validity)? {
-            // Until 2049, and after that.
-            Tag::UtcTime => Ok(UtcTime::decode(&mut validity)?.to_unix_duration()),
-            _ => Ok(GeneralizedTime::decode(&mut validity)?.to_unix_duration()),
+        // Until 2049, and after that.
+        if Tag::peek(&validity)? == Tag::UtcTime {
+            Ok(UtcTime::decode(&mut validity)?.to_unix_duration())
+        } else {
+            Ok(GeneralizedTime::decode(&mut validity)?.to_unix_duration())
         }
     };
     Some(not_after().ok()?.as_secs_f64())
