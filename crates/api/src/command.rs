@@ -27,6 +27,10 @@ pub enum Command {
         service: String,
         replicas: u32,
     },
+    /// The load decides again how many copies there are.
+    Autoscale {
+        service: String,
+    },
     Restart {
         service: Option<String>,
     },

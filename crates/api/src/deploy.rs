@@ -12,6 +12,9 @@ pub struct DeployRequest {
     pub config_path: String,
     /// Artifact key (as `config` lists them) → tree digest, already uploaded.
     pub artifacts: BTreeMap<String, String>,
+    /// The rule files that the file names, read where the project is.
+    #[serde(default)]
+    pub rules: Vec<RuleText>,
     pub source: SourceInfo,
     /// In place of the configured strategy: `rolling`, `blue-green`, `canary`.
     pub strategy: Option<String>,
@@ -22,6 +25,14 @@ pub struct DeployRequest {
     pub wait: bool,
     /// For `fairway up`: no bake, no approvals, no confirmation.
     pub development: bool,
+}
+
+/// A Prometheus rule file as it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RuleText {
+    /// Below the project's directory.
+    pub path: String,
+    pub text: String,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

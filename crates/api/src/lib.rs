@@ -20,14 +20,14 @@ mod slo;
 mod status;
 
 pub use alerts::{
-    AlertInfo, AlertList, AlertState, ChannelInfo, ChannelState, ChannelTest, Matcher, MatcherOp, SilenceInfo,
-    SilenceRequest, SilenceState,
+    AlertInfo, AlertList, AlertState, ChannelInfo, ChannelState, ChannelTest, Matcher, MatcherOp,
+    SilenceInfo, SilenceRequest, SilenceState,
 };
 pub use command::{Accepted, Command};
-pub use deploy::{DeployRequest, Plan, PlanStep, Risk, SourceInfo};
+pub use deploy::{DeployRequest, Plan, PlanStep, Risk, RuleText, SourceInfo};
 pub use error::{ApiError, Related, SourceSpan};
 pub use event::Event;
-pub use evidence::{ArmStatus, EvidenceStatus, GateStatus};
+pub use evidence::{ArmStatus, CountsStatus, EvidenceStatus, GateKind, GateStatus, Unit};
 pub use exec::{ExecFrame, ExecRequest};
 pub use export::{Exported, ExportedFile, ExportedSecret};
 pub use gc::{GcItem, GcReport};

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 use std::process::Stdio;
 
-use fairway_api::DeployRequest;
 use fairway_api::client::Client;
+use fairway_api::{DeployRequest, RuleText};
 use fairway_config::{ArtifactRequest, Build, Environment, Project};
 use fairway_server::upload;
 use tokio::process::Command;
@@ -28,6 +28,8 @@ pub async fn prepare(
     let config_error =
         |diagnostics| Problem::Config { diagnostics, file: Box::new(project.source().clone()) };
     let requests = project.artifacts(environment.name.as_str()).map_err(config_error)?;
+    // Before the builds: a rule file that is not there should not cost a build.
+    let rules = project.rule_files(environment.name.as_str(), &file.root).map_err(config_error)?;
     // All builds run before the first capture: one artifact may contain another.
     for build in distinct(&requests) {
         run(cx, file, build).await?;
@@ -45,6 +47,7 @@ pub async fn prepare(
         config: project.source().text().to_owned(),
         config_path: file.shown(),
         artifacts,
+        rules: rules.into_iter().map(|rules| RuleText { path: rules.path, text: rules.text }).collect(),
         source: git::source(&file.root).await,
         strategy: None,
         reason: None,

@@ -2,7 +2,7 @@
 
 use fairway_api as api;
 use fairway_engine::evidence::Number;
-use fairway_engine::verdict::{ArmReport, Bound, EvidenceView, Finding};
+use fairway_engine::verdict::{ArmReport, Bound, EvidenceView, Finding, GateId, TestCounts};
 
 #[must_use]
 pub fn to_api(view: &EvidenceView) -> api::EvidenceStatus {
@@ -15,6 +15,7 @@ pub fn to_api(view: &EvidenceView) -> api::EvidenceStatus {
         mirror: view.mirror,
         experiment: view.experiment.clone(),
         looked_ms: view.looked_at.map(|at| at.0),
+        until_ms: view.until.map(|at| at.0),
         gates: view.gates.iter().map(gate).collect(),
         arms: view.arms.iter().flat_map(of_service).collect(),
     }
@@ -35,10 +36,16 @@ pub fn gate(finding: &Finding) -> api::GateStatus {
     });
     api::GateStatus {
         name: finding.name.clone(),
+        kind: match finding.gate {
+            GateId::Sequential { .. } => api::GateKind::Count,
+            GateId::Gate { .. } => api::GateKind::Gate,
+            GateId::Trigger { .. } => api::GateKind::Trigger,
+        },
         verdict: finding.verdict.name().to_owned(),
         reason: finding.verdict.reason().map(ToString::to_string),
         service: finding.service.as_ref().map(ToString::to_string),
         value: finding.value.map(plain),
+        unit: unit(finding),
         bound: bound.map(str::to_owned),
         threshold: finding.bound.as_ref().and_then(Bound::limit).map(plain),
         stable: finding.stable.map(plain),
@@ -46,7 +53,32 @@ pub fn gate(finding: &Finding) -> api::GateStatus {
         needed: finding.needed,
         next_look_ms: finding.next_look.map(|at| at.0),
         detectable_ratio: finding.detectable_ratio.map(plain),
+        counts: finding.counts.as_ref().map(counts),
         text: finding.to_string(),
+    }
+}
+
+/// A gate on the proxy's counters bears the name of its metric; what other sources say has no unit that is known.
+fn unit(finding: &Finding) -> api::Unit {
+    if finding.counts.is_some() {
+        return api::Unit::Evidence;
+    }
+    // `error_rate #2`, `p95 for 60 s`
+    match finding.name.split(' ').next().unwrap_or_default() {
+        "error_rate" => api::Unit::Share,
+        "p50" | "p90" | "p95" | "p99" => api::Unit::Seconds,
+        _ => api::Unit::Plain,
+    }
+}
+
+fn counts(counts: &TestCounts) -> api::CountsStatus {
+    api::CountsStatus {
+        new_requests: counts.new.requests,
+        new_bad: counts.new.bad,
+        stable_requests: counts.stable.requests,
+        stable_bad: counts.stable.bad,
+        share: counts.share.0,
+        slow_above_ms: counts.slow_above_ms,
     }
 }
 
@@ -59,5 +91,35 @@ fn arm(service: &str, report: &ArmReport) -> api::ArmStatus {
         p50: report.p50.map(plain),
         p95: report.p95.map(plain),
         p99: report.p99.map(plain),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fairway_engine::verdict::Verdict;
+
+    use super::*;
+
+    #[test]
+    fn a_gate_of_the_proxys_counters_has_a_unit_and_a_query_has_none() {
+        let of = |name: &str| {
+            unit(&Finding {
+                gate: GateId::Gate { index: 0 },
+                name: name.to_owned(),
+                verdict: Verdict::Passing,
+                service: None,
+                value: None,
+                bound: None,
+                stable: None,
+                samples: 0,
+                needed: 0,
+                counts: None,
+                detectable_ratio: None,
+                next_look: None,
+            })
+        };
+        assert_eq!(of("error_rate #2"), api::Unit::Share);
+        assert_eq!(of("p95 for 60 s"), api::Unit::Seconds);
+        assert_eq!(of("max(error_rate{version=\"$version\"})"), api::Unit::Plain);
     }
 }

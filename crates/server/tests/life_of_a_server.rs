@@ -150,6 +150,7 @@ listen = "{}"
             config: self.config(),
             config_path: "fairway.toml".to_owned(),
             artifacts: [(".".to_owned(), digest)].into(),
+            rules: Vec::new(),
             source: SourceInfo::default(),
             strategy: None,
             reason: None,

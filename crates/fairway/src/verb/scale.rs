@@ -9,22 +9,45 @@ use crate::settle::{Progress, settle};
 /// Run more or fewer copies of a service
 ///
 /// New copies get traffic when they are ready; those that go are drained first. It holds until the next deploy, which
-/// brings back what fairway.toml says.
+/// brings back what fairway.toml says. Where copies follow the load, the number holds for an hour; `auto` lets the load
+/// decide again at once.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  fairway scale api 4 -e production")]
+#[command(
+    after_help = "Examples:\n  fairway scale api 4 -e production\n  fairway scale api auto -e production"
+)]
 pub struct Args {
     /// Which service
     service: String,
-    /// How many copies
-    #[arg(value_name = "N")]
-    replicas: u32,
+    /// How many copies, or auto
+    #[arg(value_name = "N", value_parser = wanted)]
+    wanted: Wanted,
     /// Do not wait until they are ready
     #[arg(long)]
     detach: bool,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wanted {
+    Copies(u32),
+    /// What the load asks for.
+    Auto,
+}
+
+fn wanted(text: &str) -> Result<Wanted, String> {
+    if text == "auto" {
+        return Ok(Wanted::Auto);
+    }
+    text.parse().map(Wanted::Copies).map_err(|_| format!("{text:?} is neither a number of copies nor auto"))
+}
+
 pub fn run(args: &Args, cx: &Context) -> Outcome {
-    let command = Command::Scale { service: args.service.clone(), replicas: args.replicas };
+    let service = args.service.clone();
+    let replicas = match args.wanted {
+        Wanted::Copies(replicas) => replicas,
+        // How many it will be is known when the load has been looked at.
+        Wanted::Auto => return super::say(cx, &Command::Autoscale { service }),
+    };
+    let command = Command::Scale { service, replicas };
     if args.detach {
         return super::say(cx, &command);
     }
@@ -32,7 +55,7 @@ pub fn run(args: &Args, cx: &Context) -> Outcome {
         let client = cx.client()?;
         let target = cx.target(&client).await?;
         let accepted = super::send(cx, &client, &target, &command).await?;
-        settle(cx, &client, &target, &accepted, |status| look(status, &args.service, args.replicas)).await
+        settle(cx, &client, &target, &accepted, |status| look(status, &args.service, replicas)).await
     })
 }
 
@@ -59,6 +82,13 @@ fn look(status: &EnvironmentStatus, name: &str, replicas: u32) -> Progress {
 mod tests {
     use super::*;
     use crate::ladder::tests::environment;
+
+    #[test]
+    fn a_number_or_auto_is_wanted() {
+        assert_eq!(wanted("4"), Ok(Wanted::Copies(4)));
+        assert_eq!(wanted("auto"), Ok(Wanted::Auto));
+        assert!(wanted("-1").is_err() && wanted("many").is_err());
+    }
 
     #[test]
     fn it_is_done_when_all_are_ready_and_none_is_leaving() {

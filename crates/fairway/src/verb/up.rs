@@ -197,8 +197,11 @@ impl Up<'_> {
         self.builds.set(requests.iter().any(|request| !request.builds.is_empty()));
         let request = capture::prepare(self.cx, self.client, self.file, &project, environment).await?;
         let request = DeployRequest { development: true, ..request };
-        let is_same =
-            |before: &DeployRequest| before.config == request.config && before.artifacts == request.artifacts;
+        let is_same = |before: &DeployRequest| {
+            before.config == request.config
+                && before.artifacts == request.artifacts
+                && before.rules == request.rules
+        };
         if last.as_ref().is_some_and(is_same) {
             return Ok(None);
         }

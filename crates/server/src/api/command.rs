@@ -39,6 +39,7 @@ fn translate(asked: Asked) -> Result<Command, Failure> {
         Asked::Approve => Command::Approve,
         Asked::Reject { reason } => Command::Reject { reason },
         Asked::Scale { service: name, replicas } => Command::Scale { service: service(&name)?, replicas },
+        Asked::Autoscale { service: name } => Command::Autoscale { service: service(&name)? },
         Asked::Restart { service: name } => {
             Command::Restart { service: name.as_deref().map(service).transpose()? }
         }

@@ -1,17 +1,23 @@
 //! `POST …/deploy`: the file and its captured artifacts become a release.
 
-use std::collections::BTreeMap;
+mod monitoring;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use axum::extract::{Path, State};
 use axum::{Extension, Json};
-use fairway_api::{Accepted, ApiError, DeployRequest, Related, SourceSpan};
+use fairway_api::{Accepted, ApiError, DeployRequest, Related, RuleText, SourceSpan};
 use fairway_config::{Diagnostic, Inputs, Project, Severity, Span};
 use fairway_engine::id::{EnvironmentKey, TreeDigest};
+use fairway_engine::monitoring::RuleFile;
 use fairway_engine::release::{ReleaseSpec, Source};
 use fairway_engine::{Command, Input};
 
 use super::command::{accepted, parse_release};
 use super::{Answer, App, Caller, Failure, blocking, key};
+
+/// Code of a finding whose line holds a secret.
+const PLAIN_SECRET: &str = "config/plain-secret";
 
 pub async fn deploy(
     State(app): State<App>,
@@ -39,8 +45,9 @@ pub async fn release_spec(
     environment: &EnvironmentKey,
     request: &DeployRequest,
 ) -> Result<ReleaseSpec, Failure> {
-    let fail = |found: Vec<Diagnostic>| Failure(to_api(&found, &request.config));
-    let project = Project::parse(&request.config_path, &request.config).map_err(fail)?;
+    let project = Project::parse(&request.config_path, &request.config)
+        .map_err(|found| Failure(to_api(&found, &[], &request.config)))?;
+    let fail = |found: Vec<Diagnostic>| Failure(to_api(&found, project.warnings(), &request.config));
     if project.name() != &environment.project {
         let message =
             format!("the file is of project {}, the request of {}", project.name(), environment.project);
@@ -60,6 +67,9 @@ pub async fn release_spec(
         };
         artifacts.insert(one.key, TreeDigest(digest.as_str().into()));
     }
+    let file = |one: &RuleText| RuleFile { path: one.path.clone(), text: one.text.clone() };
+    let rules: Vec<RuleFile> = request.rules.iter().map(file).collect();
+    project.check_rules(environment.environment.as_str(), &rules).map_err(fail)?;
     let versions = {
         let vault = std::sync::Arc::clone(&app.vault);
         let environment = environment.clone();
@@ -83,12 +93,15 @@ pub async fn release_spec(
             },
         )
         .map_err(fail)?;
+    spec.monitoring.rules = rules;
     if request.development {
         spec.deploy.bake = std::time::Duration::ZERO;
         spec.deploy.keep_warm = std::time::Duration::ZERO;
         spec.deploy.approvers = 0;
     }
-    Ok(spec)
+    // A megabyte of rules takes its time.
+    let environment = environment.clone();
+    blocking(move || monitoring::check(&project, &environment, &spec).map(|()| spec)).await
 }
 
 /// An address that somebody else holds is found out before anything starts.
@@ -141,20 +154,27 @@ async fn check_trees(app: &App, spec: &ReleaseSpec) -> Result<(), Failure> {
     .await
 }
 
-/// Findings as one error: the first with its place, the others as related places.
+/// Findings as one error: the first with its place, the others as related places. `warnings` are not told; they say
+/// which lines of `text` are not to be shown.
 #[must_use]
-pub fn to_api(found: &[Diagnostic], text: &str) -> ApiError {
+pub fn to_api(found: &[Diagnostic], warnings: &[Diagnostic], text: &str) -> ApiError {
     let errors: Vec<&Diagnostic> = found.iter().filter(|one| one.severity == Severity::Error).collect();
     let Some(first) = errors.first() else {
         return ApiError::new("config/invalid", "the configuration is not valid").exit(2);
     };
+    // The error goes to terminals and into logs; a line with a secret must not, whatever else is wrong with it.
+    let secret = found.iter().chain(warnings).filter(|one| one.code == PLAIN_SECRET);
+    let quiet: BTreeSet<u32> = secret.filter_map(|one| Some(one.span.as_ref()?.line)).collect();
+    let place = |span: &Span| {
+        let place = source_span(span, text);
+        if quiet.contains(&span.line) { SourceSpan { text: String::new(), ..place } } else { place }
+    };
     let mut error = ApiError::new(first.code, first.message.clone()).exit(2);
-    error.span = first.span.as_ref().map(|span| source_span(span, text));
+    error.span = first.span.as_ref().map(place);
     error.hint.clone_from(&first.hint);
     let own = first.related.iter().map(|(span, what)| (span, what.clone()));
     let others = errors.iter().skip(1).filter_map(|one| Some((one.span.as_ref()?, one.message.clone())));
-    error.related =
-        own.chain(others).map(|(span, message)| Related { message, span: source_span(span, text) }).collect();
+    error.related = own.chain(others).map(|(span, message)| Related { message, span: place(span) }).collect();
     error
 }
 
@@ -168,5 +188,33 @@ fn source_span(span: &Span, text: &str) -> SourceSpan {
         column: span.column,
         text: line.to_owned(),
         length: u32::try_from(length).unwrap_or(1),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_with_a_secret_is_not_copied_into_an_error() {
+        let text = "version = 1\nproject = \"shop\"\n[service.api]\ncommand = [\"./serve\"]\nport = 80\nroute = \"/\"\n\
+                    [metrics]\nprometheus = \"http://ann:hunter2@prometheus.example\"\n";
+        let found = Project::parse("fairway.toml", text).unwrap_err();
+        assert!(found.iter().any(|one| one.code == PLAIN_SECRET), "{found:?}");
+        let told = to_api(&found, &[], text);
+        let told = serde_json::to_string(&told).unwrap();
+        assert!(!told.contains("hunter2"), "{told}");
+        assert!(told.contains("\"line\":8"), "{told}");
+    }
+
+    #[test]
+    fn a_line_with_a_secret_is_not_copied_for_something_else_that_is_wrong_there() {
+        let text = "version = 1\nproject = \"shop\"\n[vars]\nA = { x = 1 }\n";
+        let source = fairway_config::Source::new("fairway.toml", text);
+        let wrong = Diagnostic::error("config/conflict", "wrong").at(source.span(41..42));
+        let secret = Diagnostic::warning(PLAIN_SECRET, "a secret").at(source.span(45..46));
+        assert_eq!(to_api(std::slice::from_ref(&wrong), &[], text).span.unwrap().text, "A = { x = 1 }");
+        let span = to_api(&[wrong], &[secret], text).span.unwrap();
+        assert_eq!((span.text.as_str(), span.line), ("", 4));
     }
 }

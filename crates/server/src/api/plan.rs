@@ -1,5 +1,7 @@
 //! `POST …/plan`: what a deploy would change, in order, with its risk. Nothing is recorded.
 
+mod words;
+
 use std::collections::BTreeSet;
 
 use axum::Json;
@@ -8,6 +10,7 @@ use fairway_api::{DeployRequest, Plan, PlanStep, Risk};
 use fairway_engine::Environment;
 use fairway_engine::release::{Release, ReleaseSpec};
 use fairway_engine::service::{Runs, ServiceSpec};
+use fairway_engine::strategy::Strategy;
 
 use super::deploy::release_spec;
 use super::{Answer, App, key};
@@ -42,7 +45,11 @@ fn make(env: Option<&Environment>, spec: &ReleaseSpec) -> Plan {
         match (before, spec.services.get(name)) {
             (None, Some(new)) => {
                 is_empty = false;
-                add("+", format!("service {name}"), format!("new, {} copies", new.replicas), Risk::Low);
+                let copies = match &new.autoscale {
+                    Some(settings) => words::autoscale(settings),
+                    None => format!("{} copies", new.replicas),
+                };
+                add("+", format!("service {name}"), format!("new, {copies}"), Risk::Low);
             }
             (Some(_), None) => {
                 is_empty = false;
@@ -74,12 +81,34 @@ fn make(env: Option<&Environment>, spec: &ReleaseSpec) -> Plan {
     if spec.jobs.smoke.is_some() {
         add(">", "smoke".to_owned(), "over the preview route, before public traffic".to_owned(), Risk::None);
     }
+    if let Some(old) = old {
+        let judged =
+            old.deploy.evidence != spec.deploy.evidence || old.deploy.strategy != spec.deploy.strategy;
+        if judged {
+            is_empty = false;
+            add(
+                "~",
+                "rollout".to_owned(),
+                "what a release goes through and has to show".to_owned(),
+                Risk::Low,
+            );
+        }
+        if old.monitoring != spec.monitoring {
+            is_empty = false;
+            add("~", "monitoring".to_owned(), "alerts, rules or objectives".to_owned(), Risk::Low);
+        }
+    }
     let strategy = spec.deploy.strategy.name();
     let from = stable.map_or_else(
         || "first deploy: at once".to_owned(),
         |release| format!("from {}, {strategy}", release.number),
     );
     add(">", "traffic".to_owned(), from, Risk::Low);
+    if stable.is_some() {
+        for (subject, text) in way(spec) {
+            add(">", subject, text, Risk::None);
+        }
+    }
     if spec.jobs.contract.is_some() {
         let hours = spec.jobs.contract_after.as_secs() / 3600;
         add(
@@ -105,6 +134,32 @@ fn make(env: Option<&Environment>, spec: &ReleaseSpec) -> Plan {
     }
 }
 
+/// What the traffic goes through, and what the release is judged by.
+fn way(spec: &ReleaseSpec) -> Vec<(String, String)> {
+    let mut way = Vec::new();
+    match &spec.deploy.strategy {
+        Strategy::Canary { steps, matches, .. } => {
+            way.extend(matches.iter().map(|one| ("testers".to_owned(), words::testers(one))));
+            let count = steps.len();
+            let step = |(at, step)| (format!("step {} of {count}", at + 1), words::step(step));
+            way.extend(steps.iter().enumerate().map(step));
+        }
+        Strategy::BlueGreen { approve: true } => {
+            way.push(("switch".to_owned(), "when somebody promotes".to_owned()));
+        }
+        Strategy::BlueGreen { approve: false } | Strategy::Rolling { .. } => {}
+    }
+    let evidence = &spec.deploy.evidence;
+    way.extend(evidence.sequential.iter().map(|test| ("count test".to_owned(), words::sequential(test))));
+    way.extend(evidence.gates.iter().map(|gate| ("gate".to_owned(), words::gate(gate))));
+    way.extend(evidence.triggers.iter().map(|trigger| ("trigger".to_owned(), words::trigger(trigger))));
+    if !spec.deploy.bake.is_zero() {
+        let bake = fairway_metrics::rules::show_duration(spec.deploy.bake);
+        way.push(("bake".to_owned(), format!("all requests, watched for {bake} before it is final")));
+    }
+    way
+}
+
 /// What differs, in words.
 fn changes(before: &ServiceSpec, after: &ServiceSpec) -> Vec<String> {
     let mut changes = Vec::new();
@@ -123,7 +178,13 @@ fn changes(before: &ServiceSpec, after: &ServiceSpec) -> Vec<String> {
         (a, b) if a != b => changes.push("what it runs".to_owned()),
         _ => {}
     }
-    if before.replicas != after.replicas {
+    match (&before.autoscale, &after.autoscale) {
+        (a, b) if a == b => {}
+        (_, Some(settings)) => changes.push(words::autoscale(settings)),
+        (Some(_), None) => changes.push(format!("no longer follows its load, {} copies", after.replicas)),
+        (None, None) => {}
+    }
+    if before.replicas != after.replicas && after.autoscale.is_none() && before.autoscale.is_none() {
         changes.push(format!("copies {} → {}", before.replicas, after.replicas));
     }
     if before.env != after.env {
@@ -142,4 +203,48 @@ fn changes(before: &ServiceSpec, after: &ServiceSpec) -> Vec<String> {
         changes.push("settings".to_owned());
     }
     changes
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use fairway_engine::evidence::{Evidence, Trigger};
+    use fairway_engine::strategy::Step;
+
+    use super::*;
+    use crate::testing;
+
+    #[test]
+    fn a_canary_tells_each_step_and_what_turns_it_back() {
+        let mut spec = testing::release("127.0.0.1:0");
+        let step = |weight| Step {
+            weight,
+            hold: Duration::from_secs(300),
+            approve: false,
+            mirror: 0,
+            experiment: None,
+        };
+        let steps = vec![step(5), step(50)];
+        spec.deploy.strategy = Strategy::Canary { steps, matches: Vec::new(), sticky: false };
+        spec.deploy.bake = Duration::from_secs(120);
+        spec.deploy.evidence =
+            Evidence { sequential: None, gates: Vec::new(), triggers: vec![Trigger::CriticalAlert] };
+        let told: Vec<String> =
+            way(&spec).iter().map(|(subject, text)| format!("{subject}: {text}")).collect();
+        assert_eq!(
+            told,
+            [
+                "step 1 of 2: 5 % of the requests, for 5m",
+                "step 2 of 2: 50 % of the requests, for 5m",
+                "trigger: turned back when a critical alert fires",
+                "bake: all requests, watched for 2m before it is final",
+            ]
+        );
+        let plan = make(None, &spec);
+        assert!(
+            plan.steps.iter().all(|step| !step.subject.starts_with("step ")),
+            "a first deploy goes at once"
+        );
+    }
 }

@@ -100,6 +100,7 @@ mod tests {
             config: "version = 1".to_owned(),
             config_path: "fairway.toml".to_owned(),
             artifacts: BTreeMap::from([(".".to_owned(), "abc".to_owned())]),
+            rules: Vec::new(),
             source: SourceInfo::default(),
             strategy: None,
             reason: None,
