@@ -2,10 +2,10 @@
 
 mod feed;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fairway_api::client::{Client, Target};
-use fairway_api::{Accepted, Event, RolloutInfo};
+use fairway_api::{Accepted, EnvironmentStatus, Event, EvidenceStatus, RolloutInfo, RolloutStatus};
 use serde_json::json;
 use tokio::time::MissedTickBehavior;
 
@@ -14,6 +14,7 @@ pub use feed::{Feed, patient};
 use crate::ago;
 use crate::context::Context;
 use crate::duration;
+use crate::evidence::{self, Frame};
 use crate::exit::Exit;
 use crate::ladder;
 use crate::output::Paint;
@@ -23,6 +24,9 @@ use crate::problem::{Outcome, Problem, ask};
 const REFRESH: Duration = Duration::from_secs(1);
 /// Without a live line only changes are printed, and the events tell most of them.
 const REFRESH_PLAIN: Duration = Duration::from_secs(5);
+/// How often the log of a build, or a reader of `--json`, is told counts that grow while every verdict stays.
+const COUNTS_PLAIN: Duration = Duration::from_secs(30);
+const COUNTS_JSON: Duration = Duration::from_secs(5);
 /// A status that takes longer comes from a server that is stuck; the line keeps what it said.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -84,7 +88,9 @@ pub async fn until_ended(
         },
     };
     let feed = Feed::after(client, target, accepted.seq.saturating_sub(1));
-    let info = Follow { cx, client, target, wanted, feed, is_queue_empty: false }.until_ended().await?;
+    let info = Follow { cx, client, target, wanted, feed, is_queue_empty: false, told: Told::default() }
+        .until_ended()
+        .await?;
     if Exit::of_outcome(&info.outcome) == Exit::Done {
         return Ok(Some(info));
     }
@@ -133,6 +139,32 @@ struct Follow<'a> {
     feed: Feed<'a>,
     /// Seen empty once, while ours should be in it.
     is_queue_empty: bool,
+    told: Told,
+}
+
+/// What was said last without a live line.
+#[derive(Debug, Default)]
+struct Told {
+    waiting: String,
+    /// Where the evidence stood.
+    stand: Option<String>,
+    evidence: Option<EvidenceStatus>,
+    at: Option<Instant>,
+}
+
+impl Told {
+    /// Is the evidence worth being told again? At once when a verdict or a weight changes, else once in `every`.
+    fn is_news(&mut self, rollout: &RolloutStatus, every: Duration, now: Instant) -> bool {
+        let stand = evidence::stand(rollout);
+        let is_old = self.at.is_none_or(|at| now.duration_since(at) >= every);
+        let is_news = stand != self.stand || (is_old && rollout.evidence != self.evidence);
+        if is_news {
+            self.stand = stand;
+            self.evidence.clone_from(&rollout.evidence);
+            self.at = Some(now);
+        }
+        is_news && rollout.evidence.is_some()
+    }
 }
 
 impl Follow<'_> {
@@ -228,11 +260,7 @@ impl Follow<'_> {
         };
         match &status.rollout {
             Some(rollout) if rollout.number == wanted => {
-                if self.cx.out.is_live() {
-                    self.cx.out.step(&ladder::line(&status, rollout, ago::now_ms()));
-                } else if let Some(waiting) = ladder::waiting_until(rollout) {
-                    self.cx.out.step(&format!("{}: {waiting}", rollout.phase));
-                }
+                self.tell(&status, rollout);
                 Ok(None)
             }
             Some(_) | None => {
@@ -241,6 +269,52 @@ impl Follow<'_> {
             }
         }
     }
+
+    fn tell(&mut self, status: &EnvironmentStatus, rollout: &RolloutStatus) {
+        let out = &self.cx.out;
+        let environment = self.target.environment.as_str();
+        if out.is_live() {
+            let now_ms = ago::now_ms();
+            let mut lines = vec![ladder::line(status, rollout, now_ms)];
+            let (columns, colours) = (out.live_width(), out.progress_colours());
+            lines.extend(evidence::block(rollout, &Frame { environment, now_ms, columns, colours }));
+            out.step(&lines.join("\n"));
+            return;
+        }
+        let every = if out.is_json() { COUNTS_JSON } else { COUNTS_PLAIN };
+        let is_news = self.told.is_news(rollout, every, Instant::now());
+        if out.is_json() {
+            if is_news {
+                out.event("evidence", &evidence_event(rollout));
+            }
+            return;
+        }
+        if let Some(waiting) = ladder::waiting_until(rollout).filter(|waiting| *waiting != self.told.waiting)
+        {
+            out.progress(format!("{}: {waiting}", rollout.phase));
+            self.told.waiting = waiting;
+        }
+        if let Some(line) = evidence::line(rollout).filter(|_| is_news) {
+            out.progress(line);
+        }
+    }
+}
+
+/// Where a rollout stands and what it is judged by, for `--json`.
+fn evidence_event(rollout: &RolloutStatus) -> serde_json::Value {
+    json!({
+        "rollout": rollout.number,
+        "release": rollout.to,
+        "from": rollout.from,
+        "phase": rollout.phase,
+        "step": rollout.step,
+        "steps": rollout.steps.len(),
+        "weight": rollout.weight,
+        "waiting": rollout.waiting,
+        "waiting_until_ms": rollout.waiting_until_ms,
+        "paused_by": rollout.paused_by,
+        "evidence": rollout.evidence,
+    })
 }
 
 fn number(value: &serde_json::Value) -> Option<u32> {
@@ -255,10 +329,14 @@ const QUIET: &[&str] = &[
     "instance_planned",
     "instance_started",
     "instance_stopping",
+    // Every few seconds, of what the block of evidence tells.
+    "measured",
+    "observed",
     "release_created",
     "release_dropped",
     "routes_applied",
     "routes_set",
+    "scale_advised",
 ];
 
 /// One line for an event that people want to see; all of them with `--json`.
@@ -273,18 +351,46 @@ pub fn show(cx: &Context, event: &Event) {
     let paint = match event.kind.as_str() {
         "switched" | "instance_ready" => Paint::Good,
         "instance_suspect" | "instance_down" | "replacement_delayed" | "paused" => Paint::Warn,
+        "step_held" | "gate_waived" | "paused_on_evidence" => Paint::Warn,
+        "gate_changed" => of_verdict(&event.detail["finding"]["verdict"]["is"]),
         "routes_refused" | "instance_ended" | "restart_abandoned" => Paint::Bad,
         _ => Paint::Bold,
     };
     let time = colours.paint(Paint::Dim, &ago::clock(event.at_ms));
     let summary = crate::output::printable(&event.summary);
     let summary = if paint == Paint::Bold { summary } else { colours.paint(paint, &summary) };
-    cx.out.progress(format!("{time}  {summary}"));
+    cx.out.above(&format!("{time}  {summary}"));
+}
+
+fn of_verdict(verdict: &serde_json::Value) -> Paint {
+    match verdict.as_str() {
+        Some("passing") => Paint::Good,
+        Some("failing" | "no_data") => Paint::Bad,
+        Some("waiting") => Paint::Warn,
+        Some(_) | None => Paint::Bold,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn counts_that_grow_are_told_seldom_and_a_verdict_at_once() {
+        let mut rollout = evidence::tests::judged();
+        let mut told = Told::default();
+        let start = Instant::now();
+        let every = COUNTS_PLAIN;
+        assert!(told.is_news(&rollout, every, start));
+        assert!(!told.is_news(&rollout, every, start + every), "nothing has changed");
+        rollout.evidence.as_mut().unwrap().arms[0].requests += 1;
+        assert!(!told.is_news(&rollout, every, start + every / 2));
+        assert!(told.is_news(&rollout, every, start + every));
+        rollout.evidence.as_mut().unwrap().gates[1].verdict = "passing".to_owned();
+        assert!(told.is_news(&rollout, every, start + every));
+        rollout.evidence = None;
+        assert!(!told.is_news(&rollout, every, start + every * 3), "there is nothing to tell");
+    }
 
     #[test]
     fn a_rollout_number_is_read_in_each_of_its_forms() {

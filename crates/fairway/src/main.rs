@@ -9,6 +9,7 @@ mod confirm;
 mod context;
 mod duration;
 mod endpoint;
+mod evidence;
 mod exit;
 mod follow;
 mod git;

@@ -3,22 +3,27 @@
 mod error;
 mod paint;
 mod table;
+mod wrap;
 
 use std::cell::RefCell;
+use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
+use std::os::fd::AsFd;
 
 use fairway_api::ApiError;
 use serde::Serialize;
 use serde_json::Value;
 
 pub use error::render as render_error;
-pub use paint::{Colours, Paint, printable};
+pub use paint::{Colours, Paint, cut, printable, width};
 pub use table::Table;
+pub use wrap::wrap;
 
 use crate::exit::Exit;
 
-/// Where a terminal does not say how wide it is.
+/// Where a terminal does not say how wide and how high it is.
 const COLUMNS_DEFAULT: usize = 80;
+const ROWS_DEFAULT: usize = 24;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
@@ -36,11 +41,38 @@ pub struct Output {
     step: RefCell<Step>,
 }
 
-/// What stands in the live line, or was the last plain line of a step.
+/// What stands in the live lines, or was the last plain line of a step.
 #[derive(Debug, Default)]
 struct Step {
-    on_screen: bool,
+    /// How wide each line on the screen is; none when nothing stands there.
+    drawn: Vec<usize>,
     last: String,
+}
+
+impl Step {
+    /// The live lines over what stands there, in one piece so that nothing flickers: each line is written over its
+    /// predecessor, and only what is left of that is erased. The cursor stays at the end of the last line.
+    fn draw(&mut self, before: &str, columns: usize, rows: usize) -> String {
+        let mut text = self.rewind(columns);
+        for line in before.lines() {
+            let _ = writeln!(text, "{line}\x1b[K");
+        }
+        // One less each: a line that fills the last column, or the last row, would make the terminal scroll.
+        let (columns, rows) = (columns.saturating_sub(1).max(1), rows.saturating_sub(1).max(1));
+        let lines: Vec<String> = self.last.lines().take(rows).map(|line| cut(line, columns)).collect();
+        self.drawn = lines.iter().map(|line| width(line)).collect();
+        let _ = write!(text, "{}\x1b[K\x1b[J", lines.join("\x1b[K\n"));
+        text
+    }
+
+    /// To the start of the first live line. A terminal that became narrower has broken the longer lines.
+    fn rewind(&mut self, columns: usize) -> String {
+        let rows: usize = self.drawn.drain(..).map(|line| line.max(1).div_ceil(columns.max(1))).sum();
+        match rows.saturating_sub(1) {
+            0 => "\r".to_owned(),
+            up => format!("\x1b[{up}A\r"),
+        }
+    }
 }
 
 impl Output {
@@ -112,28 +144,64 @@ impl Output {
             return;
         }
         let mut step = self.step.borrow_mut();
-        if step.last == text && (step.on_screen || !self.live) {
+        if step.last == text && (!step.drawn.is_empty() || !self.live) {
             return;
         }
         text.clone_into(&mut step.last);
         if self.live {
-            step.on_screen = true;
-            let mut stderr = io::stderr().lock();
-            let shown = paint::cut(text, columns().saturating_sub(1));
-            let _ = write!(stderr, "\r\x1b[2K{shown}").and_then(|()| stderr.flush());
+            self.redraw(&mut step, "");
         } else {
             drop(step);
             to_stderr(text);
         }
     }
 
-    /// Takes the live line off the screen, before something else is written there.
+    /// As [`Output::progress`], for people: the live lines stay, below it.
+    pub fn above(&self, text: &str) {
+        let mut step = self.step.borrow_mut();
+        if step.drawn.is_empty() {
+            drop(step);
+            to_stderr(text);
+        } else {
+            self.redraw(&mut step, text);
+        }
+    }
+
+    fn redraw(&self, step: &mut Step, before: &str) {
+        let (columns, rows) = size(io::stderr()).unwrap_or((COLUMNS_DEFAULT, ROWS_DEFAULT));
+        let text = step.draw(before, columns, rows);
+        let mut stderr = io::stderr().lock();
+        let _ = stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush());
+    }
+
+    /// How wide the live lines can be.
+    #[must_use]
+    pub fn live_width(&self) -> usize {
+        size(io::stderr()).map_or(COLUMNS_DEFAULT, |(columns, _)| columns).saturating_sub(1)
+    }
+
+    /// How wide data may be: what goes into a file or a pipe is not broken, so that `grep` finds it.
+    #[must_use]
+    pub fn data_width(&self) -> usize {
+        if !io::stdout().is_terminal() {
+            return usize::MAX;
+        }
+        size(io::stdout()).map_or(COLUMNS_DEFAULT, |(columns, _)| columns)
+    }
+
+    /// As [`Output::data_width`], of errors and progress.
+    fn error_width(&self) -> usize {
+        if io::stderr().is_terminal() { self.live_width() } else { usize::MAX }
+    }
+
+    /// Takes the live lines off the screen, before something else is written there.
     pub fn clear(&self) {
         let mut step = self.step.borrow_mut();
-        if step.on_screen {
-            step.on_screen = false;
+        if !step.drawn.is_empty() {
+            let columns = size(io::stderr()).map_or(COLUMNS_DEFAULT, |(columns, _)| columns);
+            let text = step.rewind(columns);
             let mut stderr = io::stderr().lock();
-            let _ = write!(stderr, "\r\x1b[2K").and_then(|()| stderr.flush());
+            let _ = write!(stderr, "{text}\x1b[J").and_then(|()| stderr.flush());
         }
     }
 
@@ -157,8 +225,10 @@ impl Output {
         self.clear();
         match self.mode {
             Mode::Human => {
-                let shown: Vec<String> =
-                    errors.iter().map(|error| render_error(error, "error", self.stderr)).collect();
+                let shown: Vec<String> = errors
+                    .iter()
+                    .map(|error| render_error(error, "error", self.error_width(), self.stderr))
+                    .collect();
                 to_stderr(shown.join("\n").trim_end());
             }
             Mode::Json => {
@@ -171,7 +241,7 @@ impl Output {
         match self.mode {
             Mode::Human => {
                 self.clear();
-                to_stderr(render_error(warning, "warning", self.stderr).trim_end());
+                to_stderr(render_error(warning, "warning", self.error_width(), self.stderr).trim_end());
             }
             Mode::Json => self.event("warning", warning),
         }
@@ -218,10 +288,33 @@ fn quit_when_nobody_reads(written: io::Result<()>) {
     }
 }
 
-fn columns() -> usize {
-    rustix::termios::tcgetwinsize(io::stderr())
-        .ok()
-        .map(|size| usize::from(size.ws_col))
-        .filter(|columns| *columns > 0)
-        .unwrap_or(COLUMNS_DEFAULT)
+/// Columns and rows.
+fn size(terminal: impl AsFd) -> Option<(usize, usize)> {
+    let size = rustix::termios::tcgetwinsize(terminal).ok()?;
+    let known = size.ws_col > 0 && size.ws_row > 0;
+    known.then(|| (usize::from(size.ws_col), usize::from(size.ws_row)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn live_lines_are_written_over_and_what_is_left_is_erased() {
+        let mut step = Step { last: "one\ntwo".to_owned(), ..Step::default() };
+        assert_eq!(step.draw("", 80, 24), "\rone\x1b[K\ntwo\x1b[K\x1b[J");
+        step.last = "three".to_owned();
+        assert_eq!(step.draw("", 80, 24), "\x1b[1A\rthree\x1b[K\x1b[J");
+        assert_eq!(step.draw("event", 80, 24), "\revent\x1b[K\nthree\x1b[K\x1b[J", "it stays below");
+        assert_eq!(step.rewind(80), "\r");
+        assert_eq!(step.drawn.len(), 0);
+    }
+
+    #[test]
+    fn live_lines_fit_the_terminal_and_are_found_again_when_it_shrinks() {
+        let mut step = Step { last: "abcdefghij\nx\ny\nz".to_owned(), ..Step::default() };
+        assert_eq!(step.draw("", 8, 3), "\rabcdef…\x1b[K\nx\x1b[K\x1b[J");
+        assert_eq!(step.rewind(4), "\x1b[2A\r", "seven columns are two rows of four");
+        assert!(step.draw("", 0, 0).ends_with("…\x1b[K\x1b[J"), "a terminal without a size does no harm");
+    }
 }

@@ -1,5 +1,6 @@
 //! What can go wrong on this side, as data; `report` sorts it into code, cause, hint and exit code.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use fairway_api::{ApiError, Related, RolloutInfo, SourceSpan};
 use fairway_config::{Diagnostic, Severity, Source, Span};
 use thiserror::Error;
 
+use crate::evidence;
 use crate::exit::Exit;
 
 #[derive(Debug, Error)]
@@ -64,6 +66,9 @@ pub enum Problem {
         exit: Exit,
     },
 }
+
+/// Code of a finding whose line holds a secret.
+const PLAIN_SECRET: &str = "config/plain-secret";
 
 /// Everything a verb can end with: an exit code, or a problem that is told.
 pub type Outcome = Result<Exit, Problem>;
@@ -157,10 +162,11 @@ impl Problem {
             Problem::Write { source, .. } => error("io/write").cause(source.to_string()),
             Problem::NotText { .. } => error("io/not-text").hint("is it the right file?"),
             Problem::Config { diagnostics, file } => {
-                return diagnostics
-                    .iter()
-                    .filter(|diagnostic| diagnostic.severity == Severity::Error)
-                    .map(|diagnostic| of_diagnostic(diagnostic, file))
+                return of_diagnostics(diagnostics, file)
+                    .into_iter()
+                    .zip(diagnostics)
+                    .filter(|(_, diagnostic)| diagnostic.severity == Severity::Error)
+                    .map(|(told, _)| told)
                     .collect();
             }
             Problem::EnvironmentNotNamed { known } if known.is_empty() => {
@@ -248,6 +254,13 @@ fn of_rollout(mut error: ApiError, environment: &str, rollout: &RolloutInfo) -> 
     error.causes.extend(rollout.cause.clone());
     error.last_lines.clone_from(&rollout.last_lines);
     let to = &rollout.to;
+    if let Some(against) = rollout.cause.as_deref().and_then(evidence::against) {
+        let look = evidence::look_next(&against, environment, to);
+        let number = rollout.number;
+        return error.hint(format!(
+            "`{look}` shows what it said; `fairway history {number} -e {environment}` keeps the numbers"
+        ));
+    }
     error.hint(match Exit::of_outcome(&rollout.outcome) {
         Exit::Superseded => format!("fairway history -e {environment}"),
         Exit::Done
@@ -277,18 +290,26 @@ fn causes(mut error: ApiError, source: &dyn std::error::Error) -> ApiError {
     error
 }
 
-/// A problem of the file in the form in which all errors are told.
+/// Problems of the file in the form in which all errors are told. A line that holds a secret is not shown, whatever
+/// else is wrong with it: what a terminal shows, the log of a build keeps.
 #[must_use]
-pub fn of_diagnostic(diagnostic: &Diagnostic, source: &Source) -> ApiError {
-    let mut error = ApiError::new(diagnostic.code, diagnostic.message.clone()).exit(Exit::Usage.code());
-    error.span = diagnostic.span.as_ref().map(|span| of_span(span, source));
-    error.related = diagnostic
-        .related
-        .iter()
-        .map(|(span, message)| Related { message: message.clone(), span: of_span(span, source) })
-        .collect();
-    error.hint.clone_from(&diagnostic.hint);
-    error
+pub fn of_diagnostics(diagnostics: &[Diagnostic], source: &Source) -> Vec<ApiError> {
+    let secret = diagnostics.iter().filter(|one| one.code == PLAIN_SECRET);
+    let quiet: BTreeSet<u32> = secret.filter_map(|one| Some(one.span.as_ref()?.line)).collect();
+    let place = |span: &Span| {
+        let place = of_span(span, source);
+        if quiet.contains(&span.line) { SourceSpan { text: String::new(), ..place } } else { place }
+    };
+    let of_diagnostic = |diagnostic: &Diagnostic| {
+        let mut error = ApiError::new(diagnostic.code, diagnostic.message.clone()).exit(Exit::Usage.code());
+        error.span = diagnostic.span.as_ref().map(place);
+        let related = diagnostic.related.iter();
+        error.related =
+            related.map(|(span, message)| Related { message: message.clone(), span: place(span) }).collect();
+        error.hint.clone_from(&diagnostic.hint);
+        error
+    };
+    diagnostics.iter().map(of_diagnostic).collect()
 }
 
 fn of_span(span: &Span, source: &Source) -> SourceSpan {
@@ -342,6 +363,34 @@ mod tests {
             5,
             "the JSON says the code that the process exits with"
         );
+    }
+
+    #[test]
+    fn a_rollout_that_was_called_off_says_the_numbers_and_where_to_look() {
+        let Problem::Rollout { environment, rollout: mut info } = rollout("rolled back") else { panic!() };
+        let cause = "errors of api: 12 errors in 40 requests of the new version, 2 in 900 of stable, at a share of \
+                     5 %: evidence 312 (turned back at 200)";
+        info.cause = Some(cause.to_owned());
+        let problem = Problem::Rollout { environment, rollout: info };
+        let report = &problem.report()[0];
+        assert_eq!((report.exit, problem.exit().code()), (5, 5));
+        assert_eq!(report.causes, [cause]);
+        assert_eq!(
+            report.hint.as_deref().unwrap(),
+            "`fairway logs api -e production --release r12 --grep '(?i)error|panic|exception'` shows what it said; \
+             `fairway history 7 -e production` keeps the numbers"
+        );
+    }
+
+    #[test]
+    fn a_line_with_a_secret_is_not_shown() {
+        let source = Source::new("fairway.toml", "[vars]\nKEY = \"hunter2\"\n");
+        let secret = Diagnostic::warning(PLAIN_SECRET, "a secret").at(source.span(13..22));
+        let wrong = Diagnostic::error("config/bad-name", "a name").at(source.span(7..10));
+        let told = of_diagnostics(&[wrong.clone()], &source);
+        assert!(told[0].span.as_ref().unwrap().text.contains("hunter2"), "nobody said that it is one");
+        let told = of_diagnostics(&[wrong, secret], &source);
+        assert!(told.iter().all(|one| one.span.as_ref().unwrap().text.is_empty()), "{told:?}");
     }
 
     #[test]

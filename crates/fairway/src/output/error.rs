@@ -5,15 +5,16 @@ use std::fmt::Write as _;
 use fairway_api::{ApiError, SourceSpan};
 
 use super::paint::{Colours, Paint, printable};
+use super::wrap::wrap;
 
 /// A source line is cut to a window of this many characters around the place.
 const LINE_SHOWN_MAX: usize = 110;
 /// As many log lines as help, and still leave the message on the screen.
 const LOG_LINES_MAX: usize = 20;
 
-/// `severity` is `error` or `warning`.
+/// `severity` is `error` or `warning`. Causes are broken at `columns`; commands are not, so that they can be copied.
 #[must_use]
-pub fn render(error: &ApiError, severity: &str, colours: Colours) -> String {
+pub fn render(error: &ApiError, severity: &str, columns: usize, colours: Colours) -> String {
     let severe = if severity == "error" { Paint::Bad } else { Paint::Warn };
     let mut text = String::new();
     let head = format!("{severity}[{}]", error.code);
@@ -25,7 +26,9 @@ pub fn render(error: &ApiError, severity: &str, colours: Colours) -> String {
         place(&mut text, &related.span, &related.message, Paint::Bold, colours);
     }
     for cause in &error.causes {
-        let _ = writeln!(text, "  {} {}", colours.paint(Paint::Dim, "cause:"), printable_lines(cause));
+        let lines = cause.lines().flat_map(|line| wrap(&printable(line), columns.saturating_sub(9)));
+        let lines = lines.collect::<Vec<_>>().join("\n         ");
+        let _ = writeln!(text, "  {} {lines}", colours.paint(Paint::Dim, "cause:"));
     }
     if !error.last_lines.is_empty() {
         let skip = error.last_lines.len().saturating_sub(LOG_LINES_MAX);
@@ -50,6 +53,13 @@ fn place(text: &mut String, span: &SourceSpan, label: &str, paint: Paint, colour
     let pad = " ".repeat(number.len());
     let frame = |text: &str| colours.paint(Paint::Dim, text);
     let _ = writeln!(text, "{pad}{} {}:{}:{}", frame("-->"), printable(&span.file), span.line, span.column);
+    // A line that holds a secret is not shown; its place is.
+    if span.text.is_empty() {
+        if !label.is_empty() {
+            let _ = writeln!(text, "{pad} {} {}", frame("|"), printable(label));
+        }
+        return;
+    }
     let column = (span.column as usize).saturating_sub(1);
     let length = (span.length as usize).max(1);
     let skip = if column + length.min(20) > LINE_SHOWN_MAX { column.saturating_sub(30) } else { 0 };
@@ -89,13 +99,22 @@ mod tests {
   | KeyError: 'PORT'·[2J
 hint: fairway logs api -e production --release r12
 ";
-        assert_eq!(render(&error, "error", Colours::Off), expected);
+        assert_eq!(render(&error, "error", 80, Colours::Off), expected);
+    }
+
+    #[test]
+    fn a_long_cause_is_broken_below_its_beginning() {
+        let error = ApiError::new("x/y", "z").cause("errors of api: 12 errors in 40 requests");
+        assert_eq!(
+            render(&error, "error", 34, Colours::Off),
+            "error[x/y]: z\n  cause: errors of api: 12 errors\n         in 40 requests\n"
+        );
     }
 
     #[test]
     fn no_more_than_twenty_log_lines_are_shown_and_they_are_the_last() {
         let error = ApiError::new("x/y", "z").lines((0..50).map(|n| format!("line {n}")).collect());
-        let shown = render(&error, "error", Colours::Off);
+        let shown = render(&error, "error", 80, Colours::Off);
         assert_eq!(shown.lines().filter(|line| line.starts_with("  | ")).count(), 20);
         assert!(shown.contains("line 49") && !shown.contains("line 29\n"));
     }
@@ -105,7 +124,7 @@ hint: fairway logs api -e production --release r12
         for (column, length) in [(0, 0), (1, u32::MAX), (u32::MAX, u32::MAX), (5000, 1)] {
             let mut error = ApiError::new("x/y", "z");
             error.span = Some(span(&"a".repeat(300), column, length));
-            assert!(render(&error, "error", Colours::Ansi).len() < 2000);
+            assert!(render(&error, "error", 80, Colours::Ansi).len() < 2000);
         }
     }
 }

@@ -26,6 +26,12 @@ impl Table {
     /// Lines without an end of line at the end. Two blanks between columns, none at the end of a line.
     #[must_use]
     pub fn render(&self) -> String {
+        self.render_full().iter().map(|line| line.trim_end()).collect::<Vec<_>>().join("\n")
+    }
+
+    /// Each row with its last column filled up, so that more can stand beside it.
+    #[must_use]
+    pub fn render_full(&self) -> Vec<String> {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
         let widths: Vec<usize> = (0..columns)
             .map(|column| {
@@ -38,9 +44,10 @@ impl Table {
                 line.push_str(cell);
                 line.push_str(&" ".repeat(wanted - width(cell) + 2));
             }
-            line.trim_end().to_owned()
+            line.truncate(line.len().saturating_sub(2));
+            line
         };
-        self.rows.iter().map(line).collect::<Vec<_>>().join("\n")
+        self.rows.iter().map(line).collect()
     }
 }
 

@@ -6,24 +6,33 @@ use serde_json::json;
 use crate::ago;
 use crate::context::Context;
 use crate::duration;
+use crate::evidence;
 use crate::exit::Exit;
-use crate::output::{Colours, Paint, Table, printable};
-use crate::problem::{Outcome, ask};
+use crate::output::{Colours, Paint, Table, printable, width, wrap};
+use crate::problem::{Outcome, Problem, ask};
 
 /// Rollouts that are over, newest first
 ///
-/// `*` marks a release that `fairway rollback` can go to.
+/// `*` marks a release that `fairway rollback` can go to. With a number all that is on the record of one rollout: for
+/// one that was called off, the figures that did it.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  fairway history -e production\n  fairway history -e production --since 2d"
+    after_help = "Examples:\n  fairway history -e production\n  fairway history -e production --since 2d\n  fairway history 7 -e production"
 )]
 pub struct Args {
+    /// Only this rollout, in full, such as 7
+    #[arg(value_parser = number)]
+    rollout: Option<u32>,
     /// How many at most
-    #[arg(short = 'n', long, value_name = "N", default_value_t = 20)]
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 20, conflicts_with = "rollout")]
     limit: usize,
     /// Only those that ended within this time, such as 2d
-    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse, conflicts_with = "rollout")]
     since: Option<std::time::Duration>,
+}
+
+fn number(text: &str) -> Result<u32, String> {
+    text.trim_start_matches('#').parse().map_err(|_| format!("{text:?} is not a rollout such as 7"))
 }
 
 pub fn run(args: &Args, cx: &Context) -> Outcome {
@@ -31,6 +40,9 @@ pub fn run(args: &Args, cx: &Context) -> Outcome {
         let client = cx.client()?;
         let target = cx.target(&client).await?;
         let mut history = ask(client.history(&target)).await?;
+        if let Some(number) = args.rollout {
+            return one(cx, &target.environment, &history, number);
+        }
         let status = ask(client.environment(&target)).await?;
         let now = ago::now_ms();
         let from = args.since.map_or(0, |since| now.saturating_sub(since.as_millis() as u64));
@@ -40,41 +52,169 @@ pub fn run(args: &Args, cx: &Context) -> Outcome {
         if history.is_empty() {
             cx.out.progress(format!("no rollout of {} is over", target.environment));
         } else {
-            cx.out.data(table(&history, &status.retained, now, cx.out.colours()));
+            cx.out.data(table(&history, &status.retained, now, cx.out.data_width(), cx.out.colours()));
         }
         cx.out.result(Exit::Done, &json!(history));
         Ok(Exit::Done)
     })
 }
 
-fn table(history: &[RolloutInfo], retained: &[ReleaseInfo], now_ms: u64, colours: Colours) -> String {
+fn one(cx: &Context, environment: &str, history: &[RolloutInfo], number: u32) -> Outcome {
+    let Some(rollout) = history.iter().find(|rollout| rollout.number == number) else {
+        return Err(Problem::failed(
+            "rollout/unknown",
+            format!("no rollout #{number} of {environment} is over"),
+            format!(
+                "`fairway history -e {environment}` lists them; `fairway status -e {environment}` shows one that goes on"
+            ),
+        ));
+    };
+    cx.out.data(describe(rollout, environment, cx.out.data_width(), cx.out.colours()));
+    cx.out.result(Exit::Done, &json!(rollout));
+    Ok(Exit::Done)
+}
+
+/// Columns before the text of a fact.
+const FACT_INDENT: usize = 12;
+
+fn describe(rollout: &RolloutInfo, environment: &str, columns: usize, colours: Colours) -> String {
+    let mut facts: Vec<(&str, String)> = vec![("outcome", outcome(rollout, colours))];
+    facts.extend(rollout.cause.clone().map(|cause| ("because", cause)));
+    let from = rollout.from.as_deref().map(|from| format!(" from {from}")).unwrap_or_default();
+    facts.push(("what", format!("{} of {}{from}, {}", rollout.kind, rollout.to, rollout.strategy)));
+    facts.extend(rollout.title.clone().map(|title| ("title", title)));
+    facts.extend(rollout.reason.clone().map(|reason| ("reason", reason)));
+    facts.push(("by", rollout.requested_by.clone()));
+    facts.push(("began", format!("{} UTC", ago::utc(rollout.requested_ms))));
+    facts.extend(rollout.switched_ms.map(|at| ("switched", format!("{} UTC", ago::utc(at)))));
+    let took = duration::show_ms(rollout.requested_ms, rollout.ended_ms);
+    facts.push(("ended", format!("{} UTC, after {took}", ago::utc(rollout.ended_ms))));
+    if let Some(against) = rollout.cause.as_deref().and_then(evidence::against) {
+        facts.push(("look at", evidence::look_next(&against, environment, &rollout.to)));
+    }
+    let mut lines =
+        vec![colours.paint(Paint::Bold, &format!("rollout #{} of {environment}", rollout.number))];
+    for (name, text) in facts {
+        let text = if name == "outcome" { text } else { printable(&text) };
+        // A command is copied: it stays in one line.
+        let room = if name == "look at" { usize::MAX } else { columns.saturating_sub(FACT_INDENT) };
+        for (at, line) in wrap(&text, room).into_iter().enumerate() {
+            let name = if at == 0 { name } else { "" };
+            lines.push(format!("  {name:<9} {line}"));
+        }
+    }
+    if !rollout.last_lines.is_empty() {
+        lines.push("  last log lines".to_owned());
+        lines.extend(rollout.last_lines.iter().map(|line| format!("  | {}", printable(line))));
+    }
+    lines.join("\n")
+}
+
+fn outcome(rollout: &RolloutInfo, colours: Colours) -> String {
+    let paint = match Exit::of_outcome(&rollout.outcome) {
+        Exit::Done => Paint::Good,
+        Exit::Superseded => Paint::Dim,
+        Exit::Failed
+        | Exit::Usage
+        | Exit::Findings
+        | Exit::Denied
+        | Exit::RolledBack
+        | Exit::Unknown
+        | Exit::Interrupted
+        | Exit::OfCommand(_) => Paint::Bad,
+    };
+    colours.paint(paint, &rollout.outcome)
+}
+
+/// Why a rollout ended stands below it, where the terminal has no room beside it.
+fn table(
+    history: &[RolloutInfo],
+    retained: &[ReleaseInfo],
+    now_ms: u64,
+    columns: usize,
+    colours: Colours,
+) -> String {
     let mut table = Table::default();
     for rollout in history {
         let mark = if retained.iter().any(|release| release.name == rollout.to) { "*" } else { "" };
-        let outcome = match Exit::of_outcome(&rollout.outcome) {
-            Exit::Done => colours.paint(Paint::Good, &rollout.outcome),
-            Exit::Superseded => colours.paint(Paint::Dim, &rollout.outcome),
-            Exit::Failed
-            | Exit::Usage
-            | Exit::Findings
-            | Exit::Denied
-            | Exit::RolledBack
-            | Exit::Unknown
-            | Exit::Interrupted
-            | Exit::OfCommand(_) => colours.paint(Paint::Bad, &rollout.outcome),
-        };
-        let why = rollout.cause.as_ref().or(rollout.reason.as_ref()).or(rollout.title.as_ref());
         table.row([
             format!("#{}", rollout.number),
             format!("{}{mark}", rollout.to),
             rollout.kind.clone(),
             rollout.strategy.clone(),
-            outcome,
+            outcome(rollout, colours),
             ago::ago(rollout.ended_ms, now_ms),
             duration::show_ms(rollout.requested_ms, rollout.ended_ms),
             rollout.requested_by.clone(),
-            why.map(|text| printable(text)).unwrap_or_default(),
         ]);
     }
-    table.render()
+    let mut lines = Vec::new();
+    for (row, rollout) in table.render_full().into_iter().zip(history) {
+        let why = rollout.cause.as_ref().or(rollout.reason.as_ref()).or(rollout.title.as_ref());
+        let why = why.map(|text| printable(text)).unwrap_or_default();
+        let line = format!("{row}  {why}");
+        if width(&line) <= columns || why.is_empty() {
+            lines.push(line.trim_end().to_owned());
+        } else {
+            lines.push(row.trim_end().to_owned());
+            lines.extend(wrap(&why, columns.saturating_sub(4)).into_iter().map(|line| format!("    {line}")));
+        }
+    }
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CAUSE: &str = "errors of api: 12 errors in 40 requests of the new version, 2 in 900 of stable, at a share \
+                         of 5 %: evidence 312 (turned back at 200)";
+
+    fn called_off() -> RolloutInfo {
+        RolloutInfo {
+            number: 7,
+            kind: "deploy".to_owned(),
+            to: "r12".to_owned(),
+            from: Some("r11".to_owned()),
+            strategy: "canary".to_owned(),
+            requested_by: "ann".to_owned(),
+            requested_ms: 1_000,
+            switched_ms: None,
+            ended_ms: 61_000,
+            outcome: "rolled back".to_owned(),
+            cause: Some(CAUSE.to_owned()),
+            last_lines: Vec::new(),
+            reason: None,
+            title: Some("Add gifts".to_owned()),
+        }
+    }
+
+    #[test]
+    fn the_figures_that_called_a_rollout_off_stand_below_it_when_there_is_no_room() {
+        let narrow = table(&[called_off()], &[], 121_000, 72, Colours::Off);
+        let expected = "\
+#7  r12  deploy  canary  rolled back  1m 00s ago  1m 00s  ann
+    errors of api: 12 errors in 40 requests of the new version, 2 in 900
+    of stable, at a share of 5 %: evidence 312 (turned back at 200)";
+        assert_eq!(narrow, expected);
+        let piped = table(&[called_off()], &[], 121_000, usize::MAX, Colours::Off);
+        assert!(piped.ends_with(CAUSE) && piped.lines().count() == 1, "{piped}");
+    }
+
+    #[test]
+    fn one_rollout_in_full_says_why_and_where_to_look() {
+        let expected = "\
+rollout #7 of production
+  outcome   rolled back
+  because   errors of api: 12 errors in 40 requests of the
+            new version, 2 in 900 of stable, at a share of
+            5 %: evidence 312 (turned back at 200)
+  what      deploy of r12 from r11, canary
+  title     Add gifts
+  by        ann
+  began     1970-01-01 00:00:01 UTC
+  ended     1970-01-01 00:01:01 UTC, after 1m 00s
+  look at   fairway logs api -e production --release r12 --grep '(?i)error|panic|exception'";
+        assert_eq!(describe(&called_off(), "production", 60, Colours::Off), expected);
+    }
 }

@@ -7,7 +7,8 @@ use crate::problem::Outcome;
 
 /// Move the rollout on to its next step
 ///
-/// Ends the hold of the current step, or the wait for a promotion. Readiness and deadlines hold all the same.
+/// Ends the hold of the current step, or the wait for a promotion. A rollout that is paused because it could not be
+/// judged goes on without that evidence. Readiness and deadlines hold all the same.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  fairway promote -e production\n  fairway promote -e production --full")]
 pub struct Args {

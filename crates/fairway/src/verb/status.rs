@@ -2,6 +2,8 @@
 
 mod describe;
 
+use describe::Look;
+
 use std::time::Duration;
 
 use fairway_api::Status;
@@ -49,7 +51,7 @@ pub fn run(args: &Args, cx: &Context) -> Outcome {
 async fn show(cx: &Context, client: &Client) -> Outcome {
     let status = ask(client.status()).await?;
     let shown = wanted(cx, status)?;
-    cx.out.data(describe::status(&shown, detailed(cx, &shown), ago::now_ms(), cx.out.colours()));
+    cx.out.data(describe::status(&shown, detailed(cx, &shown), ago::now_ms(), &look(cx)));
     cx.out.result(Exit::Done, &json!(shown));
     Ok(Exit::Done)
 }
@@ -59,7 +61,7 @@ async fn watch(cx: &Context, client: &Client) -> Outcome {
         let status = follow::patient(cx, || client.status()).await?;
         let shown = wanted(cx, status)?;
         cx.out.event("status", &shown);
-        let text = describe::status(&shown, detailed(cx, &shown), ago::now_ms(), cx.out.colours());
+        let text = describe::status(&shown, detailed(cx, &shown), ago::now_ms(), &look(cx));
         if cx.out.is_live() {
             // Home, the text with the rest of each line erased, and the rest of the screen erased: no flicker.
             cx.out.data(format!("\x1b[H{}\x1b[J", text.replace('\n', "\x1b[K\n") + "\x1b[K"));
@@ -93,6 +95,10 @@ fn wanted(cx: &Context, mut status: Status) -> Result<Status, Problem> {
         known => format!("the environments are {}", known.join(", ")),
     };
     Err(Problem::usage("environment/unknown", format!("the server has no environment {name:?}"), hint))
+}
+
+fn look(cx: &Context) -> Look {
+    Look { columns: cx.out.data_width(), colours: cx.out.colours() }
 }
 
 fn detailed(cx: &Context, status: &Status) -> bool {

@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::output::Paint;
-use crate::problem::{Outcome, of_diagnostic};
+use crate::problem::{Outcome, of_diagnostics};
 
 /// Check fairway.toml, in all of its environments
 ///
@@ -22,8 +22,7 @@ pub struct Args {
 pub fn run(args: &Args, cx: &Context) -> Outcome {
     let file = cx.need_project_file()?;
     let project = file.load()?;
-    let warnings: Vec<_> =
-        project.warnings().iter().map(|warning| of_diagnostic(warning, project.source())).collect();
+    let warnings = of_diagnostics(project.warnings(), project.source());
     if args.strict && !warnings.is_empty() {
         cx.out.errors(Exit::Usage, &warnings);
         return Ok(Exit::Usage);

@@ -6,11 +6,19 @@ use fairway_api::{
 
 use crate::ago;
 use crate::duration;
+use crate::evidence::{self, Frame};
 use crate::ladder;
 use crate::output::{Colours, Paint, Table, printable};
 
+#[derive(Clone, Copy, Debug)]
+pub struct Look {
+    pub columns: usize,
+    pub colours: Colours,
+}
+
 #[must_use]
-pub fn status(status: &Status, detailed: bool, now_ms: u64, colours: Colours) -> String {
+pub fn status(status: &Status, detailed: bool, now_ms: u64, look: &Look) -> String {
+    let colours = look.colours;
     let mut parts = Vec::new();
     if let ProxyStatus::Unreachable { why } = &status.server.proxy {
         let word = colours.paint(Paint::Warn, "proxy unknown:");
@@ -23,7 +31,7 @@ pub fn status(status: &Status, detailed: bool, now_ms: u64, colours: Colours) ->
         parts.push("nothing is deployed; `fairway deploy -e ENV` or `fairway up`".to_owned());
     }
     if detailed {
-        parts.extend(status.environments.iter().map(|one| environment(one, now_ms, colours)));
+        parts.extend(status.environments.iter().map(|one| environment(one, now_ms, look)));
     } else if !status.environments.is_empty() {
         parts.push(overview(&status.environments, now_ms, colours));
     }
@@ -56,7 +64,8 @@ fn since(at_ms: Option<u64>, now_ms: u64) -> String {
     at_ms.map(|at| format!("for {}", duration::show_ms(at, now_ms))).unwrap_or_default()
 }
 
-fn environment(one: &EnvironmentStatus, now_ms: u64, colours: Colours) -> String {
+fn environment(one: &EnvironmentStatus, now_ms: u64, look: &Look) -> String {
+    let colours = look.colours;
     let (word, paint) = ladder::health_word(one.health);
     let name = colours.paint(Paint::Bold, &format!("{}/{}", one.project, one.environment));
     let mut text = vec![format!("{name}  {}  {}", colours.paint(paint, word), printable(&one.summary))];
@@ -139,6 +148,10 @@ fn environment(one: &EnvironmentStatus, now_ms: u64, colours: Colours) -> String
     }
     if !facts.is_empty() {
         text.push(facts.render());
+    }
+    if let Some(rollout) = &one.rollout {
+        let frame = Frame { environment: &one.environment, now_ms, columns: look.columns, colours };
+        text.extend(evidence::block(rollout, &frame));
     }
     if !one.services.is_empty() {
         text.push(services(&one.services, now_ms, colours));
@@ -230,6 +243,8 @@ mod tests {
     use super::*;
     use crate::ladder::tests::{environment as an_environment, rollout};
 
+    const PLAIN: Look = Look { columns: usize::MAX, colours: Colours::Off };
+
     fn whole(environments: Vec<EnvironmentStatus>) -> Status {
         Status {
             server: ServerInfo {
@@ -280,7 +295,7 @@ shop/production  serving  all copies ready
     api.r11.1    ready for 1m 00s  127.0.0.1:41001  pid 4242
     api.r12.1    ready for 1m 00s  127.0.0.1:41001  pid 4242
     api.r12.2    starting for 1m 00s  127.0.0.1:41001  pid 4242";
-        let shown = status(&whole(vec![one]), true, 61_000, Colours::Off);
+        let shown = status(&whole(vec![one]), true, 61_000, &PLAIN);
         let squeeze = |text: &str| {
             text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect::<Vec<_>>()
         };
@@ -290,10 +305,19 @@ shop/production  serving  all copies ready
     }
 
     #[test]
+    fn the_evidence_stands_below_the_rollout() {
+        let mut one = an_environment();
+        one.rollout = Some(crate::evidence::tests::judged());
+        let shown = status(&whole(vec![one]), true, 61_000, &PLAIN);
+        let at = |text: &str| shown.find(text).unwrap_or_else(|| panic!("{text}: {shown}"));
+        assert!(at("canary by ann") < at("50 % set, 49 % came") && at("49 % came") < at("api.r11.1"));
+    }
+
+    #[test]
     fn a_proxy_that_does_not_answer_is_unknown_not_down() {
         let mut all = whole(vec![an_environment()]);
         all.server.proxy = ProxyStatus::Unreachable { why: "timed out".to_owned() };
-        let shown = status(&all, false, 0, Colours::Off);
+        let shown = status(&all, false, 0, &PLAIN);
         assert!(
             shown.starts_with("proxy unknown: it does not answer the server, and may serve all the same"),
             "{shown}"
@@ -304,7 +328,7 @@ shop/production  serving  all copies ready
     #[test]
     fn an_empty_server_says_how_to_begin() {
         assert_eq!(
-            status(&whole(Vec::new()), false, 0, Colours::Off),
+            status(&whole(Vec::new()), false, 0, &PLAIN),
             "nothing is deployed; `fairway deploy -e ENV` or `fairway up`"
         );
     }

@@ -1,0 +1,247 @@
+use fairway_api::CountsStatus;
+
+use super::*;
+use crate::ladder::tests::rollout;
+
+fn frame(columns: usize) -> Frame<'static> {
+    Frame { environment: "production", now_ms: 61_000, columns, colours: Colours::Off }
+}
+
+fn gate_of(name: &str, verdict: &str) -> GateStatus {
+    GateStatus {
+        name: name.to_owned(),
+        kind: GateKind::Gate,
+        verdict: verdict.to_owned(),
+        reason: None,
+        service: None,
+        value: None,
+        unit: Unit::Plain,
+        bound: None,
+        threshold: None,
+        stable: None,
+        samples: 0,
+        needed: 0,
+        next_look_ms: None,
+        detectable_ratio: None,
+        counts: None,
+        text: String::new(),
+    }
+}
+
+fn arm(release: &str, requests: u64, errors: u64) -> ArmStatus {
+    ArmStatus {
+        service: "api".to_owned(),
+        release: release.to_owned(),
+        requests,
+        errors,
+        p50: Some(0.0012),
+        p95: Some(0.0234),
+        p99: Some(1.5),
+    }
+}
+
+/// r12 on half of the traffic beside r11: one of each verdict.
+pub(crate) fn judged() -> RolloutStatus {
+    let counts = CountsStatus {
+        new_requests: 812,
+        new_bad: 3,
+        stable_requests: 855,
+        stable_bad: 2,
+        share: 0.487,
+        slow_above_ms: None,
+    };
+    let errors = GateStatus {
+        kind: GateKind::Count,
+        service: Some("api".to_owned()),
+        value: Some(0.41),
+        unit: Unit::Evidence,
+        bound: Some("evidence".to_owned()),
+        threshold: Some(200.0),
+        samples: 812,
+        needed: 20,
+        detectable_ratio: Some(3.2),
+        counts: Some(counts.clone()),
+        ..gate_of("errors of api", "passing")
+    };
+    let slow = GateStatus {
+        kind: GateKind::Count,
+        reason: Some("12 of 20 requests".to_owned()),
+        service: Some("api".to_owned()),
+        unit: Unit::Evidence,
+        samples: 12,
+        needed: 20,
+        counts: Some(CountsStatus {
+            new_requests: 12,
+            new_bad: 0,
+            stable_bad: 8,
+            slow_above_ms: Some(250),
+            ..counts
+        }),
+        ..gate_of("slow answers of api", "waiting")
+    };
+    let p95 = GateStatus {
+        service: Some("api".to_owned()),
+        value: Some(1.34),
+        unit: Unit::Seconds,
+        bound: Some("max_vs_stable".to_owned()),
+        threshold: Some(1.3),
+        stable: Some(0.9),
+        samples: 812,
+        needed: 200,
+        ..gate_of("p95", "failing")
+    };
+    let queue = GateStatus {
+        reason: Some("no data: connection refused".to_owned()),
+        bound: Some("max".to_owned()),
+        threshold: Some(100.0),
+        next_look_ms: Some(64_000),
+        ..gate_of("max(queue_depth)", "no data")
+    };
+    let trigger = GateStatus {
+        kind: GateKind::Trigger,
+        reason: Some("without data it passes, as the release says".to_owned()),
+        ..gate_of("critical alert", "skipped")
+    };
+    RolloutStatus {
+        evidence: Some(EvidenceStatus {
+            share: Some(0.487),
+            mirror: 20,
+            experiment: Some("gifts".to_owned()),
+            looked_ms: Some(59_000),
+            until_ms: Some(191_000),
+            gates: vec![errors, slow, p95, queue, trigger],
+            arms: vec![arm("r12", 812, 3), arm("r11", 855, 0)],
+        }),
+        ..rollout()
+    }
+}
+
+#[test]
+fn the_block_tells_shares_gates_and_both_versions() {
+    let expected = "\x20 traffic  50 % set, 49 % came · counted 2.0s ago
+  mirror   r12 gets a copy of 20 % of the requests
+  A/B test gifts
+  passing  errors of api · new 3 of 812, stable 2 of 855 ·
+           evidence 0.41, turned back at 200 · requests 812/20 ·
+           could see: 3.2× stable's
+  waiting  slow answers of api · 12 of 20 requests ·
+           new 0 of 12 over 250 ms, stable 8 of 855 · could see: nothing yet
+  failing  p95 of api · 1.34s, at most 1.3× stable's 900ms · requests 812/200
+  no data  max(queue_depth) · no data: connection refused · at most 100 ·
+           looks in 3.0s
+  skipped  critical alert · without data it passes, as the release says
+  service  version     requests  errors     p50    p95   p99
+  api      new r12     812       3 (0.4 %)  1.2ms  23ms  1.50s
+           stable r11  855       0          1.2ms  23ms  1.50s";
+    assert_eq!(block(&judged(), &frame(79)).join("\n"), expected);
+}
+
+#[test]
+fn sixty_columns_are_enough() {
+    let lines = block(&judged(), &frame(59));
+    for line in &lines {
+        assert!(width(line) <= 59, "{} columns: {line}", width(line));
+    }
+    let text = lines.join(" ").split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(text.contains("could see: 3.2× stable's") && text.contains("looks in 3.0s"), "{text}");
+    assert!(text.contains("version requests errors p95 p99"), "the median goes first: {text}");
+}
+
+#[test]
+fn colours_add_nothing_that_the_words_do_not_say() {
+    let plain = block(&judged(), &frame(79));
+    let coloured = block(&judged(), &Frame { colours: Colours::Ansi, ..frame(79) });
+    let stripped: Vec<String> = coloured
+        .iter()
+        .map(|line| {
+            let mut text = String::new();
+            let mut in_escape = false;
+            for c in line.chars() {
+                match (in_escape, c) {
+                    (false, '\x1b') => in_escape = true,
+                    (false, c) => text.push(c),
+                    (true, 'm') => in_escape = false,
+                    (true, _) => {}
+                }
+            }
+            text
+        })
+        .collect();
+    assert_eq!(stripped, plain);
+    assert_ne!(coloured, plain);
+}
+
+#[test]
+fn a_rollout_paused_on_evidence_says_what_is_missing_and_the_three_ways_on() {
+    let mut rollout = RolloutStatus { evidence: None, ..judged() };
+    rollout.paused_by = Some("fairway".to_owned());
+    rollout.waiting =
+        "paused by fairway: errors of api: 3 of 20 requests; `fairway promote` goes on, `fairway resume` \
+                       looks again, `fairway abort` turns back"
+            .to_owned();
+    let expected = "\x20 paused   errors of api: 3 of 20 requests
+           fairway promote -e production  go on without it
+           fairway resume -e production   look again, for another hold
+           fairway abort -e production    turn back to r11";
+    assert_eq!(block(&rollout, &frame(79)).join("\n"), expected);
+    rollout.waiting = "paused by ann; `fairway resume` goes on".to_owned();
+    rollout.paused_by = Some("ann".to_owned());
+    assert_eq!(unjudged(&rollout), None, "a person's pause is no want of evidence");
+}
+
+#[test]
+fn a_log_gets_one_line_with_what_does_not_pass() {
+    let mut rollout = judged();
+    assert_eq!(
+        line(&rollout).unwrap(),
+        "evidence: 50 % set, 49 % came · api r12: 3 errors of 812 · api r11: 0 errors of 855 · 1 of 5 pass · slow answers \
+         of api waiting (12 of 20 requests) · p95 failing · max(queue_depth) no data (no data: connection refused) · \
+         could see: 3.2× stable's"
+    );
+    let before = stand(&rollout);
+    rollout.evidence.as_mut().unwrap().arms[0].requests += 1;
+    assert_eq!(stand(&rollout), before, "a count alone is no news");
+    rollout.evidence.as_mut().unwrap().gates[1].verdict = "passing".to_owned();
+    assert_ne!(stand(&rollout), before);
+    rollout.evidence = None;
+    assert_eq!((line(&rollout), stand(&rollout)), (None, None));
+}
+
+#[test]
+fn what_was_found_leads_to_the_logs_that_show_it() {
+    let errors = "errors of api: 12 errors in 40 requests of the new version, 2 in 900 of stable, at a share of 5 %: \
+                  evidence 312 (turned back at 200)";
+    let found = against(errors).unwrap();
+    assert_eq!(found, Against::Errors { service: Some("api".to_owned()) });
+    assert_eq!(
+        look_next(&found, "production", "r12"),
+        "fairway logs api -e production --release r12 --grep '(?i)error|panic|exception'"
+    );
+    let slow = against("p95: 1.34 s (at most 0.800 s) in 300 requests").unwrap();
+    assert_eq!(slow, Against::Slowness { service: None });
+    assert_eq!(against("max(queue_depth): 120 (at most 100)"), Some(Against::Measure));
+    assert_eq!(against("critical alert ServiceDown: web"), Some(Against::Alert));
+    for other in ["api.r12.3 failed: exit code 1", "ann: it looks bad", "the deadline of 600 s has passed"] {
+        assert_eq!(against(other), None, "{other}");
+    }
+}
+
+#[test]
+fn figures_from_a_source_that_says_anything_do_no_harm() {
+    let mut rollout = judged();
+    let evidence = rollout.evidence.as_mut().unwrap();
+    for value in [f64::NAN, f64::INFINITY, -1e300, 0.0] {
+        for one in &mut evidence.gates {
+            one.value = Some(value);
+            one.threshold = Some(value);
+            one.detectable_ratio = Some(value);
+            one.name = format!("\x1b[2J{}", "x".repeat(500));
+        }
+        evidence.share = Some(value);
+        let shown = RolloutStatus { evidence: Some(evidence.clone()), ..judged() };
+        for columns in [0, 1, 60, usize::MAX] {
+            assert!(!block(&shown, &frame(columns)).join("\n").contains('\x1b'));
+        }
+        assert!(line(&shown).is_some());
+    }
+}
