@@ -58,9 +58,9 @@ pub fn measure(fairway: &Path) -> Done<Vec<Figure>> {
 }
 
 /// Linux tells user space about CPU time in this unit, whatever it counts in.
-const TICKS_PER_S: f64 = 100.0;
+pub(super) const TICKS_PER_S: f64 = 100.0;
 
-fn cpu_ticks(pid: u32) -> Done<u64> {
+pub(super) fn cpu_ticks(pid: u32) -> Done<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).context("CPU time")?;
     // The name, in brackets, may hold anything; after it come the fields from the third on.
     let (_, fields) = stat.rsplit_once(") ").context("CPU time")?;

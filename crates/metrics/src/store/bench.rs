@@ -71,7 +71,7 @@ pub fn bench(dir: &Path, load: Load, clock: &dyn Fn() -> Duration) -> Result<Fig
     let mut sources = Vec::with_capacity(load.series);
     for number in 0..load.series {
         let reference = store.resolve(&labels(number)).map_err(|_| BenchError::Lost { lost: 1 })?;
-        sources.push((reference, Source { kind: number % 16, value: 0.0, state: number as u64 }));
+        sources.push((reference, Source::new(number % KINDS, number as u64)));
     }
     let rounds = i64::from(load.hours) * HOUR_MS / STEP_MS;
     let mut round_max = Duration::ZERO;
@@ -120,7 +120,7 @@ pub fn bench(dir: &Path, load: Load, clock: &dyn Fn() -> Duration) -> Result<Fig
 }
 
 fn append(store: &Store, sources: &mut [(SeriesRef, Source)], at_ms: i64) -> Result<u64, BenchError> {
-    let batch = sources.iter_mut().map(|(series, source)| (&*series, Sample { at_ms, value: source.next() }));
+    let batch = sources.iter_mut().map(|(series, source)| (&*series, Sample { at_ms, value: source.draw() }));
     let done = store.append(batch)?;
     if done.rejected() > 0 {
         return Err(BenchError::Lost { lost: done.rejected() });
@@ -146,13 +146,24 @@ fn labels(number: usize) -> Labels {
     ])
 }
 
-struct Source {
+/// The kinds of values: below 9 counters, and the first of these the faster the higher; then what else there is.
+pub const KINDS: usize = 16;
+
+/// The values of one series, one after the other, and the same for the same seed.
+#[derive(Clone, Debug)]
+pub struct Source {
     kind: usize,
     value: f64,
     state: u64,
 }
 
 impl Source {
+    /// `kind` is below [`KINDS`].
+    #[must_use]
+    pub fn new(kind: usize, seed: u64) -> Self {
+        Self { kind, value: 0.0, state: seed }
+    }
+
     /// SplitMix64: enough for values that look unlike each other.
     fn random(&mut self) -> f64 {
         self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -161,7 +172,8 @@ impl Source {
         (mixed >> 11) as f64 / (1_u64 << 53) as f64
     }
 
-    fn next(&mut self) -> f64 {
+    /// The next value.
+    pub fn draw(&mut self) -> f64 {
         let random = self.random();
         match self.kind {
             // Requests, at different rates.
