@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use fairway_engine::evidence::{Check, Number};
-use fairway_engine::id::{EnvironmentKey, JobNumber, ReleaseNumber};
+use fairway_engine::id::{EnvironmentKey, JobNumber, ReleaseNumber, RolloutNumber};
 use fairway_engine::release::Release;
 use fairway_engine::time::Timestamp;
 use fairway_engine::{Input, Reading, State};
@@ -33,10 +33,21 @@ const ANSWER_BYTES_MAX: usize = 64 << 10;
 /// When nothing is due and no event says otherwise: a gate that was missed is found after this.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
+/// After a reading that could not be recorded (the disk is full): a gate's source is somebody's, and is not asked as
+/// fast as it answers.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
+
+/// A command that was to end by its timeout has its stop signal, `SIGKILL` and a loaded machine's delays after it.
+const ENDS_WITHIN: Duration = Duration::from_secs(60);
+
+/// One gate of one rollout: the next rollout's gate of that place is another.
+type Key = (EnvironmentKey, RolloutNumber, u32);
+
 /// A gate that wants to be asked.
 #[derive(Clone, Debug)]
 struct Due {
     environment: EnvironmentKey,
+    rollout: RolloutNumber,
     gate: u32,
     name: String,
     check: Check,
@@ -52,6 +63,7 @@ fn due(state: &State) -> Vec<Due> {
         let release = env.releases.get(&rollout.to)?;
         let gates = env.gates_due().into_iter().map(|gate| Due {
             environment: env.key.clone(),
+            rollout: rollout.number,
             gate: gate.gate,
             name: gate.name.to_owned(),
             check: gate.check.clone(),
@@ -65,26 +77,39 @@ fn due(state: &State) -> Vec<Due> {
     state.environments.values().filter_map(of_environment).flatten().collect()
 }
 
+impl Due {
+    fn key(&self) -> Key {
+        (self.environment.clone(), self.rollout, self.gate)
+    }
+
+    /// Does the rollout still ask what it asked then? A program answers after minutes: by then the rollout may be
+    /// another one, of another release, or at another step.
+    fn is_asked_by(&self, state: &State) -> bool {
+        let Some(env) = state.environments.get(&self.environment) else { return false };
+        let is_same = env.rollout.as_ref().is_some_and(|rollout| rollout.number == self.rollout);
+        is_same && env.gates_due().iter().any(|due| due.gate == self.gate && due.due == self.at)
+    }
+}
+
 pub async fn run(watching: Arc<Watching>) {
-    let commands = Commands::start(&watching);
+    let commands = Commands::start(&watching).await;
     let mut news = watching.pump.follow();
-    let mut asking: JoinSet<(EnvironmentKey, u32)> = JoinSet::new();
-    let mut under_way: BTreeSet<(EnvironmentKey, u32)> = BTreeSet::new();
+    let mut asking: JoinSet<Key> = JoinSet::new();
+    let mut under_way: BTreeSet<Key> = BTreeSet::new();
     loop {
         let known = watching.pump.shared.read(due);
         let now = watching.pump.shared.clock.now();
         let (ready, later): (Vec<Due>, Vec<Due>) = known
             .into_iter()
-            .filter(|gate| !under_way.contains(&(gate.environment.clone(), gate.gate)))
+            .filter(|gate| !under_way.contains(&gate.key()))
             .partition(|gate| gate.at <= now);
         for gate in ready {
-            let key = (gate.environment.clone(), gate.gate);
+            let key = gate.key();
             under_way.insert(key.clone());
             let (watching, commands) = (Arc::clone(&watching), commands.clone());
             asking.spawn(async move {
                 let reading = ask(&watching, &commands, &gate).await;
-                let Due { environment, gate, .. } = gate;
-                watching.pump.outcome(Input::Measured { environment, gate, reading }).await;
+                tell(&watching, gate, reading).await;
                 key
             });
         }
@@ -107,6 +132,17 @@ pub async fn run(watching: Arc<Watching>) {
             _ = news.recv() => while news.try_recv().is_ok() {},
             () = tokio::time::sleep(wait) => {}
         }
+    }
+}
+
+/// Returns when the reading is on the record: until then the gate is due still, and would be asked again.
+async fn tell(watching: &Watching, gate: Due, reading: Reading) {
+    if !watching.pump.shared.read(|state| gate.is_asked_by(state)) {
+        return;
+    }
+    let Due { environment, gate, .. } = gate;
+    if watching.pump.recorded_outcome(Input::Measured { environment, gate, reading }).await.is_err() {
+        tokio::time::sleep(ASK_AGAIN).await;
     }
 }
 
@@ -176,10 +212,14 @@ struct Waiting {
 }
 
 impl Commands {
-    fn start(watching: &Watching) -> Self {
-        let dir = watching.state_dir.join("gates");
-        // What an earlier server asked is of no interest any more; its commands end by their own timeouts.
-        drop(std::fs::remove_dir_all(&dir));
+    async fn start(watching: &Watching) -> Self {
+        let all = watching.state_dir.join("gates");
+        // Commands of an earlier server end by their own timeouts, and say so in their directories. This server's have
+        // other ones, or what was asked about an earlier release would answer for this one.
+        let life = format!("{:x}-{:x}", watching.pump.shared.clock.started_at().0, std::process::id());
+        let dir = all.join(life);
+        // What they said is of no interest any more, nor whether it can be removed.
+        drop(tokio::task::spawn_blocking(move || std::fs::remove_dir_all(all)).await);
         let waiting: Arc<Mutex<Waiting>> = Arc::default();
         let opened = Jobs::open(&dir, vec![own_program(), "shim".into()]).ok();
         let jobs = opened.map(|(jobs, events)| {
@@ -193,6 +233,7 @@ impl Commands {
     async fn run(&self, watching: &Arc<Watching>, gate: &Due) -> Result<i32, String> {
         let Check::Command { job } = &gate.check else { return Err("it is not a command".to_owned()) };
         let jobs = self.jobs.as_ref().ok_or_else(|| format!("{} cannot be written", self.dir.display()))?;
+        let within = job.timeout.saturating_add(ENDS_WITHIN);
         let (hands, of, job) = (Arc::clone(watching), gate.clone(), job.clone());
         let spec = tokio::task::spawn_blocking(move || {
             let launcher = Launcher {
@@ -217,7 +258,11 @@ impl Commands {
             self.waiting.lock().unwrap_or_else(PoisonError::into_inner).for_end.remove(&number);
             return Err(error.to_string());
         }
-        match ended.await.map_err(|_| "the server stops".to_owned())? {
+        let Ok(ended) = tokio::time::timeout(within, ended).await else {
+            self.waiting.lock().unwrap_or_else(PoisonError::into_inner).for_end.remove(&number);
+            return Err(format!("nothing is known of the command after {within:?}"));
+        };
+        match ended.map_err(|_| "the server stops".to_owned())? {
             JobOutcome::Succeeded => Ok(0),
             JobOutcome::Failed { exit: Exit::Code(code), .. } => Ok(code),
             JobOutcome::Failed { exit, .. } | JobOutcome::Cancelled { exit } => {
@@ -242,5 +287,52 @@ async fn deliver(mut events: mpsc::Receiver<JobEvent>, waiting: Arc<Mutex<Waitin
             // Whoever asked may have gone.
             drop(waits.send(event.outcome));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fairway_engine::Command;
+    use fairway_engine::evidence::{Bounds, Gate, NoData};
+    use fairway_engine::release::ReleaseSpec;
+    use fairway_engine::strategy::{Step, Strategy};
+
+    use super::*;
+    use crate::testing::{World, command_of, deploy, key, release};
+
+    fn gated(listen: &str) -> ReleaseSpec {
+        let mut spec = release(listen);
+        let hold = Duration::from_secs(600);
+        let step = Step { weight: 5, hold, approve: false, mirror: 0, experiment: None };
+        spec.deploy.strategy = Strategy::Canary { steps: vec![step], matches: Vec::new(), sticky: false };
+        spec.deploy.evidence.gates.push(Gate {
+            name: "checks".to_owned(),
+            check: Check::Webhook { url: "http://127.0.0.1:1/".to_owned() },
+            bounds: Bounds::default(),
+            lasts: Duration::ZERO,
+            min_requests: 0,
+            no_data: NoData::Pause,
+        });
+        spec
+    }
+
+    #[test]
+    fn a_late_answer_about_one_rollout_is_no_answer_about_the_next() {
+        let shop = key("production");
+        let mut world = World::deployed(&shop, release("127.0.0.1:8080"));
+        world.give(deploy(&shop, gated("127.0.0.1:8080")));
+        world.settle(&shop);
+        let asked = due(&world.state).pop().expect("the gate is due");
+        assert!(asked.is_asked_by(&world.state));
+
+        world.give(command_of(&shop, Command::Abort { reason: None }));
+        world.settle(&shop);
+        assert!(!asked.is_asked_by(&world.state), "the rollout is over");
+        world.give(deploy(&shop, gated("127.0.0.1:8081")));
+        world.settle(&shop);
+        let next = due(&world.state).pop().expect("the gate is due again");
+        assert_eq!((asked.gate, asked.at), (next.gate, next.at), "else it proves nothing");
+        assert!(next.is_asked_by(&world.state) && !asked.is_asked_by(&world.state));
+        assert_ne!(asked.key(), next.key(), "the next one would wait for the end of the last one's command");
     }
 }
