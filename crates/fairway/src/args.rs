@@ -101,6 +101,9 @@ pub enum Verb {
     Migrate(verb::migrate::Args),
     Seed(verb::seed::Args),
     Maintenance(verb::maintenance::Args),
+    Alert(verb::alert::Args),
+    Slo(verb::slo::Args),
+    Export(verb::export::Args),
     Gc(verb::gc::Args),
     Down(verb::down::Args),
 

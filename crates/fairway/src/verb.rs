@@ -1,6 +1,7 @@
 //! One verb, one file: what it takes, whose comments are its help, and one function.
 
 pub mod abort;
+pub mod alert;
 pub mod approve;
 pub mod check;
 pub mod completions;
@@ -9,6 +10,7 @@ pub mod deploy;
 pub mod doctor;
 pub mod down;
 pub mod exec;
+pub mod export;
 pub mod file_server;
 pub mod gc;
 pub mod history;
@@ -34,6 +36,7 @@ pub mod secret;
 pub mod seed;
 pub mod server;
 pub mod shim;
+pub mod slo;
 pub mod smoke;
 pub mod status;
 pub mod up;
