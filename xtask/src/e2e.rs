@@ -1,6 +1,7 @@
 //! `cargo xtask e2e`
 
 mod autoscale;
+mod alerts;
 mod canary;
 mod crashes;
 mod dice;
@@ -36,6 +37,8 @@ enum What {
     Autoscale,
     /// Canaries that are bad, slow or good, judged by the traffic they get
     Canary,
+    /// An alert from a rule to a channel, over `kill -9`, silenced, and queried as Grafana does
+    Alerts,
     /// Commands one right after the other, and several at once
     Quick,
     /// `kill -9` of server, proxy and shims at random moments; then all must be as it was asked
@@ -53,6 +56,7 @@ pub fn run(arguments: &Arguments) -> Done {
         Some(What::Refusals) => count.add(refusals::run(&fairway)),
         Some(What::Autoscale) => count.add(autoscale::run(&fairway)),
         Some(What::Canary) => count.add(canary::run(&fairway)),
+        Some(What::Alerts) => count.add(alerts::run(&fairway)),
         Some(What::Quick) => count.add(quick::run(&fairway)),
         Some(What::Crashes(arguments)) => count.add(crashes::run(&fairway, arguments)),
         Some(What::Loss(arguments)) => count.add(loss::run(&fairway, arguments)),
@@ -65,6 +69,7 @@ pub fn short(fairway: &Path) -> Count {
     let mut count = refusals::run(fairway);
     count.add(quick::run(fairway));
     count.add(canary::run(fairway));
+    count.add(alerts::run(fairway));
     count.add(crashes::run(fairway, &crashes::Arguments::short()));
     count.add(loss::run(fairway, &loss::Arguments::short()));
     count

@@ -39,6 +39,8 @@ pub struct Home {
     path: PathBuf,
     fairway: PathBuf,
     server: Option<Child>,
+    /// Where the server answers besides its socket.
+    listen: Option<SocketAddr>,
     show: Show,
 }
 
@@ -63,7 +65,7 @@ impl Home {
         std::fs::set_permissions(directory.path(), mode).context("the temporary directory")?;
         let path = directory.path().canonicalize().context("the temporary directory")?;
         strays::watch_over(&path);
-        Ok(Home { directory: Some(directory), path, fairway: fairway.to_owned(), server: None, show })
+        Ok(Home { directory: Some(directory), path, fairway: fairway.to_owned(), server: None, listen: None, show })
     }
 
     pub fn path(&self) -> &Path {
@@ -93,10 +95,18 @@ impl Home {
         }
     }
 
+    /// Servers that start from now on answer here too.
+    pub fn listen(&mut self, address: SocketAddr) {
+        self.listen = Some(address);
+    }
+
     /// Starts the server and waits until it answers.
     pub fn start_server(&mut self) -> Done {
-        let mut command = self.command(&self.path, &["server", "run"]);
-        self.say(&format!("$ {} &", shown(&["server", "run"])));
+        let listen = self.listen.map(|address| address.to_string());
+        let mut arguments = vec!["server", "run"];
+        arguments.extend(listen.as_deref().into_iter().flat_map(|address| ["--listen", address]));
+        let mut command = self.command(&self.path, &arguments);
+        self.say(&format!("$ {} &", shown(&arguments)));
         let log = std::fs::OpenOptions::new()
             .create(true)
             .append(true)
