@@ -141,13 +141,16 @@ impl Watching {
             },
             None => (0.0, String::new()),
         };
+        let state_dir = self.state_dir.clone();
+        let machine = tokio::task::spawn_blocking(move || figures::Machine::read(&state_dir)).await;
+        let machine = machine.unwrap_or_default();
         let told = self.drivers.known();
         let seq = self.pump.shared.seq();
         let mut families = {
             let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
             self.pump.shared.read(|state| {
                 ended.count(state);
-                figures::families(state, seq, &ended, &told, &self.state_dir)
+                figures::families(state, seq, &ended, &told, &machine)
             })
         };
         let help = "1 when the proxy answers the control plane.";
@@ -243,7 +246,10 @@ impl Watching {
             let of_series = samples.iter().map(|(labels, sample)| (labels, *sample));
             let appended = watching.store.append_labels(of_series)?;
             watching.store.sync()?;
-            watching.writing.push(&samples, watching.now_ms());
+            // What was there already was sent on then: two that write to each other would never end.
+            if appended.accepted > 0 {
+                watching.writing.push(&samples, watching.now_ms());
+            }
             Ok::<_, fairway_metrics::store::StoreError>(appended)
         });
         kept.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())

@@ -32,6 +32,9 @@ const QUESTIONS_MAX: usize = 8;
 /// A dashboard opens with all of its questions at once: those that are over [`QUESTIONS_MAX`] wait this long.
 const TURN_WITHIN: Duration = Duration::from_secs(10);
 
+/// A form is a query of some kilobytes.
+const FORM_WITHIN: Duration = Duration::from_secs(10);
+
 /// A longer evaluation keeps a core from what the machine is there for. Prometheus' own limit is two minutes.
 const EVALUATION_MAX: Duration = Duration::from_secs(30);
 
@@ -128,18 +131,20 @@ fn unavailable(why: &str) -> Response {
 }
 
 async fn question(State(asked): State<Asked>, request: Request<Body>) -> Response {
-    let turn = tokio::time::timeout(TURN_WITHIN, Arc::clone(&asked.questions).acquire_owned()).await;
-    let Ok(Ok(turn)) = turn else { return unavailable("too many questions at once") };
     let (head, body) = request.into_parts();
     let is_form = text(&head.headers, CONTENT_TYPE).starts_with("application/x-www-form-urlencoded");
     let form = if head.method == Method::POST && is_form {
-        match to_bytes(body, FORM_BYTES_MAX).await {
-            Ok(form) => form,
-            Err(_) => return plain(StatusCode::PAYLOAD_TOO_LARGE, "http: request body too large"),
+        // Before it takes a turn: who sends slowly must not keep others from asking.
+        match tokio::time::timeout(FORM_WITHIN, to_bytes(body, FORM_BYTES_MAX)).await {
+            Ok(Ok(form)) => form,
+            Ok(Err(_)) => return plain(StatusCode::PAYLOAD_TOO_LARGE, "http: request body too large"),
+            Err(_) => return plain(StatusCode::REQUEST_TIMEOUT, "the form does not come"),
         }
     } else {
         Bytes::new()
     };
+    let turn = tokio::time::timeout(TURN_WITHIN, Arc::clone(&asked.questions).acquire_owned()).await;
+    let Ok(Ok(turn)) = turn else { return unavailable("too many questions at once") };
     let answered = tokio::task::spawn_blocking(move || {
         // Held until the end of the evaluation, also when whoever asked has gone.
         let _turn = turn;
