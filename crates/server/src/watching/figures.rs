@@ -48,9 +48,42 @@ impl Ended {
     }
 }
 
+/// What is read of the machine, before anything is held on which the pump waits: a filesystem may not answer for
+/// minutes, and a thousand processes are a thousand files.
+#[derive(Debug, Default)]
+pub struct Machine {
+    sessions: proc::Sessions,
+    host: proc::Host,
+    /// By where they are mounted, or what is on them.
+    filesystems: Vec<(String, proc::Filesystem)>,
+}
+
+impl Machine {
+    #[must_use]
+    pub fn read(state_dir: &Path) -> Self {
+        let (root, own) = (proc::filesystem(Path::new("/")), proc::filesystem(state_dir));
+        Self {
+            sessions: proc::Sessions::read(),
+            host: proc::host(),
+            filesystems: filesystems(root, own, state_dir),
+        }
+    }
+}
+
+/// The state directory is what must not fill up; where it is on the root's filesystem, one says it all.
+fn filesystems(
+    root: Option<proc::Filesystem>,
+    own: Option<proc::Filesystem>,
+    state_dir: &Path,
+) -> Vec<(String, proc::Filesystem)> {
+    let own = own.filter(|own| Some(own.device) != root.map(|root| root.device));
+    let root = root.map(|root| ("/".to_owned(), root));
+    root.into_iter().chain(own.map(|own| (state_dir.display().to_string(), own))).collect()
+}
+
 /// `told` knows which process each copy is.
 #[must_use]
-pub fn families(state: &State, seq: u64, ended: &Ended, told: &Known, state_dir: &Path) -> Vec<Family> {
+pub fn families(state: &State, seq: u64, ended: &Ended, told: &Known, machine: &Machine) -> Vec<Family> {
     let environments = state.environments.values();
     let ready: usize =
         environments.clone().map(|env| env.instances.values().filter(|i| i.is_ready()).count()).sum();
@@ -64,8 +97,8 @@ pub fn families(state: &State, seq: u64, ended: &Ended, told: &Known, state_dir:
     ];
     families.extend(releases(state));
     families.extend(copies(state));
-    families.extend(processes(state, told));
-    families.extend(host(state_dir));
+    families.extend(processes(state, told, &machine.sessions));
+    families.extend(host(machine));
     families
 }
 
@@ -125,8 +158,7 @@ fn wanted_copies(env: &Environment, service: &ServiceName) -> u32 {
         .map_or(0, |release| env.wanted(service, release))
 }
 
-fn processes(state: &State, told: &Known) -> Vec<Family> {
-    let sessions = proc::sessions();
+fn processes(state: &State, told: &Known, sessions: &proc::Sessions) -> Vec<Family> {
     let mut cpu = Family::counter("process_cpu_seconds_total", "CPU time of a copy, all of its processes.");
     let mut memory =
         Family::gauge("process_resident_memory_bytes", "Memory of a copy, all of its processes.");
@@ -148,7 +180,7 @@ fn processes(state: &State, told: &Known) -> Vec<Family> {
             }
             let of = InstanceKey { environment: key.clone(), instance: instance.id.clone() };
             let pid = told.get(&of).and_then(|told| told.pid);
-            if let Some(usage) = pid.and_then(proc::session_of).and_then(|session| sessions.get(&session)) {
+            if let Some(usage) = pid.and_then(|pid| sessions.usage_of(pid)) {
                 cpu = cpu.with(labels.clone(), usage.cpu_s);
                 memory = memory.with(labels, usage.resident_bytes as f64);
             }
@@ -168,23 +200,19 @@ pub fn labels_of(environment: &EnvironmentKey, instance: &Instance) -> Labels {
     ])
 }
 
-fn host(state_dir: &Path) -> Vec<Family> {
-    let host = proc::host();
+fn host(machine: &Machine) -> Vec<Family> {
+    let host = &machine.host;
     let mut cpu = Family::counter("node_cpu_seconds_total", "Time of the machine's CPUs by mode.");
-    for (number, mode, seconds) in host.cpu_s {
-        cpu = cpu.with(Labels::new([("cpu", number), ("mode", mode.to_owned())]), seconds);
+    for (number, mode, seconds) in &host.cpu_s {
+        cpu = cpu.with(Labels::new([("cpu", number.clone()), ("mode", (*mode).to_owned())]), *seconds);
     }
     let mut size =
         Family::gauge("node_filesystem_size_bytes", "Size of a filesystem that Fairway writes to.");
     let mut free = Family::gauge("node_filesystem_avail_bytes", "What can still be written there.");
-    // The state directory is what must not fill up; where it is on the root's filesystem, one says it all.
-    let root = proc::filesystem(Path::new("/"));
-    let own = proc::filesystem(state_dir).filter(|own| Some(own.0) != root.map(|root| root.0));
-    let mounts = root.into_iter().map(|found| ("/".to_owned(), found));
-    for (mount, (bytes, avail)) in mounts.chain(own.map(|found| (state_dir.display().to_string(), found))) {
-        let labels = Labels::new([("mountpoint", mount)]);
-        size = size.with(labels.clone(), bytes as f64);
-        free = free.with(labels, avail as f64);
+    for (mount, found) in &machine.filesystems {
+        let labels = Labels::new([("mountpoint", mount.clone())]);
+        size = size.with(labels.clone(), found.size_bytes as f64);
+        free = free.with(labels, found.available_bytes as f64);
     }
     let none = Labels::default;
     vec![
@@ -198,4 +226,20 @@ fn host(state_dir: &Path) -> Vec<Family> {
         size,
         free,
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_disks_of_one_size_are_two_disks() {
+        let disk = |device| proc::Filesystem { device, size_bytes: 100 << 30, available_bytes: 1 << 30 };
+        let shown = |own| {
+            let found = filesystems(Some(disk(1)), Some(disk(own)), Path::new("/var/lib/fairway"));
+            found.into_iter().map(|(mount, _)| mount).collect::<Vec<_>>()
+        };
+        assert_eq!(shown(1), ["/"]);
+        assert_eq!(shown(2), ["/", "/var/lib/fairway"]);
+    }
 }

@@ -1,6 +1,7 @@
 //! What the kernel says of the machine and of the processes of a session, from `/proc`.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// Of all processes of one session, which is one copy of a service: its shim began it.
@@ -17,24 +18,35 @@ struct Process {
     usage: Usage,
 }
 
-/// Usage by session, the session's first process (the shim) left out: it is Fairway's, not the service's.
-#[must_use]
-pub fn sessions() -> BTreeMap<u32, Usage> {
-    let mut sessions: BTreeMap<u32, Usage> = BTreeMap::new();
-    for process in processes() {
-        if process.pid != process.session {
-            let sum = sessions.entry(process.session).or_default();
-            sum.cpu_s += process.usage.cpu_s;
-            sum.resident_bytes += process.usage.resident_bytes;
-        }
-    }
-    sessions
+/// All processes of one moment.
+#[derive(Debug, Default)]
+pub struct Sessions {
+    /// The session's first process (the shim) left out: it is Fairway's, not the service's.
+    usage: BTreeMap<u32, Usage>,
+    of_process: BTreeMap<u32, u32>,
 }
 
-/// The session that a process belongs to; none when there is no such process any more.
-#[must_use]
-pub fn session_of(pid: u32) -> Option<u32> {
-    process(pid).map(|process| process.session)
+impl Sessions {
+    /// Reads a file for each process of the machine: nothing for a thread on which others wait.
+    #[must_use]
+    pub fn read() -> Self {
+        let mut sessions = Self::default();
+        for process in processes() {
+            sessions.of_process.insert(process.pid, process.session);
+            if process.pid != process.session {
+                let sum = sessions.usage.entry(process.session).or_default();
+                sum.cpu_s += process.usage.cpu_s;
+                sum.resident_bytes += process.usage.resident_bytes;
+            }
+        }
+        sessions
+    }
+
+    /// Of the session that a process belongs to; none when there was no such process.
+    #[must_use]
+    pub fn usage_of(&self, pid: u32) -> Option<Usage> {
+        self.usage.get(self.of_process.get(&pid)?).copied()
+    }
 }
 
 fn processes() -> impl Iterator<Item = Process> {
@@ -110,11 +122,24 @@ fn parse_host(stat: &str, meminfo: &str, loadavg: &str) -> Host {
     }
 }
 
-/// Size and what an ordinary user may still fill, in bytes, of the filesystem that holds `path`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Filesystem {
+    /// What tells it from another one.
+    pub device: u64,
+    pub size_bytes: u64,
+    /// What an ordinary user may still fill.
+    pub available_bytes: u64,
+}
+
+/// The one that holds `path`.
 #[must_use]
-pub fn filesystem(path: &Path) -> Option<(u64, u64)> {
+pub fn filesystem(path: &Path) -> Option<Filesystem> {
     let found = rustix::fs::statvfs(path).ok()?;
-    Some((found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize))
+    Some(Filesystem {
+        device: std::fs::metadata(path).ok()?.dev(),
+        size_bytes: found.f_blocks.saturating_mul(found.f_frsize),
+        available_bytes: found.f_bavail.saturating_mul(found.f_frsize),
+    })
 }
 
 #[cfg(test)]
@@ -153,7 +178,8 @@ mod tests {
     fn this_process_is_found_in_its_session() {
         let own = std::process::id();
         assert!(process(own).unwrap().usage.resident_bytes > 100_000);
-        assert!(sessions().contains_key(&session_of(own).unwrap()) || session_of(own) == Some(own));
-        assert!(filesystem(Path::new("/")).is_some_and(|(size, free)| size > free));
+        let is_first = process(own).unwrap().session == own;
+        assert!(Sessions::read().usage_of(own).is_some() || is_first);
+        assert!(filesystem(Path::new("/")).is_some_and(|found| found.size_bytes > found.available_bytes));
     }
 }

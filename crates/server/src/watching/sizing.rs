@@ -81,7 +81,7 @@ pub async fn run(watching: Arc<Watching>) {
         }
         let now = Instant::now();
         let arms = ask(&watching).await;
-        let sessions = proc::sessions();
+        let sessions = tokio::task::spawn_blocking(proc::Sessions::read).await.unwrap_or_default();
         let mut cpu = BTreeMap::new();
         for one in &all {
             let mut memory = Vec::new();
@@ -89,9 +89,7 @@ pub async fn run(watching: Arc<Watching>) {
             let told = watching.drivers.known();
             for copy in &one.copies {
                 let pid = told.get(copy).and_then(|told| told.pid);
-                let Some(usage) = pid.and_then(proc::session_of).and_then(|s| sessions.get(&s)) else {
-                    continue;
-                };
+                let Some(usage) = pid.and_then(|pid| sessions.usage_of(pid)) else { continue };
                 memory.push(usage.resident_bytes as f64);
                 if let Some((at, cpu_s)) = before.cpu.get(copy) {
                     cores.push((usage.cpu_s - cpu_s).max(0.0) / (now - *at).as_secs_f64());
