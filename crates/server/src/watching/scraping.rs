@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use fairway_metrics::exposition::{ACCEPT, Format, Scrape, ScrapeError, ScrapeSettings, TargetMemory};
 use fairway_metrics::httpapi::{self, Health};
 use fairway_metrics::labels::Labels;
@@ -20,112 +21,146 @@ use crate::warn::warn;
 const SCRAPE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A body that is longer is cut off and the scrape failed: a service with 20,000 series shows some 4 MB.
-const BODY_BYTES_MAX: usize = 16 << 20;
+const BODY_BYTES_MAX: usize = 8 << 20;
 
-/// Scrapes under way. More would take memory for bodies, and time from what the machine is there for.
+/// Scrapes under way, each with its body in memory. Those that hang take a place until their time is over.
 const AT_ONCE_MAX: usize = 16;
+
+/// Whatever was wished for: the samples of each round are a write to disk.
+const EVERY_MIN: Duration = Duration::from_secs(1);
+
+/// Between two looks at what is due, where no place is free for it.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Cutting blocks, merging and forgetting them.
 const MAINTAIN_EVERY: Duration = Duration::from_secs(60);
 
 struct Known {
     target: Target,
-    memory: TargetMemory,
+    /// None while the target is asked: whoever asks has it.
+    memory: Option<TargetMemory>,
     next: Instant,
+}
+
+/// What one scrape came to.
+struct Done {
+    labels: Labels,
+    memory: TargetMemory,
+    scrape: Scrape,
+    at_ms: i64,
+    began: Instant,
+    took: Duration,
 }
 
 pub async fn run(watching: Arc<Watching>) {
     let mut known: HashMap<Labels, Known> = HashMap::new();
     let mut own = TargetMemory::default();
     let mut own_next = Instant::now();
+    let mut asking: JoinSet<Done> = JoinSet::new();
+    let mut tidying: JoinSet<()> = JoinSet::new();
     let mut maintain_next = Instant::now() + MAINTAIN_EVERY;
+    let mut samples = Vec::new();
     loop {
         let wanted = watching.pump.shared.read(targets);
-        let mut samples = forget(&mut known, &wanted, watching.now_ms());
-        watching.forget_scraped(&known);
         let now = Instant::now();
-        for (labels, target) in wanted {
-            // The first scrape comes at once: a new release is of interest from its first second on.
-            known.entry(labels).or_insert_with(|| Known {
-                target,
-                memory: TargetMemory::default(),
-                next: now,
-            });
+        samples.extend(follow(&mut known, wanted, watching.now_ms(), now));
+        watching.forget_gone(&known);
+        for (target, memory) in due(&mut known, now, AT_ONCE_MAX.saturating_sub(asking.len())) {
+            asking.spawn(scrape(Arc::clone(&watching), target, memory));
         }
         if own_next <= now {
             samples.extend(own_figures(&watching, &mut own).await);
             own_next = now + SCRAPE_EVERY;
         }
-        samples.extend(due(&watching, &mut known, now).await);
-        watching.keep(samples).await;
-        if maintain_next <= now {
-            watching.maintain().await;
+        watching.keep(std::mem::take(&mut samples)).await;
+        if maintain_next <= now && tidying.is_empty() {
+            let watching = Arc::clone(&watching);
+            // Merging may take longer than the time between two scrapes.
+            tidying.spawn(async move { watching.maintain().await });
             maintain_next = now + MAINTAIN_EVERY;
         }
-        let next =
-            known.values().map(|one| one.next).min().unwrap_or(own_next).min(own_next).min(maintain_next);
-        // New copies are found when one of the known is asked again; a figure of a copy is never older than that.
-        tokio::time::sleep_until(next.max(now + Duration::from_millis(100)).into()).await;
+        let waiting = known.values().filter(|one| one.memory.is_some()).map(|one| one.next);
+        let next = waiting.chain([own_next, maintain_next]).min().unwrap_or(own_next);
+        tokio::select! {
+            Some(done) = asking.join_next() => {
+                let ready = std::iter::from_fn(|| asking.try_join_next());
+                for done in std::iter::once(done).chain(ready).flatten() {
+                    samples.extend(watching.take(&mut known, done));
+                }
+            }
+            Some(_) = tidying.join_next() => {}
+            // New copies are found when one of the known is asked again; a figure of a copy is never older than that.
+            () = tokio::time::sleep_until(next.max(now + LOOK_AGAIN).into()) => {}
+        }
     }
 }
 
-/// Markers for the series of targets that are gone.
-fn forget(known: &mut HashMap<Labels, Known>, wanted: &Targets, at_ms: i64) -> Vec<(Labels, Sample)> {
+/// Takes in new targets, and gives markers for the series of those that are gone. One that is being asked is still
+/// there when the answer comes.
+fn follow(
+    known: &mut HashMap<Labels, Known>,
+    wanted: Targets,
+    at_ms: i64,
+    now: Instant,
+) -> Vec<(Labels, Sample)> {
     let mut ended = Vec::new();
     known.retain(|labels, one| {
         let is_wanted = wanted.get(labels) == Some(&one.target);
-        if !is_wanted {
-            ended.extend(one.memory.gone(&settings(&one.target), at_ms));
+        match &mut one.memory {
+            Some(memory) if !is_wanted => {
+                ended.extend(memory.gone(&settings(&one.target), at_ms));
+                false
+            }
+            Some(_) | None => true,
         }
-        is_wanted
     });
+    for (labels, target) in wanted {
+        // The first scrape comes at once: a new release is of interest from its first second on.
+        known.entry(labels).or_insert_with(|| Known {
+            target,
+            memory: Some(TargetMemory::default()),
+            next: now,
+        });
+    }
     ended
+}
+
+/// Who is to be asked now: those that have waited longest, as many as there is room for. A target that hangs holds up
+/// nobody else.
+fn due(known: &mut HashMap<Labels, Known>, now: Instant, room: usize) -> Vec<(Target, TargetMemory)> {
+    let mut due: Vec<&mut Known> =
+        known.values_mut().filter(|one| one.next <= now && one.memory.is_some()).collect();
+    due.sort_by_key(|one| one.next);
+    due.into_iter().take(room).filter_map(|one| Some((one.target.clone(), one.memory.take()?))).collect()
 }
 
 fn settings(target: &Target) -> ScrapeSettings {
     ScrapeSettings { fallback_format: Some(Format::Text), ..ScrapeSettings::new(target.labels.clone()) }
 }
 
-async fn due(
-    watching: &Arc<Watching>,
-    known: &mut HashMap<Labels, Known>,
-    now: Instant,
-) -> Vec<(Labels, Sample)> {
-    let mut asking = JoinSet::new();
-    let mut samples = Vec::new();
-    let mut answers = Vec::new();
-    let due: Vec<Target> =
-        known.values().filter(|one| one.next <= now).map(|one| one.target.clone()).collect();
-    for target in due {
-        if asking.len() >= AT_ONCE_MAX {
-            answers.extend(asking.join_next().await);
-        }
-        let watching = Arc::clone(watching);
-        asking.spawn(async move {
-            let (at_ms, began) = (watching.now_ms(), Instant::now());
-            let answer = ask(&watching, &target.url).await;
-            (target.labels, at_ms, began.elapsed(), answer)
-        });
-    }
-    while let Some(answer) = asking.join_next().await {
-        answers.push(answer);
-    }
-    for (labels, at_ms, took, answer) in answers.into_iter().flatten() {
-        let Some(one) = known.get_mut(&labels) else { continue };
-        one.next = now + one.target.every;
-        let settings = settings(&one.target);
+async fn scrape(watching: Arc<Watching>, target: Target, mut memory: TargetMemory) -> Done {
+    let (at_ms, began) = (watching.now_ms(), Instant::now());
+    let answer = ask(&watching, &target.url).await;
+    let (took, settings) = (began.elapsed(), settings(&target));
+    // Megabytes take longer than a thread that others wait for may be held.
+    let read = tokio::task::spawn_blocking(move || {
         let scrape = match answer {
-            Ok((body, content_type)) => one.memory.scraped(&settings, &body, &content_type, at_ms, took),
-            Err(error) => one.memory.failed(&settings, error, at_ms, took),
+            Ok((body, content_type)) => memory.scraped(&settings, &body, &content_type, at_ms, took),
+            Err(error) => memory.failed(&settings, error, at_ms, took),
         };
-        watching.limited(&one.target, scrape.dropped);
-        watching.show_scraped(&one.target, &scrape, at_ms, took);
-        samples.extend(scrape.samples);
-    }
-    samples
+        (memory, scrape)
+    });
+    let (memory, scrape) = read.await.unwrap_or_else(|error| {
+        // A body that makes the reader panic is one target's trouble.
+        let mut memory = TargetMemory::default();
+        let error = ScrapeError::Unreachable { why: error.to_string() };
+        let scrape = memory.failed(&self::settings(&target), error, at_ms, took);
+        (memory, scrape)
+    });
+    Done { labels: target.labels, memory, scrape, at_ms, began, took }
 }
 
-async fn ask(watching: &Watching, url: &str) -> Result<(Vec<u8>, String), ScrapeError> {
+async fn ask(watching: &Watching, url: &str) -> Result<(Bytes, String), ScrapeError> {
     let fail = |why: String| ScrapeError::Unreachable { why };
     let request = Request {
         headers: vec![(header::ACCEPT, ACCEPT.to_owned())],
@@ -138,7 +173,7 @@ async fn ask(watching: &Watching, url: &str) -> Result<(Vec<u8>, String), Scrape
         return Err(ScrapeError::Status { status: answer.status });
     }
     let content_type = answer.header(&header::CONTENT_TYPE).unwrap_or_default().to_owned();
-    Ok((answer.body.to_vec(), content_type))
+    Ok((answer.body, content_type))
 }
 
 /// As if Fairway were a target like others, without a way over the network.
@@ -158,6 +193,15 @@ async fn own_figures(watching: &Watching, memory: &mut TargetMemory) -> Vec<(Lab
 }
 
 impl Watching {
+    fn take(&self, known: &mut HashMap<Labels, Known>, done: Done) -> Vec<(Labels, Sample)> {
+        let Some(one) = known.get_mut(&done.labels) else { return Vec::new() };
+        one.memory = Some(done.memory);
+        one.next = done.began + one.target.every.max(EVERY_MIN);
+        self.limited(&one.target, done.scrape.dropped);
+        self.show_scraped(&one.target, &done.scrape, done.at_ms, done.took);
+        done.scrape.samples
+    }
+
     fn show_scraped(&self, target: &Target, scrape: &Scrape, at_ms: i64, took: Duration) {
         let shown = httpapi::Target {
             discovered_labels: target.labels.with("__address__", &target.url),
@@ -176,8 +220,66 @@ impl Watching {
         scraped.insert(target.labels.clone(), shown);
     }
 
-    fn forget_scraped(&self, known: &HashMap<Labels, Known>) {
+    /// What is said of targets ends with them: there are as many copies as there ever were deploys.
+    fn forget_gone(&self, known: &HashMap<Labels, Known>) {
         let mut scraped = self.scraped.lock().unwrap_or_else(PoisonError::into_inner);
         scraped.retain(|labels, _| known.contains_key(labels));
+        drop(scraped);
+        let mut limited = self.limited.lock().unwrap_or_else(PoisonError::into_inner);
+        limited.retain(|labels, _| known.contains_key(labels));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wanted(names: &[&str]) -> Targets {
+        let target = |name: &&str| {
+            let labels = Labels::new([("job", *name)]);
+            let url = format!("http://{name}/metrics");
+            (labels.clone(), Target { url, every: SCRAPE_EVERY, labels })
+        };
+        names.iter().map(target).collect()
+    }
+
+    fn names(asked: &[(Target, TargetMemory)]) -> Vec<&str> {
+        asked.iter().filter_map(|(target, _)| target.labels.get("job")).collect()
+    }
+
+    #[test]
+    fn a_target_that_hangs_holds_up_no_other() {
+        let (mut known, now) = (HashMap::new(), Instant::now());
+        follow(&mut known, wanted(&["hangs"]), 0, now);
+        let hanging = due(&mut known, now, 2);
+        assert_eq!(names(&hanging), ["hangs"]);
+        follow(&mut known, wanted(&["hangs", "quick"]), 0, now);
+        assert_eq!(names(&due(&mut known, now + SCRAPE_TIMEOUT, 1)), ["quick"], "and it is not asked twice");
+        assert_eq!(names(&due(&mut known, now + SCRAPE_TIMEOUT, 1)), Vec::<&str>::new());
+    }
+
+    #[test]
+    fn who_has_waited_longest_is_asked_first_and_no_more_than_there_is_room_for() {
+        let (mut known, now) = (HashMap::new(), Instant::now());
+        follow(&mut known, wanted(&["later"]), 0, now + Duration::from_secs(1));
+        follow(&mut known, wanted(&["later", "first"]), 0, now);
+        let then = now + Duration::from_secs(5);
+        assert_eq!(names(&due(&mut known, then, 0)), Vec::<&str>::new());
+        assert_eq!(names(&due(&mut known, then, 1)), ["first"]);
+        assert_eq!(names(&due(&mut known, then, 1)), ["later"]);
+    }
+
+    #[test]
+    fn a_target_that_goes_while_it_is_asked_ends_with_its_answer() {
+        let (mut known, now) = (HashMap::new(), Instant::now());
+        follow(&mut known, wanted(&["one"]), 0, now);
+        let (target, mut memory) = due(&mut known, now, 1).pop().unwrap();
+        assert!(follow(&mut known, wanted(&[]), 1, now).is_empty());
+        let scrape = memory.scraped(&settings(&target), b"a 1\n", "text/plain", 2, Duration::ZERO);
+        assert!(!scrape.samples.is_empty());
+        known.get_mut(&target.labels).unwrap().memory = Some(memory);
+        let ended = follow(&mut known, wanted(&[]), 3, now);
+        assert_eq!(ended.len(), scrape.samples.len(), "every series has its marker");
+        assert!(known.is_empty());
     }
 }
