@@ -10,7 +10,7 @@ use der::{Decode as _, SliceReader, Tag, TagNumber, Tagged as _};
 use fairway_engine::State;
 use fairway_engine::monitoring::{Probe, ProbeCheck};
 use fairway_metrics::labels::{Labels, NAME};
-use fairway_metrics::sample::Sample;
+use fairway_metrics::sample::{Sample, stale};
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
@@ -30,6 +30,12 @@ const AT_ONCE_MAX: usize = 32;
 
 /// When no probe is due sooner and no event says otherwise.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
+
+/// Whatever was wished for: the samples of each round are a write to disk.
+const EVERY_MIN: Duration = Duration::from_secs(1);
+
+/// Between two looks at what is due, where no place is free for it.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// By environment and name: labels of its series.
 type Probes = HashMap<Labels, Probe>;
@@ -54,44 +60,102 @@ struct Seen {
     certificate_ends_s: Option<f64>,
 }
 
+#[derive(Debug)]
+struct Known {
+    next: Instant,
+    is_asked: bool,
+    /// Its series, as of its last asking.
+    shown: Vec<Labels>,
+}
+
 pub async fn run(watching: Arc<Watching>) {
     let mut news = watching.pump.follow();
-    let mut next: HashMap<Labels, Instant> = HashMap::new();
+    let mut known: HashMap<Labels, Known> = HashMap::new();
+    let mut asking: JoinSet<(Labels, Vec<(Labels, Sample)>)> = JoinSet::new();
     loop {
-        let known = watching.pump.shared.read(probes);
-        next.retain(|labels, _| known.contains_key(labels));
-        if known.is_empty() {
+        let wanted = watching.pump.shared.read(probes);
+        let is_idle = wanted.is_empty() && asking.is_empty();
+        let ended = forget(&mut known, &wanted, watching.now_ms());
+        let now = Instant::now();
+        for (labels, probe) in due(&mut known, wanted, now, AT_ONCE_MAX.saturating_sub(asking.len())) {
+            let watching = Arc::clone(&watching);
+            asking.spawn(async move {
+                let samples = one(&watching, &labels, &probe).await;
+                (labels, samples)
+            });
+        }
+        watching.keep(ended).await;
+        if is_idle {
             // Missed or read: there is news.
             drop(news.recv().await);
             while news.try_recv().is_ok() {}
             continue;
         }
-        let now = Instant::now();
-        let mut asking = JoinSet::new();
-        let mut samples = Vec::new();
-        for (labels, probe) in known {
-            let at = next.entry(labels.clone()).or_insert(now);
-            if *at > now {
-                continue;
-            }
-            *at = now + probe.every;
-            if asking.len() >= AT_ONCE_MAX {
-                samples.extend(asking.join_next().await.and_then(Result::ok).into_iter().flatten());
-            }
-            let watching = Arc::clone(&watching);
-            asking.spawn(async move { one(&watching, &labels, &probe).await });
-        }
-        while let Some(done) = asking.join_next().await {
-            samples.extend(done.into_iter().flatten());
-        }
-        watching.keep(samples).await;
-        let soonest = next.values().min().copied().unwrap_or(now + LOOK_EVERY);
+        let waiting = known.values().filter(|one| !one.is_asked).map(|one| one.next);
+        let soonest = waiting.min().unwrap_or(now + LOOK_EVERY).clamp(now + LOOK_AGAIN, now + LOOK_EVERY);
         tokio::select! {
-            () = tokio::time::sleep_until(soonest.min(now + LOOK_EVERY).into()) => {}
+            Some(done) = asking.join_next() => {
+                let mut samples = Vec::new();
+                for done in std::iter::once(done).chain(std::iter::from_fn(|| asking.try_join_next())) {
+                    match done {
+                        Ok((labels, seen)) => samples.extend(take(&mut known, &labels, seen)),
+                        // Only a defect panics there; whatever it was may be asked again.
+                        Err(_) => known.values_mut().for_each(|one| one.is_asked = false),
+                    }
+                }
+                watching.keep(samples).await;
+            }
+            () = tokio::time::sleep_until(soonest.into()) => {}
             // A release may bring other probes.
             _ = news.recv() => while news.try_recv().is_ok() {},
         }
     }
+}
+
+/// Markers for the series of probes that are gone: nobody is told of what nobody asks any more.
+fn forget(known: &mut HashMap<Labels, Known>, wanted: &Probes, at_ms: i64) -> Vec<(Labels, Sample)> {
+    let mut ended = Vec::new();
+    known.retain(|labels, one| {
+        let is_wanted = wanted.contains_key(labels);
+        if !is_wanted {
+            let marker = Sample { at_ms, value: stale() };
+            ended.extend(one.shown.drain(..).map(|series| (series, marker)));
+        }
+        is_wanted
+    });
+    ended
+}
+
+/// What is to be asked now, as far as there is room. A probe that waits for its timeout holds up no other.
+fn due(
+    known: &mut HashMap<Labels, Known>,
+    wanted: Probes,
+    now: Instant,
+    room: usize,
+) -> Vec<(Labels, Probe)> {
+    let mut due = Vec::new();
+    for (labels, probe) in wanted {
+        let new = || Known { next: now, is_asked: false, shown: Vec::new() };
+        let one = known.entry(labels.clone()).or_insert_with(new);
+        if due.len() < room && !one.is_asked && one.next <= now {
+            one.is_asked = true;
+            one.next = now + probe.every.max(EVERY_MIN);
+            due.push((labels, probe));
+        }
+    }
+    due
+}
+
+/// What came of one; nothing where it is wanted no more.
+fn take(
+    known: &mut HashMap<Labels, Known>,
+    labels: &Labels,
+    seen: Vec<(Labels, Sample)>,
+) -> Vec<(Labels, Sample)> {
+    let Some(one) = known.get_mut(labels) else { return Vec::new() };
+    one.is_asked = false;
+    one.shown = seen.iter().map(|(series, _)| series.clone()).collect();
+    seen
 }
 
 async fn one(watching: &Watching, labels: &Labels, probe: &Probe) -> Vec<(Labels, Sample)> {
@@ -262,6 +326,42 @@ mod tests {
         let before = [version.to_vec(), value(2, &[1]), value(0x30, &[]), value(0x30, &[])].concat();
         let to_be_signed = value(0x30, &[before, validity, value(0x30, &[])].concat());
         value(0x30, &[to_be_signed, value(0x30, &[])].concat())
+    }
+
+    fn wanted(names: &[&str]) -> Probes {
+        let probe = Probe {
+            check: ProbeCheck::Dns { name: "localhost".to_owned() },
+            every: Duration::ZERO,
+            timeout: Duration::from_secs(60),
+        };
+        names.iter().map(|name| (Labels::new([("probe", *name)]), probe.clone())).collect()
+    }
+
+    #[test]
+    fn a_probe_that_waits_holds_up_no_other_and_is_not_asked_twice() {
+        let (mut known, now) = (HashMap::new(), Instant::now());
+        assert_eq!(due(&mut known, wanted(&["slow"]), now, 2).len(), 1);
+        let later = now + Duration::from_secs(30);
+        let asked = due(&mut known, wanted(&["slow", "quick"]), later, 1);
+        assert_eq!(asked.first().and_then(|(labels, _)| labels.get("probe")), Some("quick"));
+        assert!(due(&mut known, wanted(&["slow", "quick"]), later, 1).is_empty());
+        let (quick, _) = &asked[0];
+        take(&mut known, quick, Vec::new());
+        assert!(due(&mut known, wanted(&["quick"]), later, 1).is_empty(), "not at once, whatever was wished");
+        assert_eq!(due(&mut known, wanted(&["quick"]), later + EVERY_MIN, 1).len(), 1);
+    }
+
+    #[test]
+    fn the_series_of_a_probe_end_with_it() {
+        let (mut known, now) = (HashMap::new(), Instant::now());
+        let (labels, _) = due(&mut known, wanted(&["one"]), now, 1).pop().unwrap();
+        let series = labels.with(NAME, "probe_success");
+        let seen = vec![(series.clone(), Sample { at_ms: 1, value: 0.0 })];
+        assert_eq!(take(&mut known, &labels, seen.clone()).len(), 1);
+        let ended = forget(&mut known, &wanted(&[]), 2);
+        assert_eq!(ended.iter().map(|(labels, _)| labels).collect::<Vec<_>>(), [&series]);
+        assert!(ended[0].1.value.is_nan());
+        assert!(take(&mut known, &labels, seen).is_empty(), "an answer after the end is none");
     }
 
     #[test]
