@@ -1,15 +1,16 @@
 //! Who answers PromQL: the store here, or a Prometheus elsewhere.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fairway_engine::monitoring::MetricsSource;
-use fairway_metrics::promql::{self, Value};
+use fairway_metrics::promql::{self, Stop, Value};
 
 use super::Watching;
 use crate::outgoing::Request;
 
-/// Asked of another Prometheus: its own default for a query is two minutes, but whoever waits here is a rollout.
+/// Here or of another Prometheus: its own default for a query is two minutes, but whoever waits here is a rollout, and a
+/// query over all samples keeps a core from what the machine is there for.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// One value is asked for; a query that forgot to aggregate answers with some hundreds of series.
@@ -22,7 +23,7 @@ pub enum NoValue {
     Empty,
     #[error("the query's answer is not a number")]
     NotANumber,
-    #[error("the query is wrong: {0}")]
+    #[error("the query cannot be answered: {0}")]
     Query(String),
     #[error("{url} does not answer: {why}")]
     Gone { url: String, why: String },
@@ -51,8 +52,9 @@ impl Source<'_> {
     async fn here(&self, promql: &str) -> Result<f64, NoValue> {
         let query = promql::parse(promql).map_err(|error| NoValue::Query(error.to_string()))?;
         let (watching, at_ms) = (Arc::clone(self.watching), self.watching.now_ms());
-        let asked =
-            tokio::task::spawn_blocking(move || watching.promql.instant(&*watching.store, &query, at_ms));
+        let asked = tokio::task::spawn_blocking(move || {
+            within(&watching.promql, QUERY_TIMEOUT).instant(&*watching.store, &query, at_ms)
+        });
         let answer = match asked.await {
             Ok(Ok(answer)) => answer,
             Ok(Err(error)) => return Err(NoValue::Query(error.to_string())),
@@ -92,6 +94,13 @@ impl Source<'_> {
     }
 }
 
+/// An engine that gives up after this time, counted from now.
+fn within(engine: &promql::Engine, time_max: Duration) -> promql::Engine {
+    let begun = Instant::now();
+    let stop = Stop(Arc::new(move || begun.elapsed() >= time_max));
+    promql::Engine { stop: Some(stop), ..engine.clone() }
+}
+
 /// As a value of a form.
 fn encoded(text: &str) -> String {
     let mut out = String::with_capacity(text.len() * 2);
@@ -107,7 +116,20 @@ fn encoded(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use fairway_metrics::store::{Options, Store};
+
     use super::*;
+
+    #[test]
+    fn a_query_that_takes_too_long_is_given_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), Options::default()).unwrap().store;
+        let query = promql::parse("max_over_time(vector(1)[1h:1s])").unwrap();
+        let asked = |time_max| within(&promql::Engine::default(), time_max).instant(&store, &query, 0);
+        assert!(asked(QUERY_TIMEOUT).is_ok());
+        let error = asked(Duration::ZERO).unwrap_err().to_string();
+        assert!(error.contains("timed out"), "{error}");
+    }
 
     #[test]
     fn a_query_survives_the_form() {
