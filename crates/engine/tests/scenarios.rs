@@ -727,6 +727,7 @@ scenarios! {
     autoscale
     autoscale_rollout
     backing_services
+    bake_without_visitors
     blue_green
     canary
     canary_bad

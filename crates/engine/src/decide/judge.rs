@@ -66,7 +66,8 @@ impl Decider {
 
     /// The time of the step or bake is over: has it shown enough?
     pub(super) fn is_shown(&mut self, rollout: &Rollout) -> Result<Shown, Refusal> {
-        let open: Vec<Finding> = self.env.findings().into_iter().filter(is_open).collect();
+        let open: Vec<Finding> =
+            self.env.findings().into_iter().filter(|finding| is_open(rollout, finding)).collect();
         let Some(first) = open.first() else { return Ok(Shown::Enough) };
         let Some(trial) = &self.env.trial else { return Ok(Shown::Enough) };
         match &trial.held {
@@ -148,8 +149,14 @@ impl Decider {
     }
 }
 
-/// Does a step have to wait for it? Triggers undo; they ask for nothing.
-fn is_open(finding: &Finding) -> bool {
+/// Does a step or bake have to wait for it? Triggers undo; they ask for nothing. And where all traffic is on the new
+/// version and nobody came, nobody is waited for: an environment without visitors could never be deployed to.
+fn is_open(rollout: &Rollout, finding: &Finding) -> bool {
+    let is_deserted = matches!(rollout.phase, Phase::Baking { .. })
+        && matches!(finding.verdict.reason(), Some(Reason::TooFewRequests { have: 0, .. }));
+    if is_deserted {
+        return false;
+    }
     let is_gate = match finding.gate {
         GateId::Sequential { .. } | GateId::Gate { .. } => true,
         GateId::Trigger { .. } => false,

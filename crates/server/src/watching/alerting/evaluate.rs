@@ -215,8 +215,11 @@ impl Evaluator {
             let known = self.alerts(&environment);
             let alerts: Vec<Alert> =
                 known.alerts.into_iter().map(|alert| said(alert, changed.as_deref())).collect();
+            // What is said of the machine as a whole, as of a disk that is full, is no evidence against a release.
             let critical = alerts.iter().filter(|alert| {
-                alert.ends_at_ms.is_none() && alert.labels.get("severity") == Some("critical")
+                alert.ends_at_ms.is_none()
+                    && alert.labels.get("severity") == Some("critical")
+                    && alert.labels.get("environment").is_some()
             });
             let critical: BTreeMap<String, String> =
                 critical.map(|alert| (recorded_name(&alert.labels), why(alert))).collect();
