@@ -21,7 +21,7 @@ pub fn rate(window: &Window<'_>, of: Of) -> Option<f64> {
     }
     let [first, .., last] = window.samples else { return None };
     let mut grown = last.value - first.value;
-    if of != Of::Gauge {
+    if of != Of::Gauge && window.may_fall {
         for pair in window.samples.windows(2) {
             if pair[1].value < pair[0].value {
                 grown += pair[0].value;

@@ -157,3 +157,29 @@ fn names_go_at_once_unless_asked_otherwise() {
     };
     assert_eq!((list[0].labels.get("n"), list[0].labels.name()), (Some("x"), ""));
 }
+
+#[test]
+fn a_counter_that_falls_seldom_is_followed_as_window_by_window() {
+    let falls = [17, 18, 40, 41, 71];
+    let samples = (0..100).filter(|at| !(55..62).contains(at)).map(|at| {
+        let since = falls.iter().rev().find(|fall| **fall <= at).copied().unwrap_or(0);
+        Sample { at_ms: at * 1000, value: (at - since) as f64 * 3.0 }
+    });
+    let kept = Kept(vec![Series { labels: Labels::new([(NAME, "x")]), samples: samples.collect() }]);
+    for text in ["increase(x[1s500ms])", "increase(x[4s])", "rate(x[30s])", "increase(x[5s] offset 3s)"] {
+        let query = parse(text).unwrap();
+        let moved = Engine::default().range(&kept, &query, 0, 110_000, 1_500).unwrap();
+        let Value::Matrix(moved) = moved.value else { panic!("{text}") };
+        let mut alone = Vec::new();
+        for at_ms in (0..=110_000).step_by(1_500) {
+            let Value::Vector(found) = Engine::default().instant(&kept, &query, at_ms).unwrap().value else {
+                panic!("{text}")
+            };
+            alone.extend(found.iter().map(|element| (at_ms, element.sample.value)));
+        }
+        let moved: Vec<_> =
+            moved.iter().flat_map(|one| &one.samples).map(|sample| (sample.at_ms, sample.value)).collect();
+        assert_eq!(moved, alone, "{text}");
+        assert!(alone.iter().all(|(_, value)| *value >= 0.0), "{text}: {alone:?}");
+    }
+}

@@ -47,6 +47,8 @@ pub struct Window<'a> {
     /// The step's own time.
     pub now_ms: TimestampMs,
     pub edge: Edge,
+    /// Some sample may be lower than the one before it: a counter that began anew. Otherwise none is.
+    pub may_fall: bool,
 }
 
 impl Frame {
@@ -88,6 +90,7 @@ impl Frame {
             range_s: (self.range_ns / 1_000_000_000) as f64 + (self.range_ns % 1_000_000_000) as f64 / 1e9,
             now_ms,
             edge: self.edge,
+            may_fall: true,
         }
     }
 
@@ -98,9 +101,12 @@ impl Frame {
         self.view(&samples[low..high], now_ms)
     }
 
-    /// The windows of all steps, found by moving on from one to the next.
+    /// The windows of all steps, found by moving on from one to the next. Each sample is in many windows, and counters
+    /// seldom fall: where they do is found on the way, so that not every window has to be searched.
     fn windows<'a>(self, samples: &'a [Sample], grid: Grid) -> impl Iterator<Item = Window<'a>> {
         let (mut low, mut high) = (0, 0);
+        // The last sample before `high` that is lower than the one before it.
+        let mut fall = 0;
         grid.times().map(move |now_ms| {
             let (after, to) = self.bounds(now_ms);
             while samples.get(low).is_some_and(|sample| sample.at_ms <= after) {
@@ -108,9 +114,12 @@ impl Frame {
             }
             high = high.max(low);
             while samples.get(high).is_some_and(|sample| sample.at_ms <= to) {
+                if high > low && samples[high].value < samples[high - 1].value {
+                    fall = high;
+                }
                 high += 1;
             }
-            self.view(&samples[low..high], now_ms)
+            Window { may_fall: fall > low, ..self.view(&samples[low..high], now_ms) }
         })
     }
 }
