@@ -181,10 +181,10 @@ impl Watching {
         ]
     }
 
-    /// Into the store, and on disk before anybody is told that it is.
-    async fn keep(self: &Arc<Self>, samples: Vec<(Labels, Sample)>) {
+    /// Into the store, and on disk before anybody is told that it is. None when nothing could be kept.
+    async fn keep(self: &Arc<Self>, samples: Vec<(Labels, Sample)>) -> Option<Appended> {
         if samples.is_empty() {
-            return;
+            return Some(Appended::default());
         }
         self.writing.push(&samples, self.now_ms());
         let watching = Arc::clone(self);
@@ -194,14 +194,21 @@ impl Watching {
             watching.store.sync()?;
             Ok::<_, fairway_metrics::store::StoreError>(appended)
         });
-        match kept.await {
-            Ok(Ok(appended)) if appended.too_many_series > 0 => warn(format_args!(
-                "{} samples were not kept: there are {SERIES_MAX} series, and these would be more",
-                appended.too_many_series
-            )),
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => warn(format_args!("samples were not kept: {error}")),
-            Err(error) => warn(format_args!("samples were not kept: {error}")),
+        let kept = kept.await.map_err(|error| error.to_string());
+        match kept.and_then(|kept| kept.map_err(|error| error.to_string())) {
+            Ok(appended) => {
+                if appended.too_many_series > 0 {
+                    warn(format_args!(
+                        "{} samples were not kept: there are {SERIES_MAX} series, and these would be more",
+                        appended.too_many_series
+                    ));
+                }
+                Some(appended)
+            }
+            Err(why) => {
+                warn(format_args!("samples were not kept: {why}"));
+                None
+            }
         }
     }
 

@@ -9,6 +9,7 @@ use fairway_metrics::exposition::{ACCEPT, Format, Scrape, ScrapeError, ScrapeSet
 use fairway_metrics::httpapi::{self, Health};
 use fairway_metrics::labels::Labels;
 use fairway_metrics::sample::Sample;
+use fairway_metrics::store::Appended;
 use hyper::header;
 use tokio::task::JoinSet;
 
@@ -52,10 +53,34 @@ struct Done {
     took: Duration,
 }
 
+/// Against the samples that are there: a machine's clock that was ahead is put right while no server runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Clock {
+    Runs,
+    /// What is measured now is refused, as it would lie before what was measured last.
+    Behind,
+}
+
+impl Clock {
+    /// What Fairway's own figures came to, and what is to be said, once.
+    fn look(&mut self, own: &Appended) -> Option<&'static str> {
+        let is = if own.out_of_order + own.too_old > 0 { Clock::Behind } else { Clock::Runs };
+        match (std::mem::replace(self, is), is) {
+            (Clock::Runs, Clock::Behind) => Some(
+                "the clock is behind the last samples, was it put back? Nothing that is measured can be kept until \
+                 it has caught up: gates have no data, and alerts see nothing new",
+            ),
+            (Clock::Behind, Clock::Runs) => Some("the clock has caught up: what is measured is kept again"),
+            (Clock::Runs, Clock::Runs) | (Clock::Behind, Clock::Behind) => None,
+        }
+    }
+}
+
 pub async fn run(watching: Arc<Watching>) {
     let mut known: HashMap<Labels, Known> = HashMap::new();
     let mut own = TargetMemory::default();
     let mut own_next = Instant::now();
+    let mut clock = Clock::Runs;
     let mut asking: JoinSet<Done> = JoinSet::new();
     let mut tidying: JoinSet<()> = JoinSet::new();
     let mut maintain_next = Instant::now() + MAINTAIN_EVERY;
@@ -69,7 +94,10 @@ pub async fn run(watching: Arc<Watching>) {
             asking.spawn(scrape(Arc::clone(&watching), target, memory));
         }
         if own_next <= now {
-            samples.extend(own_figures(&watching, &mut own).await);
+            let figures = own_figures(&watching, &mut own).await;
+            if let Some(words) = watching.keep(figures).await.and_then(|kept| clock.look(&kept)) {
+                warn(format_args!("{words}"));
+            }
             own_next = now + SCRAPE_EVERY;
         }
         watching.keep(std::mem::take(&mut samples)).await;
@@ -232,6 +260,9 @@ impl Watching {
 
 #[cfg(test)]
 mod tests {
+    use fairway_metrics::labels::NAME;
+    use fairway_metrics::store::{Options, Store};
+
     use super::*;
 
     fn wanted(names: &[&str]) -> Targets {
@@ -245,6 +276,22 @@ mod tests {
 
     fn names(asked: &[(Target, TargetMemory)]) -> Vec<&str> {
         asked.iter().filter_map(|(target, _)| target.labels.get("job")).collect()
+    }
+
+    #[test]
+    fn a_clock_that_was_put_back_is_told_once_and_so_is_its_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), Options::default()).unwrap().store;
+        let (mut clock, series) = (Clock::Runs, Labels::new([(NAME, "up")]));
+        let mut at = |at_ms| {
+            let kept = store.append_labels([(&series, Sample { at_ms, value: 1.0 })]).unwrap();
+            clock.look(&kept)
+        };
+        assert_eq!(at(1_000_000), None);
+        assert!(at(500_000).unwrap().contains("put back"));
+        assert_eq!(at(515_000), None);
+        assert!(at(1_015_000).unwrap().contains("caught up"));
+        assert_eq!(at(1_030_000), None);
     }
 
     #[test]
