@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::http::{Client, escaped};
 use super::load::Load;
+use crate::bench::idle;
 use crate::fault::{Context, Done, Fault};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -219,6 +220,11 @@ impl Side {
             Ok(kib * 1024)
         };
         Ok(Memory { resident: of("VmRSS:")?, anonymous: of("RssAnon:")? })
+    }
+
+    /// Seconds of processor time since the process began.
+    pub fn processor(&self) -> Done<f64> {
+        Ok(idle::cpu_ticks(self.process.id())? as f64 / idle::TICKS_PER_S)
     }
 
     /// How long the rules of this file took, each time in seconds, and how many samples they gave.
