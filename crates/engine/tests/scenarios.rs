@@ -743,6 +743,7 @@ scenarios! {
     down
     drain
     drain_after_suspect
+    evidence_gets_old
     experiment
     first_deploy
     first_deploy_superseded

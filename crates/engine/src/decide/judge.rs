@@ -14,6 +14,12 @@ use crate::verdict::{Finding, GateId, Reason, Verdict};
 /// promise of traffic.
 const PATIENCE_MIN: Duration = Duration::from_secs(60);
 
+/// The proxy's counters are read ten times a second and told every five seconds at least. A step that ends on older
+/// ones would end unseen.
+const READING_LASTS: Duration = Duration::from_secs(15);
+/// Gates' sources are asked every five to fifteen seconds, and a command may take its time.
+const ANSWER_LASTS: Duration = Duration::from_secs(60);
+
 /// What the evidence means for the step or bake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Shown {
@@ -66,8 +72,8 @@ impl Decider {
 
     /// The time of the step or bake is over: has it shown enough?
     pub(super) fn is_shown(&mut self, rollout: &Rollout) -> Result<Shown, Refusal> {
-        let open: Vec<Finding> =
-            self.env.findings().into_iter().filter(|finding| is_open(rollout, finding)).collect();
+        let findings = self.env.findings().into_iter().map(|finding| self.as_of_now(finding));
+        let open: Vec<Finding> = findings.filter(|finding| is_open(rollout, finding)).collect();
         let Some(first) = open.first() else { return Ok(Shown::Enough) };
         let Some(trial) = &self.env.trial else { return Ok(Shown::Enough) };
         match &trial.held {
@@ -80,6 +86,25 @@ impl Decider {
             Some(held) if held.until > self.now || self.clock == Clock::Holds => Ok(Shown::NotYet),
             Some(_) => self.do_without(rollout, first.clone()),
         }
+    }
+
+    /// What was good when it was last looked at is not known to be good now.
+    fn as_of_now(&self, mut finding: Finding) -> Finding {
+        let Some(trial) = self.env.trial.as_ref().filter(|_| finding.verdict == Verdict::Passing) else {
+            return finding;
+        };
+        let asked = match finding.gate {
+            GateId::Sequential { .. } | GateId::Trigger { .. } => None,
+            GateId::Gate { index } => trial.asked.get(&index),
+        };
+        let (seen, lasts, why) = match asked {
+            Some(asked) => (Some(asked.at), ANSWER_LASTS, "its source does not answer"),
+            None => (trial.looked_at, READING_LASTS, "the proxy does not tell what it counted"),
+        };
+        if let Some(since) = seen.filter(|seen| self.now.since(*seen) > lasts) {
+            finding.verdict = Verdict::Waiting { reason: Reason::SourceGone { since, why: why.to_owned() } };
+        }
+        finding
     }
 
     /// A source that has been gone for long decides at once, whatever is left of the hold. True when it did.
