@@ -72,6 +72,7 @@ impl Ran {
 
 const VERBS: &[&str] = &[
     "abort",
+    "alert",
     "approve",
     "check",
     "completions",
@@ -80,6 +81,7 @@ const VERBS: &[&str] = &[
     "doctor",
     "down",
     "exec",
+    "export",
     "gc",
     "history",
     "init",
@@ -101,6 +103,7 @@ const VERBS: &[&str] = &[
     "secret",
     "seed",
     "server",
+    "slo",
     "smoke",
     "status",
     "up",
