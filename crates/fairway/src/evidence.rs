@@ -4,7 +4,7 @@ use fairway_api::{ArmStatus, EvidenceStatus, GateKind, GateStatus, RolloutStatus
 
 use crate::ago;
 use crate::duration;
-use crate::output::{Colours, Paint, Table, cut, printable, width, wrap};
+use crate::output::{Colours, Paint, Table, cut, fold, printable, width};
 
 /// Names of services in the table of both versions; a longer one would push the figures off the screen.
 const SERVICE_SHOWN_MAX: usize = 20;
@@ -34,14 +34,61 @@ pub fn block(rollout: &RolloutStatus, frame: &Frame<'_>) -> Vec<String> {
     if let Some(name) = &evidence.experiment {
         lines.push(format!("  A/B test {}", printable(name)));
     }
-    for one in &evidence.gates {
+    // A service that nobody asked has no figures.
+    let is_asked = |arm: &&ArmStatus| {
+        evidence.arms.iter().any(|other| other.service == arm.service && other.requests > 0)
+    };
+    let asked: Vec<&ArmStatus> = evidence.arms.iter().filter(is_asked).collect();
+    if !asked.is_empty() {
+        lines.extend(arms(&asked, &rollout.to, frame));
+    }
+    // The worst first: a low terminal shows the beginning.
+    let (quiet, gates): (Vec<_>, Vec<_>) = evidence.gates.iter().partition(|one| is_quiet(one));
+    let (skipped, mut gates): (Vec<_>, Vec<_>) = gates.into_iter().partition(|one| one.verdict == "skipped");
+    gates.sort_by_key(|one| urgency(&one.verdict));
+    for one in gates {
         let word = frame.colours.paint(paint(&one.verdict), &format!("{:<7}", one.verdict));
         lines.extend(fold(&format!("  {word}  "), &gate(one, frame.now_ms), frame.columns));
     }
-    if !evidence.arms.is_empty() {
-        lines.extend(arms(&evidence.arms, &rollout.to, frame));
+    for (why, names) in by_reason(&skipped) {
+        let word = frame.colours.paint(Paint::Dim, "skipped");
+        lines.extend(fold(&format!("  {word}  "), &[names.join(", "), why], frame.columns));
+    }
+    if !quiet.is_empty() {
+        let word = frame.colours.paint(Paint::Dim, "quiet");
+        let names: Vec<String> = quiet.iter().map(|one| printable(&one.name)).collect();
+        lines.extend(fold(&format!("  {word}    "), &names, frame.columns));
     }
     lines
+}
+
+/// Names by the reason that they share.
+fn by_reason(gates: &[&GateStatus]) -> Vec<(String, Vec<String>)> {
+    let mut groups: Vec<(String, Vec<String>)> = Vec::new();
+    for one in gates {
+        let why = printable(one.reason.as_deref().unwrap_or_default());
+        match groups.iter_mut().find(|(known, _)| *known == why) {
+            Some((_, names)) => names.push(printable(&one.name)),
+            None => groups.push((why, vec![printable(&one.name)])),
+        }
+    }
+    groups
+}
+
+/// A trigger of which nobody has to hear: it asks for nothing, and nothing is near to setting it off.
+fn is_quiet(one: &GateStatus) -> bool {
+    let is_near =
+        one.reason.as_deref().is_some_and(|why| why.starts_with("crossed") || why.starts_with("both"));
+    one.kind == GateKind::Trigger && one.verdict != "failing" && !is_near
+}
+
+fn urgency(verdict: &str) -> u8 {
+    match verdict {
+        "failing" => 0,
+        "no data" => 1,
+        "waiting" => 2,
+        _ => 3,
+    }
 }
 
 /// What could not be judged, where that is why the rollout waits for a person.
@@ -99,21 +146,20 @@ fn gate(one: &GateStatus, now_ms: u64) -> Vec<String> {
         None => name,
     }];
     pieces.extend(one.reason.as_deref().map(printable));
-    let is_skipped = one.verdict == "skipped";
-    if let Some(counts) = one.counts.as_ref().filter(|_| !is_skipped) {
+    if let Some(counts) = &one.counts {
         let slow = counts.slow_above_ms.map(|ms| format!(" over {ms} ms")).unwrap_or_default();
         pieces.push(format!(
             "new {} of {}{slow}, stable {} of {}",
             counts.new_bad, counts.new_requests, counts.stable_bad, counts.stable_requests
         ));
     }
-    pieces.extend(value(one).filter(|_| !is_skipped));
+    pieces.extend(value(one));
     // Where too few requests are the reason it says how many are wanted.
     let is_counted = one.reason.as_deref().is_some_and(|reason| reason.contains(" requests"));
-    if one.needed > 0 && !is_counted && !is_skipped {
+    if one.needed > 0 && !is_counted {
         pieces.push(format!("requests {}/{}", one.samples, one.needed));
     }
-    if one.kind == GateKind::Count && !is_skipped {
+    if one.kind == GateKind::Count {
         pieces.push(could_see(one));
     }
     if let Some(at) = one.next_look_ms {
@@ -128,7 +174,8 @@ fn gate(one: &GateStatus, now_ms: u64) -> Vec<String> {
 /// The smallest regression that would have been seen: "nothing was found" says no more than this.
 fn could_see(one: &GateStatus) -> String {
     match one.detectable_ratio {
-        Some(ratio) => format!("could see: {}× stable's", short(ratio)),
+        Some(ratio) if ratio >= 10.0 => format!("could see: {ratio:.0}× stable's"),
+        Some(ratio) => format!("could see: {ratio:.1}× stable's"),
         None => "could see: nothing yet".to_owned(),
     }
 }
@@ -163,13 +210,13 @@ fn measure(value: f64, unit: Unit) -> String {
     }
 }
 
-fn arms(arms: &[ArmStatus], new: &str, frame: &Frame<'_>) -> Vec<String> {
+fn arms(arms: &[&ArmStatus], new: &str, frame: &Frame<'_>) -> Vec<String> {
     let whole = arms_table(arms, new, frame.colours, true);
     let fits = whole.iter().all(|line| width(line) <= frame.columns);
     if fits { whole } else { arms_table(arms, new, frame.colours, false) }
 }
 
-fn arms_table(arms: &[ArmStatus], new: &str, colours: Colours, with_median: bool) -> Vec<String> {
+fn arms_table(arms: &[&ArmStatus], new: &str, colours: Colours, with_median: bool) -> Vec<String> {
     let mut table = Table::indented(2);
     let head: &[&str] = if with_median {
         &["service", "version", "requests", "errors", "p50", "p95", "p99"]
@@ -206,17 +253,25 @@ pub fn line(rollout: &RolloutStatus) -> Option<String> {
         Some(share) => format!("evidence: {} % set, {} came", rollout.weight, percent(share)),
         None => format!("evidence: {} % set, no request came yet", rollout.weight),
     }];
-    for arm in &evidence.arms {
+    for arm in evidence.arms.iter().filter(|arm| arm.requests > 0) {
         pieces.push(format!("{} {}: {} errors of {}", arm.service, arm.release, arm.errors, arm.requests));
     }
-    let passing = evidence.gates.iter().filter(|one| one.verdict == "passing").count();
-    if !evidence.gates.is_empty() {
-        pieces.push(format!("{passing} of {} pass", evidence.gates.len()));
+    let gates = || evidence.gates.iter().filter(|one| !is_quiet(one));
+    if gates().next().is_some() {
+        let passing = gates().filter(|one| one.verdict == "passing").count();
+        pieces.push(format!("{passing} of {} pass", gates().count()));
     }
-    for one in evidence.gates.iter().filter(|one| !matches!(one.verdict.as_str(), "passing" | "skipped")) {
+    // Often one reason is that of many.
+    let mut open: Vec<(String, Vec<String>)> = Vec::new();
+    for one in gates().filter(|one| !matches!(one.verdict.as_str(), "passing" | "skipped")) {
         let why = one.reason.as_deref().map(|why| format!(" ({})", printable(why))).unwrap_or_default();
-        pieces.push(format!("{} {}{why}", printable(&one.name), one.verdict));
+        let why = format!("{}{why}", one.verdict);
+        match open.iter_mut().find(|(known, _)| *known == why) {
+            Some((_, names)) => names.push(printable(&one.name)),
+            None => open.push((why, vec![printable(&one.name)])),
+        }
     }
+    pieces.extend(open.into_iter().map(|(why, names)| format!("{why}: {}", names.join(", "))));
     // The count test that sees least is what a "nothing found" rests on.
     let counts =
         || evidence.gates.iter().filter(|one| one.kind == GateKind::Count && one.verdict == "passing");
@@ -289,32 +344,9 @@ pub fn look_next(against: &Against, environment: &str, release: &str) -> String 
     match against {
         Against::Errors { service } => logs(service, "error|panic|exception"),
         Against::Slowness { service } => logs(service, "slow|timeout|timed out"),
-        Against::Measure | Against::Alert => format!("fairway logs -e {environment} --release {release}"),
+        Against::Measure => format!("fairway logs -e {environment} --release {release}"),
+        Against::Alert => format!("fairway alert list -e {environment}"),
     }
-}
-
-/// `pieces` with dots between them in lines of `columns`, the first after `prefix` and the others below it.
-fn fold(prefix: &str, pieces: &[String], columns: usize) -> Vec<String> {
-    let indent = width(prefix);
-    let room = columns.saturating_sub(indent).max(1);
-    let mut lines: Vec<String> = Vec::new();
-    for (index, piece) in pieces.iter().enumerate() {
-        let dot = if index + 1 < pieces.len() { " ·" } else { "" };
-        // A dot stays with what it ends.
-        let piece = format!("{piece}{dot}");
-        match lines.last_mut() {
-            Some(line) if width(line).saturating_add(width(&piece) + 1) <= room => {
-                line.push(' ');
-                line.push_str(&piece);
-            }
-            Some(_) | None => lines.extend(wrap(&piece, room)),
-        }
-    }
-    let blank = " ".repeat(indent);
-    let with_indent = |(at, line): (usize, String)| {
-        if at == 0 { format!("{prefix}{line}") } else { format!("{blank}{line}") }
-    };
-    lines.into_iter().enumerate().map(with_indent).collect()
 }
 
 fn paint(verdict: &str) -> Paint {

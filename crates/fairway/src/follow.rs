@@ -17,7 +17,7 @@ use crate::duration;
 use crate::evidence::{self, Frame};
 use crate::exit::Exit;
 use crate::ladder;
-use crate::output::Paint;
+use crate::output::{Paint, fold, wrap};
 use crate::problem::{Outcome, Problem, ask};
 
 /// How often the live line is brought up to date: a countdown is shown in seconds.
@@ -275,8 +275,8 @@ impl Follow<'_> {
         let environment = self.target.environment.as_str();
         if out.is_live() {
             let now_ms = ago::now_ms();
-            let mut lines = vec![ladder::line(status, rollout, now_ms)];
             let (columns, colours) = (out.live_width(), out.progress_colours());
+            let mut lines = fold("", &ladder::above_evidence(status, rollout, now_ms), columns);
             lines.extend(evidence::block(rollout, &Frame { environment, now_ms, columns, colours }));
             out.step(&lines.join("\n"));
             return;
@@ -339,6 +339,9 @@ const QUIET: &[&str] = &[
     "scale_advised",
 ];
 
+/// Columns of `05:57:30.250` and what is between it and the text.
+const EVENT_INDENT: usize = 14;
+
 /// One line for an event that people want to see; all of them with `--json`.
 pub fn show(cx: &Context, event: &Event) {
     cx.out.event("event", event);
@@ -358,8 +361,12 @@ pub fn show(cx: &Context, event: &Event) {
     };
     let time = colours.paint(Paint::Dim, &ago::clock(event.at_ms));
     let summary = crate::output::printable(&event.summary);
-    let summary = if paint == Paint::Bold { summary } else { colours.paint(paint, &summary) };
-    cx.out.above(&format!("{time}  {summary}"));
+    let columns =
+        if cx.out.is_live() { cx.out.live_width().saturating_sub(EVENT_INDENT) } else { usize::MAX };
+    let painted = |line: String| if paint == Paint::Bold { line } else { colours.paint(paint, &line) };
+    let lines = wrap(&summary, columns).into_iter().map(painted);
+    let lines = lines.collect::<Vec<_>>().join(&format!("\n{}", " ".repeat(EVENT_INDENT)));
+    cx.out.above(&format!("{time}  {lines}"));
 }
 
 fn of_verdict(verdict: &serde_json::Value) -> Paint {

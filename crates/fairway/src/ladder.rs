@@ -4,6 +4,7 @@ use fairway_api::{EnvironmentStatus, Health, RolloutStatus};
 
 use crate::ago;
 use crate::duration;
+use crate::evidence;
 use crate::output::{Colours, Paint};
 
 /// `5 % → [50 %] → 100 %`: done, current, to come. The bracket says it without colour.
@@ -30,6 +31,25 @@ pub fn steps(rollout: &RolloutStatus, colours: Colours) -> String {
 /// What goes on, for the live line.
 #[must_use]
 pub fn line(environment: &EnvironmentStatus, rollout: &RolloutStatus, now_ms: u64) -> String {
+    parts(environment, rollout, waiting(rollout, now_ms), now_ms).join(" · ")
+}
+
+/// As [`line`], in pieces, for where the evidence stands below it: what could not be judged is told there.
+#[must_use]
+pub fn above_evidence(environment: &EnvironmentStatus, rollout: &RolloutStatus, now_ms: u64) -> Vec<String> {
+    let waiting = match evidence::unjudged(rollout) {
+        Some(_) => Some("paused: it could not be judged".to_owned()),
+        None => waiting(rollout, now_ms),
+    };
+    parts(environment, rollout, waiting, now_ms)
+}
+
+fn parts(
+    environment: &EnvironmentStatus,
+    rollout: &RolloutStatus,
+    waiting: Option<String>,
+    now_ms: u64,
+) -> Vec<String> {
     let mut parts = vec![format!("#{} {} {}", rollout.number, rollout.to, rollout.phase)];
     if let Some(step) = rollout.step.filter(|_| !rollout.steps.is_empty()) {
         parts.push(format!("step {} of {}, {} %", step + 1, rollout.steps.len(), rollout.weight));
@@ -38,11 +58,9 @@ pub fn line(environment: &EnvironmentStatus, rollout: &RolloutStatus, now_ms: u6
     if !ready.is_empty() && matches!(rollout.phase.as_str(), "starting" | "shifting") {
         parts.push(ready);
     }
-    if let Some(waiting) = waiting(rollout, now_ms) {
-        parts.push(waiting);
-    }
-    parts.push(duration::show_ms(rollout.requested_ms, now_ms));
-    parts.join(" · ")
+    parts.extend(waiting);
+    parts.push(format!("{} so far", duration::show_ms(rollout.requested_ms, now_ms)));
+    parts
 }
 
 /// `waits for the bake to pass (2m 10s left)`; none when it waits for nothing.
@@ -74,7 +92,7 @@ fn waiting_words(rollout: &RolloutStatus) -> Option<String> {
     Some(if is_paused { rollout.waiting.clone() } else { format!("waits for {}", rollout.waiting) })
 }
 
-/// `api 1/2, web 2/2`: the copies of one release.
+/// `api 1/2`: the copies of one release, where not all are ready.
 fn ready(environment: &EnvironmentStatus, release: &str) -> String {
     environment
         .services
@@ -83,7 +101,7 @@ fn ready(environment: &EnvironmentStatus, release: &str) -> String {
             let of_release: Vec<_> =
                 service.instances.iter().filter(|instance| instance.release == release).collect();
             let ready = of_release.iter().filter(|instance| instance.state == "ready").count();
-            (!of_release.is_empty()).then(|| format!("{} {ready}/{}", service.name, of_release.len()))
+            (ready < of_release.len()).then(|| format!("{} {ready}/{}", service.name, of_release.len()))
         })
         .collect::<Vec<_>>()
         .join(", ")
@@ -188,7 +206,7 @@ pub(crate) mod tests {
     fn the_live_line_says_step_copies_waiting_and_time() {
         assert_eq!(
             line(&environment(), &rollout(), 61_000),
-            "#7 r12 shifting · step 2 of 3, 50 % · api 1/2 · waits for the hold of this step to pass (2m 10s left) · 1m 00s"
+            "#7 r12 shifting · step 2 of 3, 50 % · api 1/2 · waits for the hold of this step to pass (2m 10s left) · 1m 00s so far"
         );
     }
 
@@ -199,6 +217,11 @@ pub(crate) mod tests {
         rollout.waiting = "paused by ann; `fairway resume` goes on".to_owned();
         rollout.waiting_until_ms = None;
         assert_eq!(waiting(&rollout, 0).unwrap(), "paused by ann; `fairway resume` goes on");
+        let above = above_evidence(&environment(), &rollout, 0).join(" · ");
+        assert!(above.contains("paused by ann"), "{above}");
+        rollout.waiting = "paused by ann: p95: no data; `fairway promote` goes on".to_owned();
+        let above = above_evidence(&environment(), &rollout, 0).join(" · ");
+        assert!(above.contains("paused: it could not be judged") && !above.contains("p95"), "{above}");
     }
 
     #[test]

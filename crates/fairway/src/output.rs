@@ -17,7 +17,7 @@ use serde_json::Value;
 pub use error::render as render_error;
 pub use paint::{Colours, Paint, cut, printable, width};
 pub use table::Table;
-pub use wrap::wrap;
+pub use wrap::{fold, wrap};
 
 use crate::exit::Exit;
 

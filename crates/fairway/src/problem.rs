@@ -258,7 +258,7 @@ fn of_rollout(mut error: ApiError, environment: &str, rollout: &RolloutInfo) -> 
         let look = evidence::look_next(&against, environment, to);
         let number = rollout.number;
         return error.hint(format!(
-            "`{look}` shows what it said; `fairway history {number} -e {environment}` keeps the numbers"
+            "`{look}` shows more; `fairway history {number} -e {environment}` keeps the numbers"
         ));
     }
     error.hint(match Exit::of_outcome(&rollout.outcome) {
@@ -377,7 +377,7 @@ mod tests {
         assert_eq!(report.causes, [cause]);
         assert_eq!(
             report.hint.as_deref().unwrap(),
-            "`fairway logs api -e production --release r12 --grep '(?i)error|panic|exception'` shows what it said; \
+            "`fairway logs api -e production --release r12 --grep '(?i)error|panic|exception'` shows more; \
              `fairway history 7 -e production` keeps the numbers"
         );
     }
@@ -387,7 +387,7 @@ mod tests {
         let source = Source::new("fairway.toml", "[vars]\nKEY = \"hunter2\"\n");
         let secret = Diagnostic::warning(PLAIN_SECRET, "a secret").at(source.span(13..22));
         let wrong = Diagnostic::error("config/bad-name", "a name").at(source.span(7..10));
-        let told = of_diagnostics(&[wrong.clone()], &source);
+        let told = of_diagnostics(std::slice::from_ref(&wrong), &source);
         assert!(told[0].span.as_ref().unwrap().text.contains("hunter2"), "nobody said that it is one");
         let told = of_diagnostics(&[wrong, secret], &source);
         assert!(told.iter().all(|one| one.span.as_ref().unwrap().text.is_empty()), "{told:?}");

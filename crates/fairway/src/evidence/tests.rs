@@ -121,18 +121,18 @@ fn the_block_tells_shares_gates_and_both_versions() {
     let expected = "\x20 traffic  50 % set, 49 % came · counted 2.0s ago
   mirror   r12 gets a copy of 20 % of the requests
   A/B test gifts
-  passing  errors of api · new 3 of 812, stable 2 of 855 ·
-           evidence 0.41, turned back at 200 · requests 812/20 ·
-           could see: 3.2× stable's
-  waiting  slow answers of api · 12 of 20 requests ·
-           new 0 of 12 over 250 ms, stable 8 of 855 · could see: nothing yet
+  service  version     requests  errors     p50    p95   p99
+  api      new r12     812       3 (0.4 %)  1.2ms  23ms  1.50s
+           stable r11  855       0          1.2ms  23ms  1.50s
   failing  p95 of api · 1.34s, at most 1.3× stable's 900ms · requests 812/200
   no data  max(queue_depth) · no data: connection refused · at most 100 ·
            looks in 3.0s
-  skipped  critical alert · without data it passes, as the release says
-  service  version     requests  errors     p50    p95   p99
-  api      new r12     812       3 (0.4 %)  1.2ms  23ms  1.50s
-           stable r11  855       0          1.2ms  23ms  1.50s";
+  waiting  slow answers of api · 12 of 20 requests ·
+           new 0 of 12 over 250 ms, stable 8 of 855 · could see: nothing yet
+  passing  errors of api · new 3 of 812, stable 2 of 855 ·
+           evidence 0.41, turned back at 200 · requests 812/20 ·
+           could see: 3.2× stable's
+  quiet    critical alert";
     assert_eq!(block(&judged(), &frame(79)).join("\n"), expected);
 }
 
@@ -194,8 +194,8 @@ fn a_log_gets_one_line_with_what_does_not_pass() {
     let mut rollout = judged();
     assert_eq!(
         line(&rollout).unwrap(),
-        "evidence: 50 % set, 49 % came · api r12: 3 errors of 812 · api r11: 0 errors of 855 · 1 of 5 pass · slow answers \
-         of api waiting (12 of 20 requests) · p95 failing · max(queue_depth) no data (no data: connection refused) · \
+        "evidence: 50 % set, 49 % came · api r12: 3 errors of 812 · api r11: 0 errors of 855 · 1 of 4 pass · waiting (12 of \
+         20 requests): slow answers of api · failing: p95 · no data (no data: connection refused): max(queue_depth) · \
          could see: 3.2× stable's"
     );
     let before = stand(&rollout);
@@ -205,6 +205,35 @@ fn a_log_gets_one_line_with_what_does_not_pass() {
     assert_ne!(stand(&rollout), before);
     rollout.evidence = None;
     assert_eq!((line(&rollout), stand(&rollout)), (None, None));
+}
+
+#[test]
+fn what_does_not_apply_takes_one_line_and_services_without_requests_take_none() {
+    let mut rollout = judged();
+    let evidence = rollout.evidence.as_mut().unwrap();
+    for one in &mut evidence.gates[..2] {
+        one.verdict = "skipped".to_owned();
+        one.reason = Some("nothing serves beside it".to_owned());
+    }
+    for release in ["r12", "r11"] {
+        evidence.arms.push(ArmStatus { service: "web".to_owned(), ..arm(release, 0, 0) });
+    }
+    let text = block(&rollout, &frame(79)).join("\n");
+    assert!(
+        text.contains("\n  skipped  errors of api, slow answers of api · nothing serves beside it\n"),
+        "{text}"
+    );
+    assert!(!text.contains("web"), "{text}");
+}
+
+#[test]
+fn a_trigger_that_is_about_to_fire_is_told_in_full() {
+    let mut rollout = judged();
+    let gates = &mut rollout.evidence.as_mut().unwrap().gates;
+    gates[4].verdict = "waiting".to_owned();
+    gates[4].reason = Some("crossed, not yet for 60 s".to_owned());
+    let text = block(&rollout, &frame(79)).join("\n");
+    assert!(text.contains("  waiting  critical alert · crossed, not yet for 60 s"), "{text}");
 }
 
 #[test]

@@ -34,9 +34,42 @@ pub fn wrap(text: &str, columns: usize) -> Vec<String> {
     lines
 }
 
+/// `pieces` with dots between them in lines of `columns`, the first after `prefix` and the others below it.
+#[must_use]
+pub fn fold(prefix: &str, pieces: &[String], columns: usize) -> Vec<String> {
+    let indent = width(prefix);
+    let room = columns.saturating_sub(indent).max(1);
+    let mut lines: Vec<String> = Vec::new();
+    for (index, piece) in pieces.iter().enumerate() {
+        let dot = if index + 1 < pieces.len() { " ·" } else { "" };
+        // A dot stays with what it ends.
+        let piece = format!("{piece}{dot}");
+        match lines.last_mut() {
+            Some(line) if width(line).saturating_add(width(&piece) + 1) <= room => {
+                line.push(' ');
+                line.push_str(&piece);
+            }
+            Some(_) | None => lines.extend(wrap(&piece, room)),
+        }
+    }
+    let blank = " ".repeat(indent);
+    let with_indent = |(at, line): (usize, String)| {
+        if at == 0 { format!("{prefix}{line}") } else { format!("{blank}{line}") }
+    };
+    lines.into_iter().enumerate().map(with_indent).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pieces_stay_whole_where_they_can() {
+        let pieces = ["errors of api", "3 of 20 requests", "x"].map(str::to_owned);
+        assert_eq!(fold("> ", &pieces, 22), ["> errors of api ·", "  3 of 20 requests · x"]);
+        assert_eq!(fold("> ", &pieces, 12), ["> errors of", "  api ·", "  3 of 20", "  requests ·", "  x"]);
+        assert!(fold("> ", &[], 20).is_empty());
+    }
 
     #[test]
     fn text_is_broken_between_words_and_no_word_is_lost() {

@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::capture;
 use crate::context::Context;
 use crate::exit::Exit;
-use crate::output::{Colours, Paint, Table, printable};
+use crate::output::{Colours, Paint, printable, width, wrap};
 use crate::problem::{Outcome, ask};
 
 pub use saved::Saved;
@@ -65,14 +65,14 @@ pub fn run(args: &Args, cx: &Context) -> Outcome {
 
 /// The steps on stdout, the warnings on stderr.
 pub fn show(cx: &Context, plan: &Plan, environment: &str) {
-    cx.out.data(describe(plan, environment, cx.out.colours()));
+    cx.out.data(describe(plan, environment, cx.out.data_width(), cx.out.colours()));
     for warning in &plan.warnings {
         let word = cx.out.progress_colours().paint(Paint::Warn, "warning:");
         cx.out.progress(format!("{word} {}", printable(warning)));
     }
 }
 
-fn describe(plan: &Plan, environment: &str, colours: Colours) -> String {
+fn describe(plan: &Plan, environment: &str, columns: usize, colours: Colours) -> String {
     let against = match &plan.against {
         Some(release) => format!("{environment} serves {release}"),
         None => format!("{environment} serves nothing yet"),
@@ -80,7 +80,9 @@ fn describe(plan: &Plan, environment: &str, colours: Colours) -> String {
     if plan.is_empty {
         return format!("{against}; nothing would change");
     }
-    let mut table = Table::default();
+    let subjects = plan.steps.iter().map(|step| width(&step.subject)).max().unwrap_or(0);
+    let indent = subjects + 5;
+    let mut lines = vec![format!("{against}; this would go by {}", plan.strategy)];
     for step in &plan.steps {
         let mark = match step.mark.as_str() {
             "+" => colours.paint(Paint::Good, "+"),
@@ -90,12 +92,16 @@ fn describe(plan: &Plan, environment: &str, colours: Colours) -> String {
         };
         let risk = match step.risk {
             Risk::None => String::new(),
-            Risk::Low => colours.paint(Paint::Dim, "low risk"),
-            Risk::High => colours.paint(Paint::Bad, "high risk"),
+            Risk::Low => colours.paint(Paint::Dim, " (low risk)"),
+            Risk::High => colours.paint(Paint::Bad, " (high risk)"),
         };
-        table.row([mark, step.subject.clone(), printable(&step.text), risk]);
+        let mut head = format!("{mark}  {:<subjects$}  ", step.subject);
+        for line in wrap(&format!("{}{risk}", printable(&step.text)), columns.saturating_sub(indent)) {
+            lines.push(format!("{head}{line}"));
+            head = " ".repeat(indent);
+        }
     }
-    format!("{against}; this would go by {}\n{}", plan.strategy, table.render())
+    lines.join("\n")
 }
 
 #[cfg(test)]
@@ -124,13 +130,18 @@ mod tests {
             warnings: Vec::new(),
         };
         let expected = "production serves r11; this would go by blue-green
->  migration    bin/migrate expand  high risk
-~  service api  new files           low risk
+>  migration    bin/migrate expand (high risk)
+~  service api  new files (low risk)
 =  service web  unchanged";
-        assert_eq!(describe(&plan, "production", Colours::Off), expected);
+        assert_eq!(describe(&plan, "production", 80, Colours::Off), expected);
+        let narrow = describe(&plan, "production", 30, Colours::Off);
+        assert!(
+            narrow.contains("bin/migrate\n                expand (high\n                risk)"),
+            "{narrow}"
+        );
         plan.is_empty = true;
         assert_eq!(
-            describe(&plan, "production", Colours::Off),
+            describe(&plan, "production", 80, Colours::Off),
             "production serves r11; nothing would change"
         );
     }

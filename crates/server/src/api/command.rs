@@ -18,8 +18,15 @@ pub async fn command(
 ) -> Answer<Accepted> {
     let environment = key(&project, &environment)?;
     let command = translate(asked)?;
+    let is_promotion = matches!(command, Command::Promote { .. });
     let recorded = app.pump.command(Input::Command { environment: environment.clone(), by, command }).await?;
-    Ok(Json(accepted(&app, &environment, &recorded)))
+    let mut accepted = accepted(&app, &environment, &recorded);
+    // One that was paused goes on first; what was asked for is the step.
+    let is_step = |one: &&Recorded| matches!(one.event.fact, Fact::PhaseEntered { .. });
+    if let Some(step) = recorded.iter().find(is_step).filter(|_| is_promotion) {
+        accepted.summary = describe::summary(&environment, &step.event.actor, &step.event.fact);
+    }
+    Ok(Json(accepted))
 }
 
 fn translate(asked: Asked) -> Result<Command, Failure> {

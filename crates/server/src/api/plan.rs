@@ -140,9 +140,14 @@ fn way(spec: &ReleaseSpec) -> Vec<(String, String)> {
     match &spec.deploy.strategy {
         Strategy::Canary { steps, matches, .. } => {
             way.extend(matches.iter().map(|one| ("testers".to_owned(), words::testers(one))));
-            let count = steps.len();
+            // The last step is the switch, whether it is written or not.
+            let is_whole = steps.last().is_some_and(|last| last.weight >= 100);
+            let count = steps.len() + usize::from(!is_whole);
             let step = |(at, step)| (format!("step {} of {count}", at + 1), words::step(step));
             way.extend(steps.iter().enumerate().map(step));
+            if !is_whole {
+                way.push((format!("step {count} of {count}"), "all requests".to_owned()));
+            }
         }
         Strategy::BlueGreen { approve: true } => {
             way.push(("switch".to_owned(), "when somebody promotes".to_owned()));
@@ -235,8 +240,9 @@ mod tests {
         assert_eq!(
             told,
             [
-                "step 1 of 2: 5 % of the requests, for 5m",
-                "step 2 of 2: 50 % of the requests, for 5m",
+                "step 1 of 3: 5 % of the requests, for 5m",
+                "step 2 of 3: 50 % of the requests, for 5m",
+                "step 3 of 3: all requests",
                 "trigger: turned back when a critical alert fires",
                 "bake: all requests, watched for 2m before it is final",
             ]

@@ -121,7 +121,7 @@ fn environment(one: &EnvironmentStatus, now_ms: u64, look: &Look) -> String {
         facts.row(["routes".to_owned(), format!("table {applied} in force, {wanted} on its way")]);
     }
     if let Some(rollout) = &one.rollout {
-        facts.row(["rollout".to_owned(), ladder::line(one, rollout, now_ms)]);
+        facts.row(["rollout".to_owned(), ladder::above_evidence(one, rollout, now_ms).join(" · ")]);
         let reason =
             rollout.reason.as_deref().map(|reason| format!(": {}", printable(reason))).unwrap_or_default();
         facts.row([String::new(), format!("{} by {}{reason}", rollout.strategy, rollout.requested_by)]);
@@ -288,7 +288,7 @@ mod tests {
 shop/production  serving  all copies ready
   serves   r11 for 1m 00s, made by ann · 012345678 with local changes · Add gifts
   listens  0.0.0.0:80 for shop.example
-  rollout  #7 r12 shifting · step 2 of 3, 50 % · api 1/2 · waits for the hold of this step to pass (2m 10s left) · 1m 00s
+  rollout  #7 r12 shifting · step 2 of 3, 50 % · api 1/2 · waits for the hold of this step to pass (2m 10s left) · 1m 00s so far
            canary by ann
            5 % → [50 %, then approve] → 100 %
   api            1/1 ready         /api
