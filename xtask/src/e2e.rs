@@ -1,7 +1,7 @@
 //! `cargo xtask e2e`
 
-mod autoscale;
 mod alerts;
+mod autoscale;
 mod canary;
 mod crashes;
 mod dice;

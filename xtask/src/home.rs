@@ -65,7 +65,14 @@ impl Home {
         std::fs::set_permissions(directory.path(), mode).context("the temporary directory")?;
         let path = directory.path().canonicalize().context("the temporary directory")?;
         strays::watch_over(&path);
-        Ok(Home { directory: Some(directory), path, fairway: fairway.to_owned(), server: None, listen: None, show })
+        Ok(Home {
+            directory: Some(directory),
+            path,
+            fairway: fairway.to_owned(),
+            server: None,
+            listen: None,
+            show,
+        })
     }
 
     pub fn path(&self) -> &Path {

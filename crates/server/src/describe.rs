@@ -1,7 +1,9 @@
 //! Facts in one sentence each, for `history`, `watch` and the log's readers.
 
 use fairway_engine::id::EnvironmentKey;
-use fairway_engine::{Event, Fact, InstanceEnd, JobEnd, Phase, Reading, RolloutKind, RolloutOutcome, StepState};
+use fairway_engine::{
+    Event, Fact, InstanceEnd, JobEnd, Phase, Reading, RolloutKind, RolloutOutcome, StepState,
+};
 
 /// The event as it crosses the API.
 #[must_use]
@@ -121,7 +123,9 @@ pub fn summary(environment: &EnvironmentKey, actor: &str, fact: &Fact) -> String
             None => format!("{}: {finding}", finding.verdict.name()),
         },
         Fact::StepHeld { finding, .. } => format!("held for want of evidence: {finding}"),
-        Fact::GateWaived { name, .. } => format!("{name} has no data, and passes without, as the release says"),
+        Fact::GateWaived { name, .. } => {
+            format!("{name} has no data, and passes without, as the release says")
+        }
         Fact::PausedOnEvidence { finding } => format!("paused by {actor}: {finding}"),
         Fact::ExperimentReported { experiment, step, .. } => {
             format!("experiment {experiment} of step {} reported", step + 1)
@@ -134,9 +138,15 @@ pub fn summary(environment: &EnvironmentKey, actor: &str, fact: &Fact) -> String
         Fact::Scaled { service, replicas, until: Some(_) } => {
             format!("{service} scaled to {replicas} by {actor} for a time; the load decides again after that")
         }
-        Fact::ScaleFreed { service } => format!("the load decides again how many copies of {service} there are"),
-        Fact::ScaleAdvised { service, replicas } => format!("the load asks for {replicas} copies of {service}"),
-        Fact::AutoScaled { service, from, to, .. } => format!("{service} scaled from {from} to {to} by its load"),
+        Fact::ScaleFreed { service } => {
+            format!("the load decides again how many copies of {service} there are")
+        }
+        Fact::ScaleAdvised { service, replicas } => {
+            format!("the load asks for {replicas} copies of {service}")
+        }
+        Fact::AutoScaled { service, from, to, .. } => {
+            format!("{service} scaled from {from} to {to} by its load")
+        }
         Fact::RestartRequested { service } => format!("restart of {service} by {actor}"),
         Fact::RestartAbandoned { service, failure } => {
             format!("restart of {service} given up, the old copies stay: {}", failure.cause)

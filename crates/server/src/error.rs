@@ -59,9 +59,10 @@ impl StartError {
             StartError::Lock(_) => ("server/lock", None),
             StartError::Open(_) | StartError::Read(_) | StartError::Snapshot(_) => ("server/log", None),
             StartError::Blobs(_) => ("server/blobs", None),
-            StartError::Metrics { .. } => {
-                ("server/metrics", Some("move the directory away to begin with no samples; the record is elsewhere"))
-            }
+            StartError::Metrics { .. } => (
+                "server/metrics",
+                Some("move the directory away to begin with no samples; the record is elsewhere"),
+            ),
             StartError::Secrets(_) => ("server/secrets", None),
             StartError::UnknownEvent { .. } => (
                 "server/unknown-event",

@@ -176,7 +176,8 @@ impl Launcher<'_> {
         declared: &std::collections::BTreeMap<String, fairway_engine::service::EnvValue>,
     ) -> Result<Variables, String> {
         // Before the first address is given to what this release calls.
-        if let Some(port) = release.spec.listen.address.rsplit(':').next().and_then(|port| port.parse().ok()) {
+        if let Some(port) = release.spec.listen.address.rsplit(':').next().and_then(|port| port.parse().ok())
+        {
             self.ports.leave(port);
         }
         let values = Values {

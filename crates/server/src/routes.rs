@@ -11,7 +11,8 @@ use fairway_engine::strategy::Match as EngineMatch;
 use fairway_engine::{Environment, Input, InstanceState, Outcome, RouteTable, ServiceRoute};
 use fairway_proxy::control::{ApplyError, Client, Event, Events, RejectReason};
 use fairway_proxy::snapshot::{
-    Hold, Instance, Listener, Maintenance, Match, Mirror, Purpose, Retry, Route, Service, Snapshot, Sticky, Timeouts, Version,
+    Hold, Instance, Listener, Maintenance, Match, Mirror, Purpose, Retry, Route, Service, Snapshot, Sticky,
+    Timeouts, Version,
 };
 use tokio::sync::Notify;
 

@@ -93,8 +93,16 @@ pub async fn serve(options: &ServerOptions) -> Result<(), StartError> {
     let mut watchers = watching.start();
 
     let supervisor = drivers.supervisor.clone();
-    let app =
-        App { pump: pump.clone(), routes: routes.clone(), drivers, trees, vault, state_dir, log_path, watching };
+    let app = App {
+        pump: pump.clone(),
+        routes: routes.clone(),
+        drivers,
+        trees,
+        vault,
+        state_dir,
+        log_path,
+        watching,
+    };
     let mut tasks = JoinSet::new();
     if let Some(listener) = figures {
         // Who is on this machine may send samples in, as it may send them to any Prometheus here.
