@@ -145,7 +145,8 @@ fn gate(one: &GateStatus, now_ms: u64) -> Vec<String> {
         Some(service) => format!("{name} of {service}"),
         None => name,
     }];
-    pieces.extend(one.reason.as_deref().map(printable));
+    // The verdict has said that there is no data.
+    pieces.extend(one.reason.as_deref().map(|why| printable(why.strip_prefix("no data: ").unwrap_or(why))));
     if let Some(counts) = &one.counts {
         let slow = counts.slow_above_ms.map(|ms| format!(" over {ms} ms")).unwrap_or_default();
         pieces.push(format!(
@@ -256,26 +257,29 @@ pub fn line(rollout: &RolloutStatus) -> Option<String> {
     for arm in evidence.arms.iter().filter(|arm| arm.requests > 0) {
         pieces.push(format!("{} {}: {} errors of {}", arm.service, arm.release, arm.errors, arm.requests));
     }
-    let gates = || evidence.gates.iter().filter(|one| !is_quiet(one));
+    let gates = || evidence.gates.iter().filter(|one| !is_quiet(one) && one.verdict != "skipped");
     if gates().next().is_some() {
         let passing = gates().filter(|one| one.verdict == "passing").count();
         pieces.push(format!("{passing} of {} pass", gates().count()));
     }
     // Often one reason is that of many.
     let mut open: Vec<(String, Vec<String>)> = Vec::new();
-    for one in gates().filter(|one| !matches!(one.verdict.as_str(), "passing" | "skipped")) {
-        let why = one.reason.as_deref().map(|why| format!(" ({})", printable(why))).unwrap_or_default();
-        let why = format!("{}{why}", one.verdict);
+    for one in gates().filter(|one| one.verdict != "passing") {
+        let why = match one.reason.as_deref() {
+            Some(why) if why.starts_with(&one.verdict) => printable(why),
+            Some(why) => format!("{} ({})", one.verdict, printable(why)),
+            None => one.verdict.clone(),
+        };
         match open.iter_mut().find(|(known, _)| *known == why) {
             Some((_, names)) => names.push(printable(&one.name)),
             None => open.push((why, vec![printable(&one.name)])),
         }
     }
     pieces.extend(open.into_iter().map(|(why, names)| format!("{why}: {}", names.join(", "))));
-    // The count test that sees least is what a "nothing found" rests on.
-    let counts =
-        || evidence.gates.iter().filter(|one| one.kind == GateKind::Count && one.verdict == "passing");
-    if let Some(weakest) = counts().max_by(|a, b| ratio(a).total_cmp(&ratio(b))) {
+    // The count test that sees least is what a "nothing found" rests on; one of a service that nobody asked sees nothing.
+    let is_asked = |one: &&GateStatus| one.counts.as_ref().is_some_and(|counts| counts.new_requests > 0);
+    let counts = gates().filter(|one| one.verdict == "passing").filter(is_asked);
+    if let Some(weakest) = counts.max_by(|a, b| ratio(a).total_cmp(&ratio(b))) {
         pieces.push(could_see(weakest));
     }
     Some(pieces.join(" · "))

@@ -125,8 +125,7 @@ fn the_block_tells_shares_gates_and_both_versions() {
   api      new r12     812       3 (0.4 %)  1.2ms  23ms  1.50s
            stable r11  855       0          1.2ms  23ms  1.50s
   failing  p95 of api · 1.34s, at most 1.3× stable's 900ms · requests 812/200
-  no data  max(queue_depth) · no data: connection refused · at most 100 ·
-           looks in 3.0s
+  no data  max(queue_depth) · connection refused · at most 100 · looks in 3.0s
   waiting  slow answers of api · 12 of 20 requests ·
            new 0 of 12 over 250 ms, stable 8 of 855 · could see: nothing yet
   passing  errors of api · new 3 of 812, stable 2 of 855 ·
@@ -195,7 +194,7 @@ fn a_log_gets_one_line_with_what_does_not_pass() {
     assert_eq!(
         line(&rollout).unwrap(),
         "evidence: 50 % set, 49 % came · api r12: 3 errors of 812 · api r11: 0 errors of 855 · 1 of 4 pass · waiting (12 of \
-         20 requests): slow answers of api · failing: p95 · no data (no data: connection refused): max(queue_depth) · \
+         20 requests): slow answers of api · failing: p95 · no data: connection refused: max(queue_depth) · \
          could see: 3.2× stable's"
     );
     let before = stand(&rollout);
