@@ -2,7 +2,6 @@
 
 mod answer;
 mod exchange;
-mod io;
 pub(crate) mod mirror;
 mod relay;
 mod request_buffer;
@@ -14,12 +13,11 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::Poll;
 
-use tokio::net::TcpStream;
-
 use crate::accesslog::Record;
 use crate::codec::Refusal;
 use crate::deadline::{Passed, Phase, Registered};
 use crate::limits::LINGER_BYTES_MAX;
+use crate::stream::Stream;
 use crate::worker::{Accepting, Worker};
 use answer::Answer;
 use request_buffer::RequestBuffer;
@@ -52,7 +50,7 @@ enum Next {
 struct Conn {
     worker: Rc<Worker>,
     listener: Rc<Accepting>,
-    stream: TcpStream,
+    stream: Stream,
     peer: SocketAddr,
     /// `peer`'s address as text.
     peer_text: String,
@@ -64,7 +62,7 @@ struct Conn {
 pub(crate) async fn serve(
     worker: Rc<Worker>,
     listener: Rc<Accepting>,
-    stream: TcpStream,
+    stream: Stream,
     peer: SocketAddr,
     deadline: Registered,
 ) {
@@ -80,7 +78,7 @@ pub(crate) async fn serve(
         match after {
             After::KeepAlive => {}
             After::Close => return conn.linger().await,
-            After::Reset => return io::reset_on_close(&conn.stream),
+            After::Reset => return conn.stream.reset_on_close(),
             After::Gone => return,
         }
     }
@@ -113,7 +111,7 @@ impl Conn {
                 Ok(true) => return Next::Head,
                 Ok(false) => {}
             }
-            let read = poll_fn(|cx| io::poll_read(&self.stream, cx, request.space()));
+            let read = poll_fn(|cx| self.stream.poll_read(cx, request.space()));
             match self.deadline.within(read).await {
                 Err(Passed) if request.is_empty() => return Next::Nothing,
                 Err(Passed) => return Next::TooSlow,
@@ -142,7 +140,7 @@ impl Conn {
     /// Rule 4: closing with unread data makes the kernel send a reset, which destroys the answer on its way.
     /// So: end our side, then read a bounded rest until the client closes too.
     async fn linger(&mut self) {
-        io::half_close(&self.stream);
+        self.stream.half_close();
         self.deadline.arm(self.worker.shared.limits.linger);
         let mut request = self.request.take().unwrap_or_else(RequestBuffer::new);
         request.reset();
@@ -150,7 +148,7 @@ impl Conn {
         let stream = &self.stream;
         let reading = poll_fn(|cx| {
             loop {
-                match io::poll_read(stream, cx, request.space()) {
+                match stream.poll_read(cx, request.space()) {
                     Poll::Pending => return Poll::Pending,
                     Poll::Ready(Ok(bytes)) if bytes > 0 && bytes < left => left -= bytes,
                     Poll::Ready(Ok(_) | Err(_)) => return Poll::Ready(()),

@@ -32,6 +32,7 @@ mod run;
 mod series;
 pub mod snapshot;
 mod stop;
+mod stream;
 mod table;
 mod trace;
 mod worker;

@@ -19,6 +19,7 @@ use crate::conn::mirror::Copies;
 use crate::deadline::Deadlines;
 use crate::limits::{CAREFUL_REUSE, IDLE_UPSTREAMS_MAX, Limits};
 use crate::listen::Origin;
+use crate::stream::Stream;
 use crate::table::Table;
 use crate::trace::Random;
 
@@ -58,7 +59,7 @@ pub(crate) enum Tell {
 /// An unused connection to an instance.
 #[derive(Debug)]
 struct Idle {
-    stream: TcpStream,
+    stream: Stream,
     /// Bytes written over its life; needed to prove that a later request was not received.
     written: u64,
     since_ms: u64,
@@ -77,7 +78,7 @@ pub(crate) enum Reuse {
 /// A connection to an instance, in use.
 #[derive(Debug)]
 pub(crate) struct Upstream {
-    pub stream: TcpStream,
+    pub stream: Stream,
     pub written: u64,
     pub reused: bool,
 }
@@ -266,7 +267,7 @@ impl Worker {
             }
             // Readable means closed, or answered unasked. The readiness was cached: this asks no system call.
             let quiet = idle.expires_ms > now && idle.stream.poll_read_ready(&mut nobody).is_pending();
-            if quiet && (reuse == Reuse::Freely || is_quiet(&idle.stream)) {
+            if quiet && (reuse == Reuse::Freely || idle.stream.is_quiet()) {
                 return Some(Upstream { stream: idle.stream, written: idle.written, reused: true });
             }
         }
@@ -304,13 +305,6 @@ impl Worker {
         let mut refused = self.shared.refused.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         *refused.entry(status).or_default() += 1;
     }
-}
-
-/// Asks the kernel, which knows of a close before the runtime does.
-fn is_quiet(stream: &TcpStream) -> bool {
-    let flags = rustix::net::RecvFlags::PEEK | rustix::net::RecvFlags::DONTWAIT;
-    let mut byte = [0u8; 1];
-    matches!(rustix::net::recv(stream, &mut byte[..], flags), Err(rustix::io::Errno::AGAIN))
 }
 
 /// Pause after an accept that failed for want of descriptors or memory; without it the core would spin.
@@ -370,7 +364,7 @@ fn serve(worker: &Rc<Worker>, listener: &Rc<Accepting>, stream: TcpStream, peer:
     let deadline = worker.deadlines.register(listener.uid);
     let (worker, listener) = (Rc::clone(worker), Rc::clone(listener));
     tokio::task::spawn_local(async move {
-        conn::serve(Rc::clone(&worker), listener, stream, peer, deadline).await;
+        conn::serve(Rc::clone(&worker), listener, Stream::Tcp(stream), peer, deadline).await;
         worker.closed.notify_one();
     });
 }

@@ -3,11 +3,9 @@
 use std::future::poll_fn;
 use std::io::{IoSlice, Write as _};
 
-use tokio::net::TcpStream;
-
-use super::io::poll_write;
 use crate::buffer::HeadBuffer;
 use crate::deadline::Deadline;
+use crate::stream::Stream;
 
 /// An answer without an instance.
 #[derive(Debug, Clone, Copy)]
@@ -28,7 +26,7 @@ impl<'a> Answer<'a> {
     /// Returns whether the client's kernel side took all of it. `is_head`: the body stays away.
     pub(super) async fn send(
         &self,
-        client: &TcpStream,
+        client: &Stream,
         deadline: &Deadline,
         keep_alive: bool,
         is_head: bool,
@@ -59,7 +57,7 @@ impl<'a> Answer<'a> {
         let mut sent = 0;
         let writing = poll_fn(|cx| {
             loop {
-                match poll_write(client, cx, &[IoSlice::new(&out[sent..])]) {
+                match client.poll_write(cx, &[IoSlice::new(&out[sent..])]) {
                     std::task::Poll::Ready(Ok(bytes)) => {
                         sent += bytes;
                         if sent == out.len() {

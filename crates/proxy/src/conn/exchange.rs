@@ -7,9 +7,6 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use tokio::net::TcpStream;
-
-use super::io::{poll_read, poll_write};
 use super::request_buffer::{BodyRefusal, RequestBuffer};
 use crate::buffer::{Buffer, HeadBuffer, Kind};
 use crate::codec::{
@@ -17,6 +14,7 @@ use crate::codec::{
 };
 use crate::deadline::{Deadline, Phase};
 use crate::snapshot::Timeouts;
+use crate::stream::Stream;
 use crate::worker::{Accepting, Upstream, Worker};
 
 /// Bodies up to this are copied behind their head: one piece to send costs less than the copy.
@@ -127,7 +125,7 @@ pub(super) struct Exchange<'a> {
     pub worker: &'a Worker,
     pub listener: &'a Accepting,
     pub deadline: &'a Deadline,
-    pub client: &'a TcpStream,
+    pub client: &'a Stream,
     pub upstream: &'a mut Upstream,
     pub request: &'a mut RequestBuffer,
     /// The rewritten head.
@@ -178,7 +176,7 @@ impl<'a> Exchange<'a> {
         worker: &'a Rc<Worker>,
         listener: &'a Accepting,
         deadline: &'a Deadline,
-        client: &'a TcpStream,
+        client: &'a Stream,
         upstream: &'a mut Upstream,
         request: &'a mut RequestBuffer,
         terms: Terms<'a>,
@@ -267,7 +265,7 @@ impl<'a> Exchange<'a> {
         while let Sending::Active { head, body } = &mut self.sending {
             let slices = [IoSlice::new(&self.head[*head..]), IoSlice::new(&self.request.body()[*body..])];
             if slices.iter().any(|slice| !slice.is_empty()) {
-                match poll_write(&self.upstream.stream, cx, &slices) {
+                match self.upstream.stream.poll_write(cx, &slices) {
                     Poll::Pending => return Ok(progress),
                     Poll::Ready(Err(_)) => self.sending = Sending::Abandoned,
                     Poll::Ready(Ok(bytes)) => {
@@ -292,7 +290,7 @@ impl<'a> Exchange<'a> {
             if self.request.make_room() {
                 *body = 0;
             }
-            match poll_read(self.client, cx, self.request.space()) {
+            match self.client.poll_read(cx, self.request.space()) {
                 Poll::Pending => return Ok(progress),
                 Poll::Ready(Ok(0) | Err(_)) => return Err(End::ClientGone),
                 Poll::Ready(Ok(bytes)) => {
@@ -316,7 +314,7 @@ impl<'a> Exchange<'a> {
                     IoSlice::new(body),
                     IoSlice::new(self.out.tail),
                 ];
-                match poll_write(self.client, cx, &slices) {
+                match self.client.poll_write(cx, &slices) {
                     Poll::Pending => return Ok(progress),
                     Poll::Ready(Err(_)) => return Err(End::ClientGone),
                     Poll::Ready(Ok(bytes)) => {
@@ -350,7 +348,7 @@ impl<'a> Exchange<'a> {
                     }
                 }
             };
-            let read = poll_read(&self.upstream.stream, cx, buffer.space());
+            let read = self.upstream.stream.poll_read(cx, buffer.space());
             if buffer.is_empty() && !matches!(read, Poll::Ready(Ok(1..))) {
                 self.response = None;
             }

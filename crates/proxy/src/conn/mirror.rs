@@ -12,16 +12,15 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
-use super::io::{poll_read, poll_write};
 use crate::balance::{Choice, Decided, Pick, Routing};
 use crate::buffer::{Buffer, Kind};
 use crate::codec::{Body, Framing, HeadScan, ResponseHead, header_storage};
 use crate::control::Cause;
 use crate::endpoint::InFlight;
 use crate::series::{Series, SeriesInFlight};
+use crate::stream::Stream;
 use crate::worker::{Reuse, Upstream, Worker};
 
 /// Copies under way per core. Each holds up to 64 KiB of request and 128 KiB of answer, together 12 MiB. A version that
@@ -193,9 +192,7 @@ impl Sending {
                 ended => return ended,
             }
         }
-        let stream = TcpStream::connect(self.guard.endpoint().addr).await.map_err(|_| Cause::Connect)?;
-        // Fails only on a connection that is gone already; using it will tell.
-        let _ = stream.set_nodelay(true);
+        let stream = Stream::connect(self.guard.endpoint().addr).await.map_err(|_| Cause::Connect)?;
         self.attempt(worker, Upstream { stream, written: 0, reused: false }).await
     }
 
@@ -203,7 +200,7 @@ impl Sending {
         let mut sent = 0;
         while sent < self.copy.bytes.len() {
             let rest = [IoSlice::new(&self.copy.bytes[sent..])];
-            match poll_fn(|cx| poll_write(&upstream.stream, cx, &rest)).await {
+            match poll_fn(|cx| upstream.stream.poll_write(cx, &rest)).await {
                 Ok(bytes) => sent += bytes,
                 // It may have answered before it closed.
                 Err(_) => break,
@@ -219,7 +216,7 @@ impl Sending {
     }
 
     /// Reads an answer; says whether the connection can be used again.
-    async fn answer(&mut self, stream: &TcpStream) -> Result<bool, Cause> {
+    async fn answer(&mut self, stream: &Stream) -> Result<bool, Cause> {
         // No buffer while waiting.
         let readable = poll_fn(|cx| stream.poll_read_ready(cx)).await;
         readable.map_err(|_| Cause::NoResponse)?;
@@ -237,7 +234,7 @@ impl Sending {
                 continue;
             }
             let had_some = !buffer.is_empty();
-            match poll_fn(|cx| poll_read(stream, cx, buffer.space())).await {
+            match poll_fn(|cx| stream.poll_read(cx, buffer.space())).await {
                 Ok(bytes @ 1..) => buffer.add(bytes),
                 Ok(0) | Err(_) if had_some => return Err(Cause::BadResponse),
                 Ok(0) | Err(_) => return Err(Cause::NoResponse),
@@ -256,7 +253,7 @@ impl Sending {
             if read > ANSWER_BYTES_MAX {
                 return Ok(false);
             }
-            match poll_fn(|cx| poll_read(stream, cx, buffer.space())).await {
+            match poll_fn(|cx| stream.poll_read(cx, buffer.space())).await {
                 Ok(bytes @ 1..) => buffer.add(bytes),
                 Ok(0) if body == Body::UntilClose => return Ok(false),
                 Ok(0) | Err(_) => return Err(Cause::Truncated),

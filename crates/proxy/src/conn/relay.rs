@@ -10,12 +10,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::net::TcpStream;
-
 use super::exchange::{End, Exchange, Terms};
 use super::request_buffer::{BodyRefusal, RequestBuffer};
 use super::tunnel::{Protocol, Tunnel};
-use super::{After, Conn, io};
+use super::{After, Conn};
 use crate::accesslog::{Record, now_ms};
 use crate::balance::Pick;
 use crate::buffer::Buffer;
@@ -24,6 +22,7 @@ use crate::control::Cause;
 use crate::deadline::{Passed, Phase};
 use crate::endpoint::{Endpoint, InFlight};
 use crate::series::{Series, SeriesInFlight};
+use crate::stream::Stream;
 use crate::worker::{Reuse, Upstream};
 use copy::Waiting;
 use hold::Held;
@@ -202,13 +201,11 @@ impl Relay<'_> {
             return Ok(upstream);
         }
         self.conn.deadline.arm_ms(plan.service().timeouts.connect_ms);
-        match self.conn.deadline.within(TcpStream::connect(endpoint.addr)).await {
+        match self.conn.deadline.within(Stream::connect(endpoint.addr)).await {
             Err(Passed) => Err(Cause::ConnectTimeout),
             Ok(Err(_)) => Err(Cause::Connect),
             Ok(Ok(stream)) => {
                 endpoint.connected();
-                // Fails only on a connection that is gone already; using it will tell.
-                let _ = stream.set_nodelay(true);
                 Ok(Upstream { stream, written: 0, reused: false })
             }
         }
@@ -282,7 +279,7 @@ impl Relay<'_> {
             End::ClientTimeout => Cause::ClientTimeout,
             End::Truncated => Cause::Truncated,
             End::NoResponse { closed } => {
-                let proven = sent == 0 || (closed && is_unreceived(&upstream.stream, written_before));
+                let proven = sent == 0 || (closed && upstream.stream.is_unreceived_beyond(written_before));
                 if self.may_repeat(request, plan, proven, answered) {
                     series.error(core, Cause::NoResponse);
                     return (Verdict::Retry, false);
@@ -414,8 +411,3 @@ impl Relay<'_> {
 /// Attempts for a request that provably never arrived. Generous, because each can only fail on another stale or
 /// refused connection; bounded, because an instance may close every connection that it accepts.
 const PROVEN_ATTEMPTS_MAX: u32 = 10;
-
-/// Whether the instance's kernel acknowledged nothing of what was written since.
-fn is_unreceived(stream: &TcpStream, written_before: u64) -> bool {
-    io::acknowledged(stream).is_some_and(|bytes| bytes <= written_before + 1)
-}

@@ -4,12 +4,10 @@ use std::future::poll_fn;
 use std::io::IoSlice;
 use std::task::{Context, Poll};
 
-use tokio::net::TcpStream;
-
-use super::io::{half_close, poll_read, poll_write};
 use super::websocket::{Frames, GOING_AWAY, GOING_AWAY_MASKED};
 use crate::buffer::{Buffer, Kind};
 use crate::deadline::Deadline;
+use crate::stream::Stream;
 
 /// One direction.
 #[derive(Debug)]
@@ -46,8 +44,8 @@ pub(super) enum TunnelEnd {
 
 #[derive(Debug)]
 pub(super) struct Tunnel<'a> {
-    pub client: &'a TcpStream,
-    pub upstream: &'a TcpStream,
+    pub client: &'a Stream,
+    pub upstream: &'a Stream,
     pub deadline: &'a Deadline,
     pub idle_ms: u64,
     up: Direction,
@@ -60,8 +58,8 @@ impl<'a> Tunnel<'a> {
     /// `from_client` and `from_upstream`: what was read already.
     pub(super) fn new(
         protocol: Protocol,
-        client: &'a TcpStream,
-        upstream: &'a TcpStream,
+        client: &'a Stream,
+        upstream: &'a Stream,
         deadline: &'a Deadline,
         idle_ms: u64,
         from_client: &[u8],
@@ -87,8 +85,7 @@ impl<'a> Tunnel<'a> {
             [(&self.down, self.client, GOING_AWAY), (&self.up, self.upstream, GOING_AWAY_MASKED)]
         {
             if direction.is_between_frames() {
-                // A few bytes; if there is no room for them the other side does not read anyway.
-                let _ = to.try_write(frame);
+                to.write_now(frame);
             }
         }
     }
@@ -128,14 +125,14 @@ impl Direction {
     fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        from: &TcpStream,
-        to: &TcpStream,
+        from: &Stream,
+        to: &Stream,
         bytes: &mut u64,
     ) -> Poll<Result<(), Broken>> {
         loop {
             match &mut self.state {
                 State::Closed => return Poll::Ready(Ok(())),
-                State::Holding(buffer) => match poll_write(to, cx, &[IoSlice::new(buffer.filled())]) {
+                State::Holding(buffer) => match to.poll_write(cx, &[IoSlice::new(buffer.filled())]) {
                     Poll::Pending => return Poll::Pending,
                     Poll::Ready(Err(_)) => return Poll::Ready(Err(Broken)),
                     Poll::Ready(Ok(written)) => {
@@ -154,11 +151,11 @@ impl Direction {
                         return Poll::Pending;
                     }
                     let mut buffer = Buffer::take(Kind::Request);
-                    match poll_read(from, cx, buffer.space()) {
+                    match from.poll_read(cx, buffer.space()) {
                         Poll::Pending => return Poll::Pending,
                         Poll::Ready(Err(_)) => return Poll::Ready(Err(Broken)),
                         Poll::Ready(Ok(0)) => {
-                            half_close(to);
+                            to.half_close();
                             self.state = State::Closed;
                         }
                         Poll::Ready(Ok(read)) => {

@@ -106,6 +106,13 @@ pub(super) fn acknowledged(stream: &TcpStream) -> Option<u64> {
     Some(u64::from_ne_bytes(*bytes))
 }
 
+/// Asks the kernel, which knows of a close before the runtime does.
+pub(super) fn is_quiet(stream: &TcpStream) -> bool {
+    let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+    let mut byte = [0u8; 1];
+    matches!(rustix::net::recv(stream, &mut byte[..], flags), Err(rustix::io::Errno::AGAIN))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,0 +1,123 @@
+//! A connection, whatever it runs over: what the rest of the proxy reads from and writes to.
+//!
+//! Everything takes `&self`, because both directions of an exchange are polled by one task, one after the other.
+
+mod tcp;
+
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+#[derive(Debug)]
+pub(crate) enum Stream {
+    Tcp(TcpStream),
+}
+
+impl Stream {
+    /// # Errors
+    /// When the other side does not accept.
+    pub(crate) async fn connect(addr: SocketAddr) -> io::Result<Self> {
+        let stream = TcpStream::connect(addr).await?;
+        // Fails only on a connection that is gone already; using it will tell.
+        let _ = stream.set_nodelay(true);
+        Ok(Self::Tcp(stream))
+    }
+
+    /// Ready with 0 when the other side has ended in good order. A read that did not fill `buf` leaves the stream not
+    /// ready.
+    pub(crate) fn poll_read(&self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Tcp(stream) => tcp::poll_read(stream, cx, buf),
+        }
+    }
+
+    /// Ready when a read may give something, an end or an error; nothing is taken.
+    pub(crate) fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(stream) => stream.poll_read_ready(cx),
+        }
+    }
+
+    /// Ready with as many bytes as the kernel took. After `Pending` the same bytes are offered again.
+    pub(crate) fn poll_write(&self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Tcp(stream) => tcp::poll_write(stream, cx, slices),
+        }
+    }
+
+    /// Writes what can be written at once: a few last words before an end.
+    pub(crate) fn write_now(&self, bytes: &[u8]) {
+        let mut nobody = Context::from_waker(Waker::noop());
+        // If there is no room the other side does not read anyway.
+        let _ = self.poll_write(&mut nobody, &[IoSlice::new(bytes)]);
+    }
+
+    /// Ends our side of the connection; the other side may still send.
+    pub(crate) fn half_close(&self) {
+        match self {
+            Self::Tcp(stream) => tcp::half_close(stream),
+        }
+    }
+
+    /// Makes the close that follows a reset, for when a clean end would look like a complete answer.
+    pub(crate) fn reset_on_close(&self) {
+        match self {
+            Self::Tcp(stream) => tcp::reset_on_close(stream),
+        }
+    }
+
+    /// Whether the other side has taken nothing beyond the first `written` bytes; false when nobody can say.
+    pub(crate) fn is_unreceived_beyond(&self, written: u64) -> bool {
+        match self {
+            // Linux counts the SYN as one byte.
+            Self::Tcp(stream) => tcp::acknowledged(stream).is_some_and(|bytes| bytes <= written + 1),
+        }
+    }
+
+    /// Whether nothing waits to be read, not even an end, as whoever knows first says.
+    pub(crate) fn is_quiet(&self) -> bool {
+        match self {
+            Self::Tcp(stream) => tcp::is_quiet(stream),
+        }
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let read = ready!(Self::poll_read(&self, cx, buf.initialize_unfilled()))?;
+        buf.advance(read);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Self::poll_write(&self, cx, &[IoSlice::new(buf)])
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Self::poll_write(&self, cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // What was written is the kernel's.
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.half_close();
+        Poll::Ready(Ok(()))
+    }
+}
