@@ -280,6 +280,7 @@ fn pick_endpoint<'e>(
 mod tests {
     use super::*;
     use crate::codec::header_storage;
+    use crate::entrance::Entrances;
     use crate::series::SeriesBook;
     use crate::snapshot::Snapshot;
     use crate::table::TableMaker;
@@ -294,7 +295,8 @@ mod tests {
     }
 
     fn routing(versions: &str, before: Option<&Routing>) -> Routing {
-        let table = TableMaker::new(1, Arc::new(SeriesBook::new(1))).make(&snapshot(versions));
+        let table =
+            TableMaker::new(1, Arc::new(SeriesBook::new(1))).make(&snapshot(versions), Entrances::new());
         Routing::new(Arc::new(table), before)
     }
 
@@ -340,7 +342,7 @@ mod tests {
             let mirror = format!(r#"{{"version":"b","percent":{percent}}}"#);
             snapshot.services.get_mut("s").unwrap().mirror = Some(serde_json::from_str(&mirror).unwrap());
             snapshot.validate().unwrap();
-            let table = TableMaker::new(1, Arc::new(SeriesBook::new(1))).make(&snapshot);
+            let table = TableMaker::new(1, Arc::new(SeriesBook::new(1))).make(&snapshot, Entrances::new());
             Routing::new(Arc::new(table), before)
         };
         for percent in [1, 7, 50, 99, 100] {

@@ -3,24 +3,29 @@
 mod answer;
 mod exchange;
 pub(crate) mod mirror;
+mod proxy_protocol;
 mod relay;
 mod request_buffer;
 mod tunnel;
 mod websocket;
+mod welcome;
 
 use std::future::poll_fn;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 
 use crate::accesslog::Record;
-use crate::codec::Refusal;
+use crate::codec::{Field, Refusal, RequestHead};
 use crate::deadline::{Passed, Phase, Registered};
+use crate::entrance::Entrance;
 use crate::limits::LINGER_BYTES_MAX;
 use crate::stream::Stream;
 use crate::worker::{Accepting, Worker};
 use answer::Answer;
 use request_buffer::RequestBuffer;
+pub(crate) use welcome::welcome;
 
 /// What happens to the connection after a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,28 +51,58 @@ enum Next {
     Nothing,
 }
 
+/// Who is at the other end.
+#[derive(Debug, Clone)]
+pub(crate) struct Client {
+    address: IpAddr,
+    /// `address` as text.
+    text: String,
+    /// Whether it came by TLS.
+    secure: bool,
+    /// By which it came.
+    entrance: Option<Arc<Entrance>>,
+    /// Whether what it forwards about others is believed.
+    trusted: bool,
+}
+
+impl Client {
+    fn new(peer: SocketAddr, entrance: Option<Arc<Entrance>>) -> Self {
+        let address = peer.ip().to_canonical();
+        let secure = entrance.as_ref().is_some_and(|entrance| entrance.tls.is_some());
+        let trusted = entrance.as_ref().is_some_and(|entrance| entrance.trusts(address));
+        Self { address, text: address.to_string(), secure, entrance, trusted }
+    }
+
+    /// Whether the client itself spoke TLS, with us or with a trusted proxy before us.
+    fn came_by_https(&self, head: &RequestHead<'_, '_>) -> bool {
+        let forwarded = || head.field(Field::ForwardedProto).is_some_and(|value| value == b"https");
+        self.secure || (self.trusted && forwarded())
+    }
+
+    fn scheme(&self) -> &'static [u8] {
+        if self.secure { b"https" } else { b"http" }
+    }
+}
+
 #[derive(Debug)]
 struct Conn {
     worker: Rc<Worker>,
     listener: Rc<Accepting>,
     stream: Stream,
-    peer: SocketAddr,
-    /// `peer`'s address as text.
-    peer_text: String,
+    client: Client,
     deadline: Registered,
     /// Held while anything of a request is here.
     request: Option<RequestBuffer>,
 }
 
-pub(crate) async fn serve(
+async fn serve(
     worker: Rc<Worker>,
     listener: Rc<Accepting>,
     stream: Stream,
-    peer: SocketAddr,
+    client: Client,
     deadline: Registered,
 ) {
-    let peer_text = peer.ip().to_canonical().to_string();
-    let mut conn = Conn { worker, listener, stream, peer, peer_text, deadline, request: None };
+    let mut conn = Conn { worker, listener, stream, client, deadline, request: None };
     loop {
         let after = match conn.next_head().await {
             Next::Head => relay::relay(&mut conn).await,
@@ -127,7 +162,7 @@ impl Conn {
     async fn refuse(&self, status: u16, why: &str) -> After {
         self.worker.count_refusal(status);
         if let Some(log) = &self.worker.shared.access_log {
-            log.write(Record::refused(self.peer.ip().to_canonical(), status, why).line());
+            log.write(Record::refused(self.client.address, status, why).line());
         }
         let body = format!("{status} {}: {why}\n", answer::reason(status));
         self.deadline.arm(self.worker.shared.limits.head);

@@ -17,6 +17,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::task::AbortHandle;
 
 use crate::accesslog::{self};
+use crate::certificates::Tickets;
 use crate::control::{self, Applied, Arms, Ask, Command, Event, RejectReason, Rejected, Say, Stats};
 use crate::endpoint::{Endpoint, Health};
 use crate::handover;
@@ -29,7 +30,7 @@ use crate::snapshot::Snapshot;
 use crate::stop::Stop;
 use crate::table::{Table, TableMaker};
 use crate::worker::{Shared, Tell};
-use switch::NotApplied;
+use switch::{Disk, NotApplied};
 
 /// Questions that wait for the deciding thread; clients wait beyond that.
 const COMMANDS_MAX: usize = 64;
@@ -89,6 +90,7 @@ pub(crate) struct Proxy {
     closing: BTreeMap<SocketAddr, Instant>,
     next_listener: u64,
     inherited: Inherited,
+    tickets: Tickets,
     tell: Vec<mpsc::Sender<Tell>>,
     draining: Vec<Draining>,
     checks: Checks,
@@ -143,7 +145,10 @@ impl Proxy {
             // Bound first: of two proxies in one directory the second must not touch the state.
             None => (Some(bind_control(&path).await.map_err(control)?), None),
         };
-        let loaded = persist::load(&options.state_dir).map_err(state)?;
+        let loaded = match &predecessor {
+            None => persist::load(&options.state_dir).map_err(state)?,
+            Some(_) => persist::peek(&options.state_dir).map_err(RunError::TakeOver)?,
+        };
         let (command, commands) = mpsc::channel(COMMANDS_MAX);
         let (events, _) = broadcast::channel(EVENTS_MAX);
         let (change, changes) = mpsc::channel(COMMANDS_MAX);
@@ -152,6 +157,7 @@ impl Proxy {
         let series = Arc::new(SeriesBook::new(cores));
         let generation = Arc::new(AtomicU64::new(0));
         let source = source();
+        let tickets = Tickets::new().map_err(|error| RunError::Start(io::Error::other(error)))?;
         let mut proxy = Self {
             state_dir: options.state_dir.clone(),
             started: Instant::now(),
@@ -166,6 +172,7 @@ impl Proxy {
             closing: BTreeMap::new(),
             next_listener: 1,
             inherited,
+            tickets,
             tell,
             draining: Vec::new(),
             checks: Checks::new(change),
@@ -224,7 +231,7 @@ impl Proxy {
     async fn serve_saved(&mut self, snapshot: Snapshot) -> Result<(), RunError> {
         let until = Instant::now() + LET_GO;
         loop {
-            match self.take_over(snapshot.clone()).await {
+            match self.take_over(snapshot.clone(), Disk::HasIt).await {
                 Ok(()) => return Ok(()),
                 Err(NotApplied::Rejected(RejectReason::Bind { .. })) if Instant::now() < until => {
                     tokio::time::sleep(DRAIN_LOOK).await;
@@ -261,7 +268,9 @@ impl Proxy {
                 () = end_of(&mut self.predecessor) => self.predecessor = None,
                 () = stop.asked() => self.drain(None),
                 _ = look.tick(), if !self.draining.is_empty() => self.report_drained(),
-                exit = exit(&mut self.stage), if matches!(self.stage, Stage::Draining { .. }) => {
+                // Not before a predecessor that still drains itself: the successor takes our end for the end of all that
+                // may use what was removed. It began to drain before us, so its time is over before ours.
+                exit = exit(&mut self.stage), if self.is_draining_alone() => {
                     return Ok(match exit {
                         Exit::Drained => ExitReason::Drained,
                         Exit::Capped => ExitReason::DrainCapped { connections: self.connections() },
@@ -269,6 +278,10 @@ impl Proxy {
                 }
             }
         }
+    }
+
+    fn is_draining_alone(&self) -> bool {
+        matches!(self.stage, Stage::Draining { .. }) && self.predecessor.is_none()
     }
 
     fn say(&self, event: Event) {

@@ -17,7 +17,7 @@ use std::net::TcpListener;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
@@ -88,8 +88,8 @@ pub(crate) async fn serve(listener: UnixListener, steps: mpsc::Sender<Step>) -> 
 
 /// Returns the connection once the successor is ready.
 fn hand_out(mut stream: UnixStream, offer: &Offer) -> io::Result<UnixStream> {
+    let until = Instant::now() + READY_WITHIN;
     stream.set_nonblocking(false)?;
-    stream.set_read_timeout(Some(READY_WITHIN))?;
     stream.set_write_timeout(Some(READY_WITHIN))?;
     let header =
         Header { pid: std::process::id(), generation: offer.generation, sockets: offer.sockets.len() };
@@ -103,7 +103,7 @@ fn hand_out(mut stream: UnixStream, offer: &Offer) -> io::Result<UnixStream> {
         control.push(SendAncillaryMessage::ScmRights(&sockets));
         rustix::net::sendmsg(&stream, &[IoSlice::new(b"s")], &mut control, SendFlags::NOSIGNAL)?;
     }
-    let ready = read_line(&mut stream)?;
+    let ready = read_line(&mut stream, until)?;
     if ready != format!("READY {}", offer.generation) {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "the successor serves something else"));
     }
@@ -132,7 +132,7 @@ pub(crate) fn receive(state_dir: &Path) -> io::Result<Option<(Predecessor, Vec<T
         Err(error) => return Err(error),
     };
     stream.set_read_timeout(Some(READY_WITHIN))?;
-    let header: Header = serde_json::from_str(&read_line(&mut stream)?)?;
+    let header: Header = serde_json::from_str(&read_line(&mut stream, Instant::now() + READY_WITHIN)?)?;
     let mut sockets = Vec::new();
     while sockets.len() < header.sockets {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
@@ -161,23 +161,56 @@ impl Predecessor {
             return Err(io::Error::new(io::ErrorKind::InvalidData, problem));
         }
         self.stream.write_all(format!("READY {generation}\n").as_bytes())?;
-        match read_line(&mut self.stream)?.as_str() {
+        match read_line(&mut self.stream, Instant::now() + READY_WITHIN)?.as_str() {
             "GO" => Ok(self.stream),
             _ => Err(io::Error::new(io::ErrorKind::InvalidData, "it did not let go")),
         }
     }
 }
 
-/// Byte by byte: what follows a line may carry sockets, which a larger read would lose.
-fn read_line(stream: &mut UnixStream) -> io::Result<String> {
+/// Byte by byte: what follows a line may carry sockets, which a larger read would lose. The time is for the whole
+/// line: a peer that says a byte now and then must not hold snapshots up for ever.
+fn read_line(stream: &mut UnixStream, until: Instant) -> io::Result<String> {
     let mut line = Vec::new();
     let mut byte = [0u8; 1];
     loop {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        stream.set_read_timeout(Some(left))?;
         stream.read_exact(&mut byte)?;
         match byte[0] {
             b'\n' => return String::from_utf8(line).map_err(|_| io::ErrorKind::InvalidData.into()),
             b if line.len() < LINE_BYTES_MAX => line.push(b),
             _ => return Err(io::ErrorKind::InvalidData.into()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_has_one_deadline_however_slowly_it_comes() {
+        let (mut ours, mut theirs) = UnixStream::pair().unwrap();
+        let trickle = std::thread::spawn(move || {
+            while theirs.write_all(b"R").is_ok() {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        });
+        let error = read_line(&mut ours, Instant::now() + Duration::from_millis(50)).unwrap_err();
+        assert!(matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock), "{error}");
+        drop(ours);
+        trickle.join().unwrap();
+    }
+
+    #[test]
+    fn a_line_without_an_end_is_refused() {
+        let (mut ours, mut theirs) = UnixStream::pair().unwrap();
+        theirs.write_all(&[b'R'; LINE_BYTES_MAX + 1]).unwrap();
+        let error = read_line(&mut ours, Instant::now() + READY_WITHIN).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
     }
 }

@@ -16,12 +16,14 @@
 mod accesslog;
 mod balance;
 mod buffer;
+mod certificates;
 pub mod codec;
 mod conn;
 pub mod control;
 mod deadline;
 mod decide;
 mod endpoint;
+mod entrance;
 mod handover;
 mod health;
 mod limits;

@@ -44,22 +44,51 @@ pub(crate) enum Loaded {
 }
 
 pub(crate) fn load(state_dir: &Path) -> io::Result<Loaded> {
-    let path = path(state_dir);
-    let bytes = match fs::read(&path) {
+    let problem = match read(state_dir)? {
+        Read::Snapshot(snapshot) => return Ok(Loaded::Snapshot(snapshot)),
+        Read::Nothing => return Ok(Loaded::Nothing),
+        Read::Unusable { problem } => problem,
+    };
+    let kept = state_dir.join("snapshot.json.unusable");
+    fs::rename(path(state_dir), &kept)?;
+    Ok(Loaded::Unusable { problem, kept })
+}
+
+/// For a successor: the file is still its predecessor's, so it stays as it is whatever is in it.
+///
+/// # Errors
+/// When it cannot be read, or is nothing that this version can serve.
+pub(crate) fn peek(state_dir: &Path) -> io::Result<Loaded> {
+    match read(state_dir)? {
+        Read::Snapshot(snapshot) => Ok(Loaded::Snapshot(snapshot)),
+        Read::Nothing => Ok(Loaded::Nothing),
+        Read::Unusable { problem } => {
+            let problem = format!("this version cannot serve the saved snapshot: {problem}");
+            Err(io::Error::new(io::ErrorKind::InvalidData, problem))
+        }
+    }
+}
+
+enum Read {
+    Snapshot(Box<Snapshot>),
+    Nothing,
+    Unusable { problem: String },
+}
+
+fn read(state_dir: &Path) -> io::Result<Read> {
+    let bytes = match fs::read(path(state_dir)) {
         Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Loaded::Nothing),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Read::Nothing),
         Err(error) => return Err(error),
     };
     let problem = match serde_json::from_slice::<Snapshot>(&bytes) {
         Err(error) => error.to_string(),
         Ok(snapshot) => match snapshot.validate() {
-            Ok(()) => return Ok(Loaded::Snapshot(Box::new(snapshot))),
+            Ok(()) => return Ok(Read::Snapshot(Box::new(snapshot))),
             Err(problems) => problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
         },
     };
-    let kept = state_dir.join("snapshot.json.unusable");
-    fs::rename(&path, &kept)?;
-    Ok(Loaded::Unusable { problem, kept })
+    Ok(Read::Unusable { problem })
 }
 
 #[cfg(test)]
@@ -98,5 +127,15 @@ mod tests {
         let Loaded::Unusable { kept, .. } = loaded else { panic!("loaded") };
         assert_eq!(fs::read(kept).unwrap(), b"{\"generation\":");
         assert!(matches!(load(dir.path()).unwrap(), Loaded::Nothing));
+    }
+
+    #[test]
+    fn a_successor_leaves_what_it_cannot_read_where_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let of_another_version = br#"{"generation":"seven"}"#;
+        fs::write(path(dir.path()), of_another_version).unwrap();
+        assert_eq!(peek(dir.path()).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        assert_eq!(fs::read(path(dir.path())).unwrap(), of_another_version);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 }

@@ -1,7 +1,7 @@
 //! The process: its options, its cores, its end.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -27,8 +27,6 @@ pub struct RunOptions {
     pub access_log: AccessLog,
     /// Where `GET /metrics` is answered.
     pub metrics_addr: Option<SocketAddr>,
-    /// Peers whose `x-forwarded-*` headers are believed.
-    pub trusted_proxies: Vec<IpAddr>,
     pub limits: Limits,
     /// Drain on SIGTERM and SIGINT.
     pub handle_signals: bool,
@@ -46,7 +44,6 @@ impl RunOptions {
             workers: None,
             access_log: AccessLog::Off,
             metrics_addr: None,
-            trusted_proxies: Vec::new(),
             limits: Limits::default(),
             handle_signals: true,
             take_over: false,
@@ -110,12 +107,12 @@ pub fn run(options: RunOptions) -> Result<ExitReason, RunError> {
         options.workers.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
     let shared = Arc::new(Shared {
         limits: options.limits.clone(),
-        trusted_proxies: options.trusted_proxies.iter().map(IpAddr::to_canonical).collect(),
         access_log: log,
         changed: Notify::new(),
         accepted: AtomicU64::new(0),
         open: (0..cores).map(|_| AtomicU64::new(0)).collect(),
         refused: std::sync::Mutex::default(),
+        failed_handshakes: AtomicU64::new(0),
     });
     let (tell, threads) = start_cores(cores, &shared).map_err(RunError::Start)?;
     let result = runtime.block_on(async {

@@ -7,6 +7,8 @@
 //! ignored on purpose, so that a proxy which was rolled back can still load the snapshot that its successor
 //! wrote; a field whose absence would be dangerous must therefore come with a new required one.
 
+mod policy;
+mod tls;
 mod validate;
 
 use std::collections::BTreeMap;
@@ -14,6 +16,8 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+pub use policy::{CacheRule, Compress, HeaderChange, Policy, RateKey, RateLimit, RequestLimits, ToHttps};
+pub use tls::{Certificate, CertificatePurpose, Tls};
 pub use validate::Invalid;
 
 /// One complete routing state.
@@ -33,6 +37,10 @@ pub struct Snapshot {
     /// irrelevant, and two routes with the same listener, host and path are invalid.
     #[serde(default)]
     pub routes: Vec<Route>,
+    /// Answers to `/.well-known/acme-challenge/KEY` on every public listener without TLS (RFC 8555, 8.3). Other keys are
+    /// routed as usual.
+    #[serde(default)]
+    pub http_challenges: BTreeMap<String, String>,
 }
 
 /// An address that is accepted on.
@@ -45,6 +53,24 @@ pub struct Listener {
     /// Who asks here.
     #[serde(default)]
     pub purpose: Purpose,
+    /// `None`: connections are not encrypted.
+    #[serde(default)]
+    pub tls: Option<Tls>,
+    /// Every connection begins with a PROXY protocol header, version 1 or 2, that says who the client is.
+    #[serde(default)]
+    pub proxy_protocol: bool,
+    /// Peers whose `x-forwarded-*` fields are believed, as `10.0.0.0/8` or an address.
+    #[serde(default)]
+    pub trusted_proxies: Vec<String>,
+}
+
+impl Listener {
+    /// One that is not encrypted.
+    #[must_use]
+    pub fn new(name: impl Into<String>, addr: SocketAddr, purpose: Purpose) -> Self {
+        let (tls, proxy_protocol, trusted_proxies) = (None, false, Vec::new());
+        Self { name: name.into(), addr, purpose, tls, proxy_protocol, trusted_proxies }
+    }
 }
 
 /// Who asks at a listener; decides what its figures are evidence of.
@@ -84,6 +110,8 @@ pub struct Route {
     /// When set, the route answers by itself and no instance sees the request.
     #[serde(default)]
     pub maintenance: Option<Maintenance>,
+    #[serde(default)]
+    pub policy: Policy,
 }
 
 /// The answer of a route under maintenance.
@@ -127,6 +155,42 @@ pub struct Service {
     /// A version that gets copies of requests.
     #[serde(default)]
     pub mirror: Option<Mirror>,
+    /// What its instances speak.
+    #[serde(default)]
+    pub protocol: Protocol,
+    /// When an instance that fails is left alone for a while.
+    #[serde(default)]
+    pub eject: Eject,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Protocol {
+    #[default]
+    Http1,
+    /// HTTP/2 without TLS, by prior knowledge; what gRPC needs.
+    H2c,
+}
+
+/// Outlier ejection: passive signals that take an instance out of the choice, for a while and never the last one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Eject {
+    /// Failed connections in a row.
+    pub connects: u32,
+    /// Answers of 500 and above, or none, in a row. 0: answers eject nobody.
+    pub failures: u32,
+    /// Milliseconds of the first ejection; each one after another within the same time doubles it.
+    pub first_ms: u64,
+    pub longest_ms: u64,
+}
+
+impl Default for Eject {
+    fn default() -> Self {
+        // Connections: three, so that one lost packet ejects nobody; the pause is short because the next request is the
+        // probe. Answers: what a service says is its own business unless asked for.
+        Self { connects: 3, failures: 0, first_ms: 5_000, longest_ms: 60_000 }
+    }
 }
 
 /// Copies of requests for a version that is being tried out. Nobody sees the answers, and nothing about a copy can

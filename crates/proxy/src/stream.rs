@@ -3,6 +3,7 @@
 //! Everything takes `&self`, because both directions of an exchange are polled by one task, one after the other.
 
 mod tcp;
+mod tls;
 
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
@@ -12,9 +13,12 @@ use std::task::{Context, Poll, Waker, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+pub(crate) use tls::Tls;
+
 #[derive(Debug)]
 pub(crate) enum Stream {
     Tcp(TcpStream),
+    Tls(Box<Tls>),
 }
 
 impl Stream {
@@ -32,6 +36,7 @@ impl Stream {
     pub(crate) fn poll_read(&self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
         match self {
             Self::Tcp(stream) => tcp::poll_read(stream, cx, buf),
+            Self::Tls(stream) => stream.poll_read(cx, buf),
         }
     }
 
@@ -39,6 +44,7 @@ impl Stream {
     pub(crate) fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Tcp(stream) => stream.poll_read_ready(cx),
+            Self::Tls(stream) => stream.poll_read_ready(cx),
         }
     }
 
@@ -46,6 +52,7 @@ impl Stream {
     pub(crate) fn poll_write(&self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         match self {
             Self::Tcp(stream) => tcp::poll_write(stream, cx, slices),
+            Self::Tls(stream) => stream.poll_write(cx, slices),
         }
     }
 
@@ -60,6 +67,10 @@ impl Stream {
     pub(crate) fn half_close(&self) {
         match self {
             Self::Tcp(stream) => tcp::half_close(stream),
+            Self::Tls(stream) => {
+                stream.close_notify();
+                tcp::half_close(stream.tcp());
+            }
         }
     }
 
@@ -67,6 +78,7 @@ impl Stream {
     pub(crate) fn reset_on_close(&self) {
         match self {
             Self::Tcp(stream) => tcp::reset_on_close(stream),
+            Self::Tls(stream) => tcp::reset_on_close(stream.tcp()),
         }
     }
 
@@ -75,6 +87,8 @@ impl Stream {
         match self {
             // Linux counts the SYN as one byte.
             Self::Tcp(stream) => tcp::acknowledged(stream).is_some_and(|bytes| bytes <= written + 1),
+            // What the kernel counts is encrypted.
+            Self::Tls(_) => false,
         }
     }
 
@@ -82,6 +96,7 @@ impl Stream {
     pub(crate) fn is_quiet(&self) -> bool {
         match self {
             Self::Tcp(stream) => tcp::is_quiet(stream),
+            Self::Tls(stream) => stream.is_quiet(),
         }
     }
 }

@@ -9,9 +9,10 @@ use std::time::Duration;
 use crate::balance::Decided;
 use crate::control::Chosen;
 use crate::endpoint::{Endpoint, Health};
+use crate::entrance::Entrances;
 use crate::series::{Name, Series, SeriesBook};
 use crate::snapshot::{
-    Instance, Listener, Maintenance, Match, Purpose, Route, Service, Snapshot, Sticky, Timeouts,
+    Instance, Listener, Maintenance, Match, Policy, Purpose, Route, Service, Snapshot, Sticky, Timeouts,
 };
 
 #[derive(Debug, Default)]
@@ -20,6 +21,9 @@ pub(crate) struct Table {
     /// By the listener's address: a listener that is given another name stays the same.
     sites: BTreeMap<SocketAddr, Site>,
     pub services: Vec<ServiceTable>,
+    pub entrances: Entrances,
+    /// Answers for certificate authorities, by key.
+    pub http_challenges: BTreeMap<String, String>,
     /// Every instance, by uid.
     pub endpoints: HashMap<u64, Arc<Endpoint>>,
 }
@@ -43,6 +47,7 @@ pub(crate) struct RouteTable {
     /// Index in [`ServiceTable::versions`].
     pub pin: Option<usize>,
     pub maintenance: Option<Maintenance>,
+    pub policy: Policy,
     /// One per version, in the same order.
     series: Vec<VersionSeries>,
     /// For requests that never got as far as a version.
@@ -108,8 +113,9 @@ impl TableMaker {
     }
 
     /// `snapshot` must be valid.
-    pub(crate) fn make(&mut self, snapshot: &Snapshot) -> Table {
-        let mut table = Table::default();
+    pub(crate) fn make(&mut self, snapshot: &Snapshot, entrances: Entrances) -> Table {
+        let mut table =
+            Table { entrances, http_challenges: snapshot.http_challenges.clone(), ..Table::default() };
         let known = std::mem::take(&mut self.endpoints);
         let mut held = std::mem::take(&mut self.held);
         for (key, service) in &snapshot.services {
@@ -222,6 +228,7 @@ impl TableMaker {
             service,
             pin,
             maintenance: route.maintenance.clone(),
+            policy: route.policy.clone(),
             series: target.versions.iter().map(of_version).collect(),
             unserved: series("", usual),
             mirrored: mirror.map(|to| series(&target.versions[to.version].name, Chosen::Mirror)),
@@ -325,10 +332,11 @@ mod tests {
                 service: "s".into(),
                 pin: None,
                 maintenance: None,
+                policy: Policy::default(),
             });
         }
         snapshot.validate().unwrap();
-        TableMaker::new(1, Arc::new(SeriesBook::new(1))).make(&snapshot)
+        TableMaker::new(1, Arc::new(SeriesBook::new(1))).make(&snapshot, Entrances::new())
     }
 
     #[test]
@@ -373,8 +381,8 @@ mod tests {
         };
         let mut maker = TableMaker::new(1, Arc::new(SeriesBook::new(1)));
         let uid = |table: &Table| *table.endpoints.keys().next().unwrap();
-        let first = uid(&maker.make(&snapshot("127.0.0.1:1")));
-        assert_eq!(uid(&maker.make(&snapshot("127.0.0.1:1"))), first);
-        assert_ne!(uid(&maker.make(&snapshot("127.0.0.1:2"))), first);
+        let first = uid(&maker.make(&snapshot("127.0.0.1:1"), Entrances::new()));
+        assert_eq!(uid(&maker.make(&snapshot("127.0.0.1:1"), Entrances::new())), first);
+        assert_ne!(uid(&maker.make(&snapshot("127.0.0.1:2"), Entrances::new())), first);
     }
 }

@@ -27,7 +27,6 @@ use crate::trace::Random;
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub limits: Limits,
-    pub trusted_proxies: Vec<std::net::IpAddr>,
     pub access_log: Option<AccessLogHandle>,
     /// Routes or health changed: held requests look again.
     pub changed: Notify,
@@ -36,6 +35,14 @@ pub(crate) struct Shared {
     pub open: Box<[AtomicU64]>,
     /// Requests refused before a route was found, by status. One counter for all cores: refusals are rare.
     pub refused: std::sync::Mutex<std::collections::BTreeMap<u16, u64>>,
+    /// Connections that ended before they spoke TLS.
+    pub failed_handshakes: AtomicU64,
+}
+
+impl Shared {
+    pub(crate) fn count_failed_handshake(&self) {
+        self.failed_handshakes.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 /// A listening socket on its way to a core.
@@ -364,7 +371,7 @@ fn serve(worker: &Rc<Worker>, listener: &Rc<Accepting>, stream: TcpStream, peer:
     let deadline = worker.deadlines.register(listener.uid);
     let (worker, listener) = (Rc::clone(worker), Rc::clone(listener));
     tokio::task::spawn_local(async move {
-        conn::serve(Rc::clone(&worker), listener, Stream::Tcp(stream), peer, deadline).await;
+        conn::welcome(Rc::clone(&worker), listener, stream, peer, deadline).await;
         worker.closed.notify_one();
     });
 }

@@ -11,8 +11,8 @@ use fairway_engine::strategy::Match as EngineMatch;
 use fairway_engine::{Environment, Input, InstanceState, Outcome, RouteTable, ServiceRoute};
 use fairway_proxy::control::{ApplyError, Client, Event, Events, RejectReason};
 use fairway_proxy::snapshot::{
-    Hold, Instance, Listener, Maintenance, Match, Mirror, Purpose, Retry, Route, Service, Snapshot, Sticky,
-    Timeouts, Version,
+    Hold, Instance, Listener, Maintenance, Match, Mirror, Policy, Purpose, Retry, Route, Service, Snapshot,
+    Sticky, Timeouts, Version,
 };
 use tokio::sync::Notify;
 
@@ -66,12 +66,18 @@ impl ProxyState {
 pub struct Routes {
     wake: Arc<Notify>,
     state: Arc<Mutex<ProxyState>>,
+    proxies: proxy_process::Proxies,
 }
 
 impl Routes {
     /// There is another table to be applied.
     pub fn wake(&self) {
         self.wake.notify_one();
+    }
+
+    #[must_use]
+    pub fn proxies(&self) -> &proxy_process::Proxies {
+        &self.proxies
     }
 
     #[must_use]
@@ -86,6 +92,7 @@ pub fn start(pump: Pump, ports: Arc<Ports>, proxy_dir: PathBuf) -> (Routes, toki
     let routes = Routes {
         wake: Arc::new(Notify::new()),
         state: Arc::new(Mutex::new(ProxyState::Unreachable { why })),
+        proxies: proxy_process::Proxies::new(proxy_dir.clone()),
     };
     let driver = Driver { pump, ports, proxy_dir, routes: routes.clone(), good: BTreeMap::new(), sent: None };
     (routes, tokio::spawn(driver.run()))
@@ -134,7 +141,7 @@ struct Part {
 
 impl Driver {
     async fn run(mut self) {
-        let mut keeper = proxy_process::Keeper::new(self.proxy_dir.clone());
+        let mut keeper = proxy_process::Keeper::new(self.routes.proxies.clone());
         loop {
             match keeper.connect().await {
                 Ok(client) => {
@@ -454,6 +461,7 @@ fn part(environment: &Environment, ports: &Ports) -> Part {
                 retry: Retry::default(),
                 request_body_bytes_max: None,
                 mirror: mirror_of(service),
+                ..Service::default()
             },
         );
         let maintenance = table.maintenance.as_ref().map(|message| maintenance_page(message));
@@ -470,6 +478,7 @@ fn part(environment: &Environment, ports: &Ports) -> Part {
                 service: service_key(key, name),
                 pin: None,
                 maintenance,
+                policy: Policy::default(),
             });
         }
         // The new version while there is one to be tried, otherwise whatever serves: `fairway smoke` works at any time.
@@ -485,6 +494,7 @@ fn part(environment: &Environment, ports: &Ports) -> Part {
                 service: service_key(key, name),
                 pin: pin.map(|release| release.to_string()),
                 maintenance: None,
+                policy: Policy::default(),
             };
             // Checks ask without a host name; where several services share a path, the first one answers them.
             let is_first = !part.routes.iter().any(|other| {
@@ -547,6 +557,7 @@ impl Part {
                     service: service_key(key, &service),
                     pin: own.then(|| release.to_string()),
                     maintenance: None,
+                    policy: Policy::default(),
                 });
             }
         }
@@ -617,9 +628,9 @@ fn compose(generation: u64, parts: &Parts) -> Snapshot {
     }
     let listeners = listeners
         .into_iter()
-        .map(|(name, addr)| Listener { purpose: purpose_of(&name), name, addr })
+        .map(|(name, addr)| Listener::new(name.clone(), addr, purpose_of(&name)))
         .collect();
-    Snapshot { generation, listeners, services, routes }
+    Snapshot { generation, listeners, services, routes, ..Snapshot::default() }
 }
 
 #[cfg(test)]

@@ -387,7 +387,7 @@ impl Relay<'_> {
                 Record {
                     time_ms: now_ms().saturating_sub(duration_us / 1_000),
                     request_id: &self.id_text(),
-                    client: self.conn.peer.ip().to_canonical(),
+                    client: self.conn.client.address,
                     method: head.method,
                     host: head.host,
                     target: head.target,

@@ -85,6 +85,9 @@ pub struct Hello {
     pub source: u64,
     /// Generation that is being served; 0 when there never was a snapshot.
     pub generation: u64,
+    /// Of the program; empty when it is older than this field.
+    #[serde(default)]
+    pub version: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -49,6 +49,7 @@ pub(crate) async fn serve(
             pid: std::process::id(),
             source: known.source,
             generation: known.generation.load(Ordering::Acquire),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
         };
         // Subscribed before the greeting: whoever was greeted misses nothing.
         let events = events.subscribe();

@@ -11,9 +11,10 @@ use tokio::sync::oneshot;
 
 use super::{Draining, OpenListener, Proxy, Stage};
 use crate::control::{Event, RejectReason};
+use crate::entrance::{Unusable, entrances};
 use crate::persist::{self};
 use crate::run::RunError;
-use crate::snapshot::{Listener, Snapshot};
+use crate::snapshot::{Invalid, Listener, Snapshot};
 use crate::table::Table;
 use crate::worker::{NewListener, Tell};
 
@@ -27,6 +28,15 @@ const LINGER_MARGIN: Duration = Duration::from_millis(500);
 pub(super) enum NotApplied {
     Rejected(RejectReason),
     Fatal(RunError),
+}
+
+/// Whether a snapshot has to be made durable before it serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Disk {
+    /// It was read from there. To write it again could fail on a full disk, and would put a successor's words in the
+    /// place of its predecessor's, who may yet have to go on.
+    HasIt,
+    Needs,
 }
 
 impl Proxy {
@@ -49,15 +59,26 @@ impl Proxy {
         if let Err(problems) = snapshot.validate() {
             return reject(RejectReason::Invalid { problems });
         }
-        self.take_over(snapshot).await
+        self.take_over(snapshot, Disk::Needs).await
     }
 
     /// Bind, make durable, switch; in this order, so that whatever fails leaves the old state whole.
-    pub(super) async fn take_over(&mut self, snapshot: Snapshot) -> Result<(), NotApplied> {
+    pub(super) async fn take_over(&mut self, snapshot: Snapshot, disk: Disk) -> Result<(), NotApplied> {
+        let unusable = match disk {
+            Disk::Needs => Unusable::Refuse,
+            Disk::HasIt => Unusable::LeaveOut,
+        };
+        let entrances = entrances(&snapshot, &self.tickets, unusable).map_err(|(name, error)| {
+            let problems = vec![Invalid::Listener { name, problem: error.to_string() }];
+            NotApplied::Rejected(RejectReason::Invalid { problems })
+        })?;
         let mut bound = self.bind(&snapshot).await.map_err(NotApplied::Rejected)?;
         let opened = self.open(&bound, &snapshot).map_err(NotApplied::Rejected)?;
-        let snapshot = self.persist(snapshot).await.map_err(NotApplied::Rejected)?;
-        let table = Arc::new(self.maker.make(&snapshot));
+        let snapshot = match disk {
+            Disk::Needs => self.persist(snapshot).await.map_err(NotApplied::Rejected)?,
+            Disk::HasIt => snapshot,
+        };
+        let table = Arc::new(self.maker.make(&snapshot, entrances));
         let stays = |addr: &SocketAddr| snapshot.listeners.iter().any(|listener| listener.addr == *addr);
         let gone = self.listeners.iter().filter(|(addr, _)| !stays(addr));
         let close: Vec<u64> = gone

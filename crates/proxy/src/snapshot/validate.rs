@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use super::{Match, Route, Service, Snapshot};
+use crate::entrance::Network;
 
 /// Why a snapshot cannot be served. A snapshot with any of these is refused as a whole.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
@@ -15,6 +16,8 @@ pub enum Invalid {
     DuplicateAddress { addr: SocketAddr },
     #[error("listener {name:?} has port 0")]
     PortZero { name: String },
+    #[error("listener {name:?}: {problem}")]
+    Listener { name: String, problem: String },
     #[error("route {route} names the unknown listener {listener:?}")]
     UnknownListener { route: String, listener: String },
     #[error("route {route} names the unknown service {service:?}")]
@@ -55,6 +58,12 @@ impl Snapshot {
             }
             if listener.addr.port() == 0 {
                 found.push(Invalid::PortZero { name: listener.name.clone() });
+            }
+            for network in &listener.trusted_proxies {
+                if network.parse::<Network>().is_err() {
+                    let problem = format!("{network:?} is no network and no address");
+                    found.push(Invalid::Listener { name: listener.name.clone(), problem });
+                }
             }
         }
         let mut instances = BTreeSet::new();

@@ -44,7 +44,7 @@ fn testers_previews_and_services_among_themselves_are_told_apart() {
     for (name, addr, purpose) in
         [("internal", internal, Purpose::Internal), ("preview", preview, Purpose::Preview)]
     {
-        snapshot.listeners.push(Listener { name: name.into(), addr, purpose });
+        snapshot.listeners.push(Listener::new(name, addr, purpose));
         let mut pinned = route("/", "s");
         pinned.listener = name.into();
         pinned.pin = Some("r2".into());
@@ -114,12 +114,11 @@ fn failures_of_one_client_in_one_second_are_one_burst() {
     let begun = Instant::now();
     let count = |trusted: bool| {
         let origin = failing();
-        let mut proxy = Proxy::start_with(|options| {
-            if trusted {
-                options.trusted_proxies = vec![[127, 0, 0, 1].into()];
-            }
+        let mut proxy = Proxy::start();
+        let trusted_proxies = trusted.then(|| "127.0.0.0/8".to_owned()).into_iter().collect();
+        proxy.serve_with(service(&[("i", origin.addr)]), |snapshot| {
+            snapshot.listeners[0].trusted_proxies = trusted_proxies;
         });
-        proxy.serve(service(&[("i", origin.addr)]));
         // Several connections: they are on different cores, and one client all the same.
         for _ in 0..10 {
             let mut wire = proxy.wire();

@@ -147,3 +147,58 @@ fn a_drain_is_not_reported_while_the_predecessor_may_use_the_instance() {
     proxy.runtime.block_on(connect(&proxy).shutdown()).unwrap();
     assert_eq!(next.join().unwrap().unwrap(), ExitReason::Drained);
 }
+
+#[test]
+fn an_end_is_not_told_before_the_predecessors_predecessor_has_ended() {
+    let (release, gate) = channel::<()>();
+    let gate = Mutex::new(gate);
+    let origin = Origin::start(move |_| {
+        gate.lock().unwrap().recv().unwrap();
+        ok("slow")
+    });
+    let mut proxy = Proxy::start();
+    proxy.serve(service(&[("i", origin.addr)]));
+    let mut wire = proxy.wire();
+    wire.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    eventually("the request is on its way", || proxy.in_flight("i") == 1);
+    let mut pid_and_source = proxy.client.hello().source;
+    let mut successors = Vec::new();
+    for _ in 0..2 {
+        successors.push(successor(options(&proxy)));
+        eventually("the successor answers", || {
+            let path = proxy.dir.path().join("proxy.sock");
+            let source = proxy.runtime.block_on(Client::connect(path)).map(|client| client.hello().source);
+            source.is_ok_and(|source| std::mem::replace(&mut pid_and_source, source) != source)
+        });
+    }
+    proxy.client = connect(&proxy);
+    let mut events = proxy.events();
+    proxy.serve(service(&[]));
+    std::thread::sleep(Duration::from_millis(100));
+    assert_eq!(proxy.in_flight("i"), 1, "the first of the three still has it");
+    release.send(()).unwrap();
+    assert_eq!(wire.read().unwrap().text(), "slow");
+    drop(wire);
+    assert_eq!(proxy.next_event(&mut events), Event::Drained { instance: "i".into() });
+    assert_eq!(proxy.join(), ExitReason::Drained);
+    proxy.runtime.block_on(connect(&proxy).shutdown()).unwrap();
+    for successor in successors {
+        assert_eq!(successor.join().unwrap().unwrap(), ExitReason::Drained);
+    }
+}
+
+#[test]
+fn a_successor_that_cannot_read_the_snapshot_leaves_it_to_the_predecessor() {
+    let origin = Origin::start(|_| ok("x"));
+    let mut proxy = Proxy::start();
+    proxy.serve(service(&[("i", origin.addr)]));
+    let saved = proxy.dir.path().join("snapshot.json");
+    let of_another_version = br#"{"generation":"one"}"#;
+    std::fs::write(&saved, of_another_version).unwrap();
+    let error = successor(options(&proxy)).join().unwrap().unwrap_err();
+    assert!(matches!(error, RunError::TakeOver(_)), "{error}");
+    assert_eq!(std::fs::read(&saved).unwrap(), of_another_version, "it is the predecessor's file");
+    assert_eq!(proxy.wire().get("/").unwrap().text(), "x");
+    let next = proxy.snapshot(service(&[("i", origin.addr)]));
+    eventually("it takes snapshots again", || proxy.apply(&next).is_ok());
+}

@@ -22,6 +22,19 @@ fn the_last_snapshot_is_served_without_a_control_plane() {
 }
 
 #[test]
+fn a_full_disk_does_not_keep_a_proxy_from_starting() {
+    let origin = Origin::start(|_| ok("still here"));
+    let mut proxy = Proxy::start();
+    proxy.serve(service(&[("i", origin.addr)]));
+    let addr = proxy.addr;
+    let dir = proxy.stop();
+    // Stands in for a full disk: no other snapshot can be written.
+    std::fs::create_dir(dir.path().join("snapshot.json.new")).unwrap();
+    let _proxy = Proxy::start_in(dir, |_| {});
+    assert_eq!(Wire::open(addr).get("/").unwrap().text(), "still here");
+}
+
+#[test]
 fn generations_only_go_forward() {
     let origin = Origin::start(|_| ok("x"));
     let mut proxy = Proxy::start();

@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use fairway_proxy::control::{ApplyError, Client, Event, Events, Rejected, Stats};
-use fairway_proxy::snapshot::{Hold, Instance, Listener, Purpose, Route, Service, Snapshot, Version};
+use fairway_proxy::snapshot::{Hold, Instance, Listener, Policy, Purpose, Route, Service, Snapshot, Version};
 use fairway_proxy::{ExitReason, RunError, RunOptions};
 
 /// Nothing in a test takes this long unless it hangs.
@@ -306,7 +306,12 @@ impl Proxy {
 
     /// Applies `services` behind one listener with one catch-all route each; the first gets `/`.
     pub fn serve(&mut self, service: Service) {
-        let snapshot = self.snapshot(service);
+        self.serve_with(service, |_| {});
+    }
+
+    pub fn serve_with(&mut self, service: Service, change: impl FnOnce(&mut Snapshot)) {
+        let mut snapshot = self.snapshot(service);
+        change(&mut snapshot);
         self.apply(&snapshot).unwrap();
     }
 
@@ -318,6 +323,7 @@ impl Proxy {
             listeners: vec![listener("web", self.addr)],
             services: [("s".to_owned(), service)].into(),
             routes: vec![route("/", "s")],
+            ..Snapshot::default()
         }
     }
 
@@ -397,7 +403,7 @@ fn panics_end_the_test() {
 }
 
 pub fn listener(name: &str, addr: SocketAddr) -> Listener {
-    Listener { name: name.into(), addr, purpose: Purpose::Public }
+    Listener::new(name, addr, Purpose::Public)
 }
 
 pub fn route(path: &str, service: &str) -> Route {
@@ -409,6 +415,7 @@ pub fn route(path: &str, service: &str) -> Route {
         service: service.into(),
         pin: None,
         maintenance: None,
+        policy: Policy::default(),
     }
 }
 

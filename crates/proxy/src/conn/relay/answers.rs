@@ -20,6 +20,17 @@ impl Relay<'_> {
                 self.conn.worker.count_refusal(404);
                 self.answer(request, 404, "no route leads anywhere from here", None).await
             }
+            Unplanned::Challenge(body) => {
+                let answer =
+                    Answer { content_type: "application/octet-stream", ..Answer::plain(200, &body, b"") };
+                self.send(request, &answer).await
+            }
+            Unplanned::ToHttps(routing, route, location) => {
+                self.report.series = Some(Arc::clone(&routing.table.routes[route].unserved));
+                let added = format!("location: {location}\r\nx-request-id: {}\r\n", self.id_text());
+                let body = format!("this is at {location}\n");
+                self.send(request, &Answer::plain(308, &body, added.as_bytes())).await
+            }
             Unplanned::NoVersion(routing, route) => {
                 self.report.series = Some(Arc::clone(&routing.table.routes[route].unserved));
                 self.unavailable(request, Cause::NoInstance).await

@@ -10,14 +10,13 @@ impl Relay<'_> {
     /// The client's address: the peer's, unless a trusted proxy names another. Reads the head again, so it is for
     /// requests of which something must be said.
     pub(super) fn client(&self, request: &RequestBuffer) -> IpAddr {
-        let peer = self.conn.peer.ip().to_canonical();
-        let trusted = &self.conn.worker.shared.trusted_proxies;
-        if !trusted.contains(&peer) {
+        let peer = self.conn.client.address;
+        let Some(entrance) = self.conn.client.entrance.as_deref().filter(|_| self.conn.client.trusted) else {
             return peer;
-        }
+        };
         let mut storage = header_storage();
         match RequestHead::parse(request.head(), &mut storage) {
-            Ok(head) => claimed(&head, peer, |address| trusted.contains(address)),
+            Ok(head) => claimed(&head, peer, |address| entrance.trusts(*address)),
             Err(_) => peer,
         }
     }

@@ -12,7 +12,7 @@ use crate::conn::exchange::Facts;
 use crate::conn::request_buffer::RequestBuffer;
 use crate::series::Series;
 use crate::snapshot::Purpose;
-use crate::table::{RouteTable, ServiceTable};
+use crate::table::{RouteTable, ServiceTable, Table};
 use crate::trace::{REQUEST_ID_BYTES_MAX, hex, is_request_id, is_traceparent};
 use crate::worker::Worker;
 
@@ -98,6 +98,10 @@ pub(super) enum Unplanned {
     /// All versions have weight 0.
     NoVersion(Rc<Routing>, usize),
     NoRoute,
+    /// Index of the route, and where the request is to come back to.
+    ToHttps(Rc<Routing>, usize, String),
+    /// The answer for a certificate authority.
+    Challenge(String),
 }
 
 impl Plan {
@@ -124,9 +128,20 @@ impl Relay<'_> {
             return Err(Unplanned::NoRoute);
         };
         let table = &routing.table;
+        if let Some(answer) = self.challenge(&head, table) {
+            return Err(Unplanned::Challenge(answer));
+        }
         let found = table.route(self.conn.listener.addr, head.host_name(), head.path());
         let Some(index) = found else { return Err(Unplanned::NoRoute) };
         let route = &table.routes[index];
+        if let Some(to) = route.policy.https
+            && !self.conn.client.came_by_https(&head)
+        {
+            let target = if head.target.starts_with('/') { head.target } else { "/" };
+            let port = if to.port == 443 { String::new() } else { format!(":{}", to.port) };
+            let location = format!("https://{}{port}{target}", head.host_name());
+            return Err(Unplanned::ToHttps(routing, index, location));
+        }
         if route.maintenance.is_some() {
             return Err(Unplanned::Maintenance(routing, index));
         }
@@ -136,6 +151,17 @@ impl Relay<'_> {
         let out = self.head_for_instance(&head, route);
         let service = route.service;
         Ok(Plan { routing, route: index, service, choice, head: out })
+    }
+
+    /// What an authority that asks for a proof gets to read (RFC 8555, 8.3).
+    fn challenge(&self, head: &RequestHead<'_, '_>, table: &Table) -> Option<String> {
+        if table.http_challenges.is_empty() || self.conn.client.secure {
+            return None;
+        }
+        let token = head.path().strip_prefix("/.well-known/acme-challenge/")?;
+        let is_public =
+            self.conn.client.entrance.as_ref().is_some_and(|entrance| entrance.purpose == Purpose::Public);
+        table.http_challenges.get(token).filter(|_| is_public).cloned()
     }
 
     /// Routes again by whatever is current; the version stays if it still can.
@@ -160,14 +186,14 @@ impl Relay<'_> {
         if let Some([high, low, parent]) = self.known.new_trace {
             line(b"traceparent: 00-", &[&hex(high), &hex(low), b"-", &hex(parent), b"-01"]);
         }
-        let peer = self.conn.peer_text.as_bytes();
-        let trusted = self.conn.worker.shared.trusted_proxies.contains(&self.conn.peer.ip().to_canonical());
-        let claimed = |field: Field| head.field(field).filter(|value| trusted && !value.is_empty());
+        let client = &self.conn.client;
+        let peer = client.text.as_bytes();
+        let claimed = |field: Field| head.field(field).filter(|value| client.trusted && !value.is_empty());
         match claimed(Field::ForwardedFor) {
             Some(before) => line(b"x-forwarded-for: ", &[before, b", ", peer]),
             None => line(b"x-forwarded-for: ", &[peer]),
         }
-        line(b"x-forwarded-proto: ", &[claimed(Field::ForwardedProto).unwrap_or(b"http")]);
+        line(b"x-forwarded-proto: ", &[claimed(Field::ForwardedProto).unwrap_or(client.scheme())]);
         if let Some(host) = claimed(Field::ForwardedHost).or(Some(head.host.as_bytes()))
             && !host.is_empty()
         {
@@ -210,7 +236,8 @@ impl Relay<'_> {
             if let Some(seconds) = sticky.max_age_s {
                 lines.extend_from_slice(format!("; Max-Age={seconds}").as_bytes());
             }
-            lines.extend_from_slice(b"; Path=/; HttpOnly; SameSite=Lax\r\n");
+            lines.extend_from_slice(b"; Path=/; HttpOnly; SameSite=Lax");
+            lines.extend_from_slice(if self.conn.client.secure { b"; Secure\r\n" } else { b"\r\n" });
         }
         lines
     }

@@ -1,0 +1,59 @@
+//! From an accepted connection to its first request: who it is, and what it speaks.
+
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tokio::net::TcpStream;
+
+use super::{Client, proxy_protocol, serve};
+use crate::certificates::ACME_TLS_ALPN;
+use crate::deadline::{Passed, Phase, Registered};
+use crate::stream::{Stream, Tls};
+use crate::worker::{Accepting, Worker};
+
+pub(crate) async fn welcome(
+    worker: Rc<Worker>,
+    listener: Rc<Accepting>,
+    tcp: TcpStream,
+    peer: SocketAddr,
+    deadline: Registered,
+) {
+    let routing = worker.routing();
+    // A listener that is going has no entrance any more; what it accepted in its last moment is answered in plain.
+    let entrance = routing.table.entrances.get(&listener.addr).map(Arc::clone);
+    drop(routing);
+    let mut peer = peer;
+    if let Some(entrance) = entrance.as_ref().filter(|entrance| entrance.proxy_protocol) {
+        deadline.arm(worker.shared.limits.head);
+        let source = deadline.within(proxy_protocol::source(&tcp)).await;
+        // Whoever is not one of the balancers could pretend to be anybody.
+        match source {
+            Ok(Ok(source)) if entrance.may_introduce(peer.ip()) => peer = source.unwrap_or(peer),
+            Ok(Ok(_) | Err(_)) | Err(Passed) => return worker.count_refusal(400),
+        }
+    }
+    let tls = entrance.as_ref().and_then(|entrance| entrance.tls.clone());
+    let client = Client::new(peer, entrance);
+    let stream = match tls {
+        None => Stream::Tcp(tcp),
+        Some(config) => {
+            let Ok(tls) = Tls::new(tcp, config) else { return };
+            deadline.enter(Phase::Exchange);
+            deadline.arm(worker.shared.limits.head);
+            let shaken = deadline.within(poll_fn(|cx| tls.poll_handshake(cx))).await;
+            let agreed = matches!(shaken, Ok(Ok(())));
+            if !agreed {
+                worker.shared.count_failed_handshake();
+                return;
+            }
+            // The authority has seen the certificate, which is all that it wanted.
+            if tls.alpn().as_deref() == Some(ACME_TLS_ALPN) {
+                return;
+            }
+            Stream::Tls(Box::new(tls))
+        }
+    };
+    serve(worker, listener, stream, client, deadline).await;
+}

@@ -1,0 +1,173 @@
+//! TLS over a TCP connection: rustls does the protocol, the calls to the kernel are ours, so that "written" means that
+//! the kernel has it, as it does without TLS.
+
+use std::cell::RefCell;
+use std::io::{self, BufRead as _, IoSlice, Read, Write};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker, ready};
+
+use rustix::net::RecvFlags;
+use rustls::{ServerConfig, ServerConnection};
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+
+/// Plain bytes that one write hands to the session at most. A whole response buffer, so that it leaves in one call.
+const WRITE_BYTES_MAX: usize = 128 * 1024;
+
+#[derive(Debug)]
+pub(crate) struct Tls {
+    tcp: TcpStream,
+    session: RefCell<Session>,
+}
+
+#[derive(Debug)]
+struct Session {
+    tls: ServerConnection,
+    /// Bytes of the writer's that are encrypted and not all with the kernel: they are told as written when they are.
+    accepted: usize,
+}
+
+impl Tls {
+    /// # Errors
+    /// When the configuration cannot be used at all.
+    pub(crate) fn new(tcp: TcpStream, config: Arc<ServerConfig>) -> io::Result<Self> {
+        let mut tls = ServerConnection::new(config).map_err(io::Error::other)?;
+        // Beyond what one write hands over; the tickets of the handshake are buffered as well.
+        tls.set_buffer_limit(Some(2 * WRITE_BYTES_MAX));
+        Ok(Self { tcp, session: RefCell::new(Session { tls, accepted: 0 }) })
+    }
+
+    pub(super) fn tcp(&self) -> &TcpStream {
+        &self.tcp
+    }
+
+    /// What was agreed on, once the handshake is over.
+    pub(crate) fn alpn(&self) -> Option<Vec<u8>> {
+        self.session.borrow().tls.alpn_protocol().map(<[u8]>::to_vec)
+    }
+
+    pub(crate) fn poll_handshake(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut session = self.session.borrow_mut();
+        loop {
+            ready!(session.poll_flush(&self.tcp, cx))?;
+            if !session.tls.is_handshaking() {
+                return Poll::Ready(Ok(()));
+            }
+            if ready!(session.poll_fill(&self.tcp, cx))? == 0 {
+                return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+            }
+        }
+    }
+
+    pub(super) fn poll_read(&self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        let mut session = self.session.borrow_mut();
+        loop {
+            match session.tls.reader().read(buf) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                // Many clients close without a word. Where a request ends is said by its own framing.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Poll::Ready(Ok(0)),
+                read => return Poll::Ready(read),
+            }
+            ready!(session.poll_fill(&self.tcp, cx))?;
+            // A client that asks for new keys gets its answer; when there is no room, the next write takes it along.
+            let _ = session.poll_flush(&self.tcp, cx)?;
+        }
+    }
+
+    pub(super) fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.session.borrow_mut().tls.reader().fill_buf() {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.tcp.poll_read_ready(cx),
+            Ok(_) | Err(_) => Poll::Ready(Ok(())),
+        }
+    }
+
+    pub(super) fn poll_write(&self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        let mut session = self.session.borrow_mut();
+        if session.accepted == 0 {
+            ready!(session.poll_flush(&self.tcp, cx))?;
+            let mut left = WRITE_BYTES_MAX;
+            for slice in slices {
+                let part = &slice[..slice.len().min(left)];
+                let taken = session.tls.writer().write(part)?;
+                session.accepted += taken;
+                left -= taken;
+                if taken < slice.len() {
+                    break;
+                }
+            }
+        }
+        ready!(session.poll_flush(&self.tcp, cx))?;
+        Poll::Ready(Ok(std::mem::take(&mut session.accepted)))
+    }
+
+    /// Says that no more will come.
+    pub(super) fn close_notify(&self) {
+        let mut session = self.session.borrow_mut();
+        session.tls.send_close_notify();
+        let mut nobody = Context::from_waker(Waker::noop());
+        // If there is no room the other side does not read anyway.
+        let _ = session.poll_flush(&self.tcp, &mut nobody);
+    }
+
+    pub(super) fn is_quiet(&self) -> bool {
+        let mut nobody = Context::from_waker(Waker::noop());
+        self.poll_read_ready(&mut nobody).is_pending() && super::tcp::is_quiet(&self.tcp)
+    }
+}
+
+impl Session {
+    /// Ready when everything that was encrypted is with the kernel.
+    fn poll_flush(&mut self, tcp: &TcpStream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.tls.wants_write() {
+            match tcp.try_io(Interest::WRITABLE, || self.tls.write_tls(&mut Socket(tcp))) {
+                Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready!(tcp.poll_write_ready(cx))?,
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Takes in what has arrived; ready with 0 when the other side ended.
+    fn poll_fill(&mut self, tcp: &TcpStream, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let read = loop {
+            ready!(tcp.poll_read_ready(cx))?;
+            match tcp.try_io(Interest::READABLE, || self.tls.read_tls(&mut Socket(tcp))) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                read => break read?,
+            }
+        };
+        if let Err(error) = self.tls.process_new_packets() {
+            // The alert tells the client what it did.
+            let mut nobody = Context::from_waker(Waker::noop());
+            let _ = self.poll_flush(tcp, &mut nobody);
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, error)));
+        }
+        Poll::Ready(Ok(read))
+    }
+}
+
+/// Bare calls, to be made under `try_io`.
+struct Socket<'a>(&'a TcpStream);
+
+impl Read for Socket<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let (read, _) = rustix::net::recv(self.0, buf, RecvFlags::empty())?;
+        Ok(read)
+    }
+}
+
+impl Write for Socket<'_> {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        Ok(rustix::net::send(self.0, buf, rustix::net::SendFlags::NOSIGNAL)?)
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        Ok(rustix::io::writev(self.0, slices)?)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
