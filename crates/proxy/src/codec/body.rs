@@ -40,6 +40,19 @@ impl Body {
     /// # Errors
     /// When the chunk framing is broken.
     pub fn feed(&mut self, buf: &mut [u8], framing: Framing) -> Result<Fed, BodyError> {
+        self.feed_with(buf, framing, |_| {})
+    }
+
+    /// As [`Self::feed`], and shows the bytes of the trailers.
+    ///
+    /// # Errors
+    /// As [`Self::feed`].
+    pub fn feed_with(
+        &mut self,
+        buf: &mut [u8],
+        framing: Framing,
+        trailer: impl FnMut(u8),
+    ) -> Result<Fed, BodyError> {
         match self {
             Self::Done => Ok(Fed { read: 0, pass: 0 }),
             Self::UntilClose => Ok(Fed { read: buf.len(), pass: buf.len() }),
@@ -49,7 +62,7 @@ impl Body {
                 Ok(Fed { read: here, pass: here })
             }
             Self::Chunked(chunked) => {
-                let (read, pass) = chunked.feed(buf, framing)?;
+                let (read, pass) = chunked.feed_with(buf, framing, trailer)?;
                 if chunked.is_done() {
                     *self = Self::Done;
                 }

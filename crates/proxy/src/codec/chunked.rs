@@ -3,6 +3,9 @@
 pub enum Framing {
     /// Chunk sizes stay; extensions and trailers are taken out.
     Keep,
+    /// Chunk sizes and trailers stay; extensions are taken out. For peers of which one speaks HTTP/2: what turns the
+    /// trailers into its own drops the forbidden ones.
+    KeepTrailers,
     /// Only the data stays.
     Strip,
 }
@@ -36,13 +39,21 @@ const TRAILER_BYTES_MAX: u32 = 8 * 1024;
 
 /// Decoder for a chunked body (RFC 9112, section 7.1) that works in place.
 ///
-/// Trailers are checked and dropped, which section 6.5.1 of RFC 9110 allows an intermediary: merging them
-/// unseen is how forbidden fields get past checks.
+/// Trailers are checked, and dropped unless asked for, which section 6.5.1 of RFC 9110 allows an intermediary: merging
+/// them unseen is how forbidden fields get past checks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Chunked {
     state: State,
     extension_bytes: u32,
     trailer_bytes: u32,
+}
+
+/// What a byte that is not data belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Frame,
+    Extension,
+    Trailer,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,6 +90,19 @@ impl Chunked {
     /// # Errors
     /// The body cannot be trusted from here on; the decoder must not be used again.
     pub fn feed(&mut self, buf: &mut [u8], framing: Framing) -> Result<(usize, usize), ChunkedError> {
+        self.feed_with(buf, framing, |_| {})
+    }
+
+    /// As [`Self::feed`], and shows the bytes of the trailers: complete lines, in the end.
+    ///
+    /// # Errors
+    /// As [`Self::feed`].
+    pub fn feed_with(
+        &mut self,
+        buf: &mut [u8],
+        framing: Framing,
+        mut trailer: impl FnMut(u8),
+    ) -> Result<(usize, usize), ChunkedError> {
         let mut read = 0;
         let mut written = 0;
         while read < buf.len() && self.state != State::Done {
@@ -95,7 +119,16 @@ impl Chunked {
             }
             let b = buf[read];
             read += 1;
-            if self.step(b)? == Framing::Keep && framing == Framing::Keep {
+            let part = self.step(b)?;
+            if part == Part::Trailer {
+                trailer(b);
+            }
+            let stays = match framing {
+                Framing::Strip => false,
+                Framing::Keep => part == Part::Frame,
+                Framing::KeepTrailers => part != Part::Extension,
+            };
+            if stays {
                 buf[written] = b;
                 written += 1;
             }
@@ -103,52 +136,52 @@ impl Chunked {
         Ok((read, written))
     }
 
-    /// Takes one byte of framing; says whether it belongs to the framing that is kept.
-    fn step(&mut self, b: u8) -> Result<Framing, ChunkedError> {
+    /// Takes one byte that is not data; says what it belongs to.
+    fn step(&mut self, b: u8) -> Result<Part, ChunkedError> {
         let (next, fate) = match self.state {
             State::Size { value, digits } => match (b, digits) {
-                (b';', 1..) => (State::Extension { size: value }, Framing::Strip),
-                (b'\r', 1..) => (State::SizeLf { size: value }, Framing::Keep),
+                (b';', 1..) => (State::Extension { size: value }, Part::Extension),
+                (b'\r', 1..) => (State::SizeLf { size: value }, Part::Frame),
                 (_, SIZE_DIGITS_MAX..) if b.is_ascii_hexdigit() => return Err(ChunkedError::SizeTooLarge),
                 (_, _) => {
                     let digit = char::from(b).to_digit(16).ok_or(ChunkedError::Size)?;
-                    (State::Size { value: value * 16 + u64::from(digit), digits: digits + 1 }, Framing::Keep)
+                    (State::Size { value: value * 16 + u64::from(digit), digits: digits + 1 }, Part::Frame)
                 }
             },
             State::Extension { size } => match b {
-                b'\r' => (State::SizeLf { size }, Framing::Keep),
+                b'\r' => (State::SizeLf { size }, Part::Frame),
                 b'\t' | b' '..=b'~' | 0x80.. => {
                     self.extension_bytes += 1;
                     if self.extension_bytes > EXTENSION_BYTES_MAX {
                         return Err(ChunkedError::Extension);
                     }
-                    (State::Extension { size }, Framing::Strip)
+                    (State::Extension { size }, Part::Extension)
                 }
                 _ => return Err(ChunkedError::Extension),
             },
             State::SizeLf { size } => match (b, size) {
-                (b'\n', 0) => (State::TrailerStart, Framing::Keep),
-                (b'\n', left) => (State::Data { left }, Framing::Keep),
+                (b'\n', 0) => (State::TrailerStart, Part::Frame),
+                (b'\n', left) => (State::Data { left }, Part::Frame),
                 (_, _) => return Err(ChunkedError::LineEnd),
             },
-            State::DataCr if b == b'\r' => (State::DataLf, Framing::Keep),
-            State::DataLf if b == b'\n' => (State::Size { value: 0, digits: 0 }, Framing::Keep),
+            State::DataCr if b == b'\r' => (State::DataLf, Part::Frame),
+            State::DataLf if b == b'\n' => (State::Size { value: 0, digits: 0 }, Part::Frame),
             State::DataCr | State::DataLf => return Err(ChunkedError::DataEnd),
-            State::TrailerStart if b == b'\r' => (State::EndLf, Framing::Keep),
-            State::TrailerStart if super::is_tchar(b) => (self.trailer(State::TrailerName)?, Framing::Strip),
-            State::TrailerName if b == b':' => (self.trailer(State::TrailerValue)?, Framing::Strip),
-            State::TrailerName if super::is_tchar(b) => (self.trailer(State::TrailerName)?, Framing::Strip),
+            State::TrailerStart if b == b'\r' => (State::EndLf, Part::Frame),
+            State::TrailerStart if super::is_tchar(b) => (self.trailer(State::TrailerName)?, Part::Trailer),
+            State::TrailerName if b == b':' => (self.trailer(State::TrailerValue)?, Part::Trailer),
+            State::TrailerName if super::is_tchar(b) => (self.trailer(State::TrailerName)?, Part::Trailer),
             State::TrailerStart | State::TrailerName => return Err(ChunkedError::Trailer),
             State::TrailerValue => match b {
-                b'\r' => (State::TrailerLf, Framing::Strip),
-                b'\t' | b' '..=b'~' | 0x80.. => (self.trailer(State::TrailerValue)?, Framing::Strip),
+                b'\r' => (State::TrailerLf, Part::Trailer),
+                b'\t' | b' '..=b'~' | 0x80.. => (self.trailer(State::TrailerValue)?, Part::Trailer),
                 _ => return Err(ChunkedError::Trailer),
             },
-            State::TrailerLf if b == b'\n' => (State::TrailerStart, Framing::Strip),
-            State::EndLf if b == b'\n' => (State::Done, Framing::Keep),
+            State::TrailerLf if b == b'\n' => (State::TrailerStart, Part::Trailer),
+            State::EndLf if b == b'\n' => (State::Done, Part::Frame),
             State::TrailerLf | State::EndLf => return Err(ChunkedError::LineEnd),
             // `feed` handles these in bulk and never steps through them.
-            State::Data { .. } | State::Done => (self.state, Framing::Keep),
+            State::Data { .. } | State::Done => (self.state, Part::Frame),
         };
         self.state = next;
         Ok(fate)

@@ -46,7 +46,7 @@ pub struct ResponseHead<'h, 'b> {
     content_length: Option<u64>,
     upgrade: Option<&'b [u8]>,
     options: ConnectionOptions,
-    headers: &'h [httparse::Header<'b>],
+    pub(crate) headers: &'h [httparse::Header<'b>],
 }
 
 /// How the response is passed on to the client.

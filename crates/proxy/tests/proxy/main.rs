@@ -11,3 +11,4 @@ mod mirror;
 mod state;
 mod support;
 mod swap;
+mod tls;

@@ -101,6 +101,13 @@ fn read_body(reader: &mut impl io::BufRead, message: &mut Message, until_close: 
     }
 }
 
+/// Reads an answer with its body.
+pub fn read_message(reader: &mut impl io::BufRead) -> io::Result<Message> {
+    let mut message = read_head(reader)?.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?;
+    read_body(reader, &mut message, true)?;
+    Ok(message)
+}
+
 /// What an origin does after reading a request.
 pub enum Reply {
     /// These bytes, then the next request.

@@ -137,6 +137,9 @@ impl Relay<'_> {
         if let Some(to) = route.policy.https
             && !self.conn.client.came_by_https(&head)
         {
+            if head.host_name().is_empty() {
+                return Err(Unplanned::NoRoute);
+            }
             let target = if head.target.starts_with('/') { head.target } else { "/" };
             let port = if to.port == 443 { String::new() } else { format!(":{}", to.port) };
             let location = format!("https://{}{port}{target}", head.host_name());
