@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
+use fairway_engine::edge::Entrance;
 use fairway_engine::id::{EnvironmentName, ServiceName};
 use fairway_engine::release::Listen;
 use fairway_engine::service::Reference;
@@ -12,6 +13,8 @@ use crate::code;
 use crate::cycle;
 use crate::deploy::{self, Deploy};
 use crate::diagnostic::{Diagnostic, Findings};
+use crate::edge;
+use crate::entrance;
 use crate::evidence::{self, Evidence};
 use crate::job::{self, Job, Jobs, Surroundings};
 use crate::keys;
@@ -31,6 +34,7 @@ pub struct Environment {
     pub evidence: Evidence,
     pub monitoring: Monitoring,
     pub listen: Listen,
+    pub entrance: Entrance,
     /// Where the environment is reached from outside, without a slash at the end.
     pub url: String,
     pub protect: Protect,
@@ -76,7 +80,8 @@ pub(crate) fn read_in(cx: &Context<'_>, merged: &Merged) -> Environment {
         .entries("service")
         .any(|(_, entry)| entry.node.value.as_table().is_some_and(|table| table.get("route").is_some()));
     let deploy = deploy::read(&root, routed);
-    let shared = Shared { vars: &vars, roster: &roster, drain: deploy.drain };
+    let edge = edge::read(&root, &edge::defaults());
+    let shared = Shared { vars: &vars, roster: &roster, drain: deploy.drain, edge: &edge };
     let mut services = BTreeMap::new();
     for (name, entry) in root.entries("service") {
         let Some(table) = entry.node.value.as_table() else { continue };
@@ -98,7 +103,8 @@ pub(crate) fn read_in(cx: &Context<'_>, merged: &Merged) -> Environment {
         address: root.get_or("listen", || default_listen(cx).to_owned(), |text| format!("{text:?}")),
         host: host.map(|host| host.to_ascii_lowercase()),
     };
-    let url = root.get_or("url", || public_url(&listen), |text| format!("{text:?}"));
+    let entrance = entrance::read(&root, listen.host.as_deref(), &services);
+    let url = root.get_or("url", || public_url(&listen, &entrance), |text| format!("{text:?}"));
     let url = url.trim_end_matches('/').to_owned();
     let monitoring = monitoring::read(&root, &roster, &url);
     Environment {
@@ -109,6 +115,7 @@ pub(crate) fn read_in(cx: &Context<'_>, merged: &Merged) -> Environment {
         evidence,
         monitoring,
         listen,
+        entrance,
         url,
         protect,
         settings: cx.settings.take(),
@@ -125,10 +132,14 @@ fn default_listen(cx: &Context<'_>) -> &'static str {
 }
 
 /// With the host when there is one, otherwise with an address that a client on this machine can use.
-fn public_url(listen: &Listen) -> String {
-    let (ip, port) = match listen.address.parse::<SocketAddr>() {
+fn public_url(listen: &Listen, entrance: &Entrance) -> String {
+    let (scheme, address, usual) = match &entrance.tls {
+        Some(tls) => ("https", &tls.address, 443),
+        None => ("http", &listen.address, 80),
+    };
+    let (ip, port) = match address.parse::<SocketAddr>() {
         Ok(address) => (Some(address.ip()), address.port()),
-        Err(_) => (None, 80),
+        Err(_) => (None, usual),
     };
     let host = match (&listen.host, ip) {
         (Some(host), _) => host.clone(),
@@ -138,9 +149,9 @@ fn public_url(listen: &Listen) -> String {
         (None, None) => "localhost".to_owned(),
     };
     match port {
-        80 => format!("http://{host}"),
+        port if port == usual => format!("{scheme}://{host}"),
         443 => format!("https://{host}"),
-        port => format!("http://{host}:{port}"),
+        port => format!("{scheme}://{host}:{port}"),
     }
 }
 

@@ -4,6 +4,7 @@ mod alerts;
 mod alias;
 mod autoscale;
 mod deploy;
+mod edge;
 mod evidence;
 mod format;
 mod metrics;
@@ -15,12 +16,14 @@ pub(crate) use alerts::{ALERT_ROUTE, ALERTS, CHANNEL, INHIBIT, MAIL, PAGERDUTY, 
 pub(crate) use alias::ALIASES;
 pub(crate) use autoscale::{AUTOSCALE, AUTOSCALE_QUERY, BEHAVIOR, POLICY, SCALING};
 pub(crate) use deploy::{DEPLOY, MATCH, STEP};
+pub(crate) use edge::{ACME, CACHE, COMPRESS, EDGE, EJECT, HOLD, HSTS, RATE_LIMIT, RETRY, TIMEOUTS, TLS};
+use edge::{EDGE_KEY, PROXY_PROTOCOL_KEY, TLS_KEY, TRUSTED_PROXIES_KEY};
 pub(crate) use evidence::{ERROR_TRIGGER, GATE, LATENCY_TRIGGER, SEQUENTIAL, TRIGGERS};
 pub(crate) use format::SERVICE_NAME;
 use format::{DIRECTORY, ENVIRONMENT_NAME, HOST, LISTEN, PROJECT_NAME, THING, URL, USER, VARIABLE_NAME};
 pub(crate) use metrics::{METRICS, SCRAPE, SLO, SLO_LATENCY, UPTIME};
 pub(crate) use service::{
-    BACKUP, BUILD, LIMITS, LIVE, LOG, PORT, READY, RESTART, ROUTE, SERVICE, STATIC, STOP,
+    BACKUP, BUILD, LIMITS, LIVE, LOG, PORT, READY, RESTART, ROUTE, SERVICE, STATIC, STATIC_CACHE, STOP,
 };
 
 use crate::spec::Absent::{Default, Required, Words};
@@ -158,6 +161,10 @@ pub(crate) static ROOT: TableSpec = TableSpec {
         SLO_KEY,
         HOST_KEY,
         LISTEN_KEY,
+        TLS_KEY,
+        PROXY_PROTOCOL_KEY,
+        TRUSTED_PROXIES_KEY,
+        EDGE_KEY,
         URL_KEY,
         PROTECT_KEY,
         key(
@@ -183,6 +190,10 @@ pub(crate) static ENVIRONMENT: TableSpec = TableSpec {
         ),
         HOST_KEY,
         LISTEN_KEY,
+        TLS_KEY,
+        PROXY_PROTOCOL_KEY,
+        TRUSTED_PROXIES_KEY,
+        EDGE_KEY,
         URL_KEY,
         PROTECT_KEY,
         VARS_KEY,
@@ -346,12 +357,24 @@ pub(crate) static TABLES: &[&TableSpec] = &[
     &ROOT,
     &ENVIRONMENT,
     &PROTECT,
+    &TLS,
+    &ACME,
+    &HSTS,
+    &EDGE,
+    &COMPRESS,
+    &RATE_LIMIT,
+    &CACHE,
+    &TIMEOUTS,
+    &RETRY,
+    &EJECT,
+    &HOLD,
     &RELEASE,
     &JOB,
     &CONTRACT,
     &SERVICE,
     &BUILD,
     &STATIC,
+    &STATIC_CACHE,
     &PORT,
     &ROUTE,
     &READY,

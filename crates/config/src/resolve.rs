@@ -90,6 +90,7 @@ impl Project {
             },
             listen: environment.listen.clone(),
             monitoring,
+            entrance: environment.entrance.clone(),
         })
     }
 }
@@ -109,10 +110,11 @@ impl Resolver<'_> {
                 workdir: workdir.clone(),
                 port: port.clone(),
             },
-            ServiceRuns::Static { capture, dir, spa } => Runs::Static {
+            ServiceRuns::Static { capture, dir, spa, serving } => Runs::Static {
                 artifact: self.artifact(&capture.key, &capture.at),
                 dir: dir.clone(),
                 spa: *spa,
+                serving: serving.clone(),
             },
             ServiceRuns::Backing { engine, port } => Runs::Backing { engine: *engine, port: *port },
         };
@@ -136,6 +138,7 @@ impl Resolver<'_> {
             user: service.user.clone(),
             metrics: service.metrics.clone(),
             autoscale: service.autoscale.clone(),
+            edge: service.edge.clone(),
         }
     }
 

@@ -3,17 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use fairway_engine::edge::{Edge, Protocol};
 use fairway_engine::evidence::Autoscale;
 use fairway_engine::id::ServiceName;
 use fairway_engine::service::{
-    Argument, BackingEngine, Limits, Liveness, Port, Readiness, Reference, RestartPolicy, RouteSpec, Stop,
-    StopSignal,
+    Argument, BackingEngine, Limits, Liveness, Port, Readiness, Reference, RestartPolicy, RouteSpec,
+    StaticServing, Stop, StopSignal,
 };
 
 use crate::artifact::{ArtifactKey, Build};
 use crate::autoscale;
 use crate::code;
 use crate::diagnostic::Diagnostic;
+use crate::edge;
 use crate::keys;
 use crate::probe;
 use crate::reader::{Bytes, Reader, Words};
@@ -31,6 +33,7 @@ pub struct Service {
     pub runs: ServiceRuns,
     pub replicas: u32,
     pub autoscale: Option<Autoscale>,
+    pub edge: Edge,
     /// Path under which each copy serves its own metrics.
     pub metrics: Option<String>,
     /// As written, and every backing service that a variable refers to: its URL leads nowhere before it is ready.
@@ -65,6 +68,7 @@ pub enum ServiceRuns {
         capture: Capture,
         dir: String,
         spa: bool,
+        serving: StaticServing,
     },
     Backing {
         engine: BackingEngine,
@@ -123,6 +127,8 @@ pub(crate) struct Shared<'a> {
     pub(crate) roster: &'a Roster,
     /// `deploy.drain`
     pub(crate) drain: Duration,
+    /// `[edge]`
+    pub(crate) edge: &'a Edge,
 }
 
 /// None when the service is too broken to go on; the reasons are in the findings.
@@ -158,6 +164,8 @@ pub(crate) fn read(name: &str, reader: &Reader<'_>, shared: &Shared<'_>) -> Opti
                     "live",
                     "metrics",
                     "autoscale",
+                    "edge",
+                    "protocol",
                 ],
                 "for a service that Fairway provides",
             );
@@ -220,6 +228,7 @@ pub(crate) fn read(name: &str, reader: &Reader<'_>, shared: &Shared<'_>) -> Opti
     let log = log(reader);
     let backup = if backing { backup(reader) } else { None };
     let autoscale = if kind == Some("command") { autoscale::read(reader, listens) } else { None };
+    let edge = if backing { Edge::default() } else { edge_of(reader, shared.edge, listens) };
     let replicas = if backing { 1 } else { replicas(reader, autoscale.as_ref()) };
     let metrics = if kind == Some("command") { metrics(reader, listens) } else { None };
     Some(Service {
@@ -229,6 +238,7 @@ pub(crate) fn read(name: &str, reader: &Reader<'_>, shared: &Shared<'_>) -> Opti
         runs: runs?,
         replicas,
         autoscale,
+        edge,
         metrics,
         after: after_at.keys().cloned().collect(),
         route_at: route.is_some().then(|| cx.source.span(reader.value_at("route"))),
@@ -244,6 +254,21 @@ pub(crate) fn read(name: &str, reader: &Reader<'_>, shared: &Shared<'_>) -> Opti
         backup,
         after_at,
     })
+}
+
+/// `listens`: requests of others can reach it at all.
+fn edge_of(reader: &Reader<'_>, base: &Edge, listens: bool) -> Edge {
+    if !listens {
+        for key in ["edge", "protocol"] {
+            if reader.has(key) {
+                reader.refuse(key, "for a service that listens on nothing");
+            }
+        }
+        return Edge::default();
+    }
+    let protocol: String = reader.fixed("protocol");
+    let protocol = if protocol == "h2c" { Protocol::H2c } else { Protocol::Http1 };
+    Edge { protocol, ..edge::read(reader, base) }
 }
 
 fn process(reader: &Reader<'_>, port: Option<Port>) -> Option<ServiceRuns> {
@@ -320,9 +345,9 @@ fn static_files(reader: &Reader<'_>) -> Option<ServiceRuns> {
     let cx = reader.cx;
     let base = directory(reader, "dir");
     let (build, artifact) = build(reader, &base);
-    let (files, files_at, spa) = match reader.optional_table("static", &keys::STATIC) {
-        Some(table) => (table.get("dir"), table.value_at("dir"), table.fixed("spa")),
-        None => (reader.get("static"), reader.value_at("static"), false),
+    let (files, files_at, spa, serving) = match reader.optional_table("static", &keys::STATIC) {
+        Some(table) => (table.get("dir"), table.value_at("dir"), table.fixed("spa"), serving(&table)),
+        None => (reader.get("static"), reader.value_at("static"), false, StaticServing::default()),
     };
     let files: String = files?;
     let files = path::join(&base, &path::relative(&files).ok()?);
@@ -342,7 +367,18 @@ fn static_files(reader: &Reader<'_>) -> Option<ServiceRuns> {
             (artifact.clone(), dir.to_owned(), artifact_at)
         }
     };
-    Some(ServiceRuns::Static { capture: Capture { key: ArtifactKey::new(&key), build, at }, dir, spa })
+    let capture = Capture { key: ArtifactKey::new(&key), build, at };
+    Some(ServiceRuns::Static { capture, dir, spa, serving })
+}
+
+fn serving(files: &Reader<'_>) -> StaticServing {
+    let cache = files.table("cache", &keys::STATIC_CACHE);
+    StaticServing {
+        hashed: cache.fixed("hashed"),
+        pages: cache.fixed("pages"),
+        other: cache.fixed("other"),
+        old_assets: files.fixed("old_assets"),
+    }
 }
 
 fn backing(reader: &Reader<'_>) -> Option<ServiceRuns> {

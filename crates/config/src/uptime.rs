@@ -49,7 +49,10 @@ fn probe(reader: &Reader<'_>, environment_url: &str) -> Option<Probe> {
             None
         }
     };
-    let (every, timeout) = (reader.fixed::<Duration>("every"), reader.fixed::<Duration>("timeout"));
+    let every = reader.fixed::<Duration>("every");
+    // A check that is made every two seconds takes two at most, without anybody having to say so.
+    let timeout =
+        reader.get_or("timeout", || TIMEOUT_MAX.min(every), |timeout| format!("{}s", timeout.as_secs_f64()));
     if timeout > every {
         let message = format!("{} is longer than every: checks would pile up", reader.path_of("timeout"));
         let at = reader.value_at(if reader.has("timeout") { "timeout" } else { "every" });

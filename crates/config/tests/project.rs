@@ -88,7 +88,9 @@ fn the_example_of_the_documentation_resolves_in_every_environment() {
     assert_eq!(service(&spec, "worker").ready.probe, ReadyProbe::Notify);
     assert!(service(&spec, "worker").after.contains(&postgres), "its DATABASE_URL refers to it");
     match service(&spec, "web").runs {
-        Runs::Static { artifact, dir, spa } => assert_eq!((&*artifact.0, &*dir, spa), ("dist", "", true)),
+        Runs::Static { artifact, dir, spa, .. } => {
+            assert_eq!((&*artifact.0, &*dir, spa), ("dist", "", true));
+        }
         Runs::Process { .. } | Runs::Backing { .. } => panic!("web is static"),
     }
     assert!(service(&spec, "postgres").env.is_empty());

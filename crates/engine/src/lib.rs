@@ -7,6 +7,7 @@
 mod autoscale;
 mod capacity;
 mod decide;
+pub mod edge;
 mod effect;
 mod environment;
 mod event;
@@ -47,7 +48,7 @@ pub use rollout::{
 };
 pub use routes::{RouteTable, Routes, ServiceRoute, VersionRoute};
 pub use state::{IllegalTransition, State};
-pub use trial::{Arm, Arms, Asked, Held, Kept, Recorded, Segment, SegmentCount, Trial};
+pub use trial::{Arm, Arms, Asked, Held, Kept, Recorded, Segment, SegmentCount, Silence, Trial};
 pub use verdict::{
     ArmCount, ArmReport, BadEvent, Bound, EvidenceView, Finding, GateDue, GateId, Reason, TestCounts, Verdict,
 };

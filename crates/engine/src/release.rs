@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::edge::Entrance;
 use crate::evidence::Evidence;
 use crate::id::{ReleaseNumber, ServiceName, TreeDigest};
 use crate::monitoring::Monitoring;
@@ -32,6 +33,8 @@ pub struct ReleaseSpec {
     pub listen: Listen,
     #[serde(default)]
     pub monitoring: Monitoring,
+    #[serde(default)]
+    pub entrance: Entrance,
 }
 
 /// Where the code came from, for people and for the audit.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::edge::Edge;
 use crate::evidence::Autoscale;
 use crate::id::{ServiceName, TreeDigest};
 use crate::time::duration_ms;
@@ -33,6 +34,8 @@ pub struct ServiceSpec {
     /// None: `replicas`, until an operator scales.
     #[serde(default)]
     pub autoscale: Option<Autoscale>,
+    #[serde(default)]
+    pub edge: Edge,
 }
 
 impl ServiceSpec {
@@ -68,9 +71,49 @@ pub enum Runs {
         port: Option<Port>,
     },
     /// Files out of a tree, served by a small file server of Fairway's own under the same supervision.
-    Static { artifact: TreeDigest, dir: String, spa: bool },
+    Static {
+        artifact: TreeDigest,
+        dir: String,
+        spa: bool,
+        #[serde(default = "StaticServing::of_old_records")]
+        serving: StaticServing,
+    },
     /// A server that Fairway knows how to provision and that holds data.
     Backing { engine: BackingEngine, port: u16 },
+}
+
+/// How long browsers may keep static files, and what is served beside the release's own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StaticServing {
+    /// Files whose name holds a hash of their content.
+    #[serde(with = "duration_ms")]
+    pub hashed: Duration,
+    /// Pages, and the scripts, styles and data without a hash that belong to them. Zero = ask again each time.
+    #[serde(with = "duration_ms")]
+    pub pages: Duration,
+    /// All other files.
+    #[serde(with = "duration_ms")]
+    pub other: Duration,
+    /// A hashed name that this release lacks is answered from the releases before and beside it.
+    pub old_assets: bool,
+}
+
+impl Default for StaticServing {
+    fn default() -> Self {
+        Self {
+            hashed: Duration::from_secs(365 * 24 * 3600),
+            pages: Duration::ZERO,
+            other: Duration::from_secs(3600),
+            old_assets: true,
+        }
+    }
+}
+
+impl StaticServing {
+    /// What held for releases that were recorded before there was a choice.
+    fn of_old_records() -> Self {
+        Self { other: Duration::ZERO, ..Self::default() }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

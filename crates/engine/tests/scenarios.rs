@@ -118,6 +118,7 @@ fn service(text: &str) -> (ServiceName, ServiceSpec) {
         user: None,
         metrics: None,
         autoscale: None,
+        edge: Default::default(),
     };
     (name(label), spec)
 }
@@ -199,6 +200,7 @@ fn release(text: &str) -> ReleaseSpec {
         },
         listen: Listen { address: "127.0.0.1:8080".into(), host: None },
         monitoring: Default::default(),
+        entrance: Default::default(),
     };
     for option in options.split_whitespace() {
         settings(&mut spec, option);
@@ -332,7 +334,8 @@ fn fact(fact: &Fact) -> String {
         }
         Fact::GateChanged { finding } => format!("{}: {finding}", finding.verdict.name()),
         Fact::StepHeld { until, finding } => format!("held until {}: {finding}", after(*until)),
-        Fact::GateWaived { name, .. } => format!("waived: {name}"),
+        Fact::GateWaived { name, for_rollout: false, .. } => format!("waived: {name}"),
+        Fact::GateWaived { name, for_rollout: true, .. } => format!("waived for this rollout: {name}"),
         Fact::PausedOnEvidence { finding } => format!("paused: {finding}"),
         Fact::ExperimentReported { experiment, step, arms } => {
             let sides = arms.iter().flat_map(|(service, sides)| {
@@ -734,10 +737,13 @@ scenarios! {
     canary_elsewhere
     canary_fix
     canary_good
+    canary_hangs
     canary_no_traffic
     canary_plainly_worse
+    canary_refuses
     canary_server_restart
     canary_slow
+    canary_unasked
     contraction
     crash_loop
     down
@@ -750,11 +756,13 @@ scenarios! {
     gates_asked
     gates_source_gone
     jobs_and_crashes
+    late_answers
     late_outcomes
     maintenance
     never_ready
     new_and_removed_services
     pause
+    promoted_without
     queue
     readiness_lost
     ready_without_address
@@ -770,6 +778,7 @@ scenarios! {
     rolling_turned_back
     routes_refused
     scale
+    scale_auto
     server_restart
     stale_plan
     stand_in_after_warm

@@ -66,6 +66,7 @@ pub fn service(path: Option<&str>, calls: &[&str]) -> ServiceSpec {
         user: None,
         metrics: None,
         autoscale: None,
+        edge: Default::default(),
     }
 }
 
@@ -89,6 +90,7 @@ pub fn release(listen: &str) -> ReleaseSpec {
         },
         listen: Listen { address: listen.to_owned(), host: None },
         monitoring: Default::default(),
+        entrance: Default::default(),
     }
 }
 

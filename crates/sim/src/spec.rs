@@ -11,12 +11,12 @@ use fairway_engine::id::{ServiceName, TreeDigest};
 use fairway_engine::release::{DeploySettings, JobSpec, Listen, ReleaseJobs, ReleaseSpec, Source};
 use fairway_engine::service::{
     Argument, BackingEngine, Limits, Port, Readiness, ReadyProbe, RestartPolicy, RouteSpec, Runs,
-    ServiceSpec, Stop, StopSignal,
+    ServiceSpec, StaticServing, Stop, StopSignal,
 };
 use fairway_engine::strategy::{Match, Step, Strategy};
 
 use crate::rng::Rng;
-use crate::traffic::Behaviour;
+use crate::traffic::{Answers, Behaviour};
 
 /// What becomes of the copies of a release. Written into its title, where the simulated machine finds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,10 +35,14 @@ pub enum Quality {
     Slow,
     /// As good as any, but now and then one client fails many times at once.
     Bursty,
+    /// It takes requests and answers none.
+    Hanging,
+    /// It takes no connection, and nobody but the proxy notices.
+    Refusing,
 }
 
 impl Quality {
-    const ALL: [(Quality, &'static str); 10] = [
+    const ALL: [(Quality, &'static str); 12] = [
         (Quality::Good, "good"),
         (Quality::NeverReady, "never ready"),
         (Quality::CrashLoop, "crash loop"),
@@ -49,6 +53,8 @@ impl Quality {
         (Quality::Failing, "failing"),
         (Quality::Slow, "slow"),
         (Quality::Bursty, "bursty"),
+        (Quality::Hanging, "hanging"),
+        (Quality::Refusing, "refusing"),
     ];
 
     #[must_use]
@@ -68,6 +74,8 @@ impl Quality {
             Quality::Failing => Behaviour { errors: 0.8, ..usual },
             Quality::Slow => Behaviour { slow: 0.5, ..usual },
             Quality::Bursty => Behaviour { is_bursty: true, ..usual },
+            Quality::Hanging => Behaviour { answers: Answers::Never, ..usual },
+            Quality::Refusing => Behaviour { answers: Answers::NoConnection, ..usual },
             Quality::Good
             | Quality::NeverReady
             | Quality::CrashLoop
@@ -144,6 +152,7 @@ fn service(rng: &mut Rng, runs: Runs, path: Option<&str>, replicas: u32, after: 
         user: None,
         metrics: None,
         autoscale: None,
+        edge: Default::default(),
     }
 }
 
@@ -194,6 +203,7 @@ pub fn plain() -> ReleaseSpec {
         },
         listen: Listen { address: "127.0.0.1:8080".to_owned(), host: None },
         monitoring: Default::default(),
+        entrance: Default::default(),
     }
 }
 
@@ -282,6 +292,8 @@ pub fn judged(rng: &mut Rng) -> ReleaseSpec {
         Quality::Failing,
         Quality::Slow,
         Quality::Bursty,
+        Quality::Hanging,
+        Quality::Refusing,
     ];
     let quality = qualities[rng.index(qualities.len())];
     spec.source.title = Some(quality.name().to_owned());
@@ -311,8 +323,12 @@ pub fn random(rng: &mut Rng, faults: bool) -> ReleaseSpec {
         services.insert(service_name("web"), service(rng, process(true), Some("/"), n, after));
     }
     if rng.percent(30) || services.is_empty() {
-        let runs =
-            Runs::Static { artifact: TreeDigest("c".repeat(64).into()), dir: "public".to_owned(), spa: true };
+        let runs = Runs::Static {
+            artifact: TreeDigest("c".repeat(64).into()),
+            dir: "public".to_owned(),
+            spa: true,
+            serving: StaticServing::default(),
+        };
         services.insert(service_name("site"), service(rng, runs, Some("/site"), 1, &[]));
     }
     if rng.percent(40) {
@@ -373,5 +389,6 @@ pub fn random(rng: &mut Rng, faults: bool) -> ReleaseSpec {
             host: None,
         },
         monitoring: Default::default(),
+        entrance: Default::default(),
     }
 }

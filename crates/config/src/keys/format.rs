@@ -70,6 +70,27 @@ text_format!(
     Some("^https?://"),
     |t| { owned(name::url(t)) }
 );
+text_format!(
+    NETWORK,
+    "NETWORK",
+    "a network such as \"10.0.0.0/8\", or an address",
+    code::BAD_VALUE,
+    None,
+    |t| owned(name::network(t))
+);
+text_format!(
+    MEDIA_TYPE,
+    "TYPE",
+    "a media type such as \"text/html\" or \"text/*\"",
+    code::BAD_VALUE,
+    None,
+    |t| owned(name::media_type(t))
+);
+text_format!(FILE, "FILE", "an absolute path on the machine", code::BAD_VALUE, Some("^/"), |t| match t {
+    t if !t.starts_with('/') => Err("it does not begin with a slash".to_owned()),
+    t if t.contains('\0') => Err("it has a NUL character".to_owned()),
+    _ => Ok(()),
+});
 text_format!(USER, "USER", "a user name or a numeric id", code::BAD_NAME, None, |t| owned(name::user(t)));
 text_format!(DIRECTORY, "PATH", "a path inside the project", code::BAD_VALUE, Some("^[^/~]"), |t| {
     owned(path::relative(t))

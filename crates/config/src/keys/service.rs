@@ -77,6 +77,14 @@ pub(crate) static SERVICE: TableSpec = TableSpec {
             "Path prefix of the public requests that go to the service. The longest one wins.",
         ),
         key(
+            "protocol",
+            Kind::Choice(&["http1", "h2c"]),
+            Default("http1"),
+            "\"h2c\"",
+            "What the copies speak: HTTP/1.1, or HTTP/2 without TLS, as gRPC needs it. Clients may speak either.",
+        ),
+        super::edge::EDGE_KEY,
+        key(
             "sticky",
             Kind::OneOf(&[Kind::Bool, Kind::Text(&TOKEN)]),
             Default("false"),
@@ -196,7 +204,49 @@ pub(crate) static STATIC: TableSpec = TableSpec {
             Kind::Bool,
             Default("false"),
             "true",
-            "Answer a path that is no file with index.html, as single-page applications need.",
+            "Answer a visit to a path that is no file with index.html, as single-page applications need. A missing script, style or image stays a 404.",
+        ),
+        key(
+            "cache",
+            Kind::Table(&STATIC_CACHE),
+            Words("every default of static_cache"),
+            "{ pages = \"1h\", other = \"365d\" }",
+            "How long browsers and CDNs may keep the files.",
+        ),
+        key(
+            "old_assets",
+            Kind::Bool,
+            Default("true"),
+            "false",
+            "Answer a name with a content hash that this release lacks from the site's other releases that are still on the machine, so that pages loaded before a deploy keep working.",
+        ),
+    ],
+};
+
+pub(crate) static STATIC_CACHE: TableSpec = TableSpec {
+    name: "static_cache",
+    doc: "How long browsers and CDNs may keep static files. With \"0s\" they ask each time, which costs a 304 without a body.",
+    keys: &[
+        key(
+            "hashed",
+            DURATION,
+            Default("365d"),
+            "\"365d\"",
+            "Names with a content hash as bundlers write them, index-DiwrgTda.js or app.3f2a9c1b.css; also marked immutable.",
+        ),
+        key(
+            "pages",
+            DURATION,
+            Default("0s"),
+            "\"1h\"",
+            "HTML, and scripts, styles and data without a hash: an old one beside a new one is a broken page.",
+        ),
+        key(
+            "other",
+            DURATION,
+            Default("1h"),
+            "\"365d\"",
+            "Everything else without a hash: images, fonts, downloads.",
         ),
     ],
 };

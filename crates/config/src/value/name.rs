@@ -49,6 +49,36 @@ pub(crate) fn listen(text: &str) -> Result<(), &'static str> {
 }
 
 /// # Errors
+/// Why the text is not a network.
+pub(crate) fn network(text: &str) -> Result<(), &'static str> {
+    let (address, bits) = match text.split_once('/') {
+        Some((address, bits)) => (address, Some(bits)),
+        None => (text, None),
+    };
+    let Ok(address) = address.parse::<std::net::IpAddr>() else {
+        return Err("it is an IP address, or one with a slash and a number of bits");
+    };
+    let width = if address.is_ipv4() { 32u8 } else { 128 };
+    match bits.map(str::parse::<u8>) {
+        None => Ok(()),
+        Some(Ok(bits)) if bits <= width => Ok(()),
+        Some(_) => Err("an IPv4 network has 0 to 32 bits, an IPv6 network 0 to 128"),
+    }
+}
+
+/// # Errors
+/// Why the text is not a media type, or all of a kind.
+pub(crate) fn media_type(text: &str) -> Result<(), &'static str> {
+    let is_part = |part: &str| {
+        !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$&^_.+-*".contains(&b))
+    };
+    match text.split_once('/') {
+        Some((kind, of)) if is_part(kind) && is_part(of) => Ok(()),
+        Some(_) | None => Err("it has two parts with a slash between them, and no parameters"),
+    }
+}
+
+/// # Errors
 /// Why the text is not a public URL.
 pub(crate) fn url(text: &str) -> Result<(), &'static str> {
     let Some(rest) = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")) else {

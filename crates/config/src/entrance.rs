@@ -1,0 +1,107 @@
+//! How public requests come in: TLS, and who may speak for others.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use fairway_engine::edge::{AcmeChallenge, CertificateSource, Entrance, Hsts, TlsEntrance};
+use fairway_engine::id::ServiceName;
+
+use crate::code;
+use crate::diagnostic::Diagnostic;
+use crate::keys;
+use crate::reader::{Reader, Texts};
+use crate::service::Service;
+
+/// <https://letsencrypt.org/docs/acme-protocol-updates/>
+const LETS_ENCRYPT: &str = "https://acme-v02.api.letsencrypt.org/directory";
+
+pub(crate) fn read(
+    root: &Reader<'_>,
+    host: Option<&str>,
+    services: &BTreeMap<ServiceName, Service>,
+) -> Entrance {
+    let tls = tls(root);
+    if let Some(TlsEntrance { certificate: CertificateSource::Acme { .. }, .. }) = &tls {
+        let mut routes = services.values().filter_map(|service| service.route.as_ref());
+        let nameless = routes.any(|route| route.host.is_none()) && host.is_none();
+        if nameless {
+            let message = "an authority gives certificates for host names, and the environment has none";
+            let hint = "add host = \"shop.example\", or try it out with tls = \"self-signed\"";
+            root.cx.push_at(Diagnostic::error(code::CONFLICT, message).hint(hint), root.value_at("tls"));
+        }
+    }
+    Entrance {
+        tls,
+        proxy_protocol: root.fixed("proxy_protocol"),
+        trusted_proxies: root.get("trusted_proxies").map(|Texts(texts)| texts).unwrap_or_default(),
+    }
+}
+
+fn tls(root: &Reader<'_>) -> Option<TlsEntrance> {
+    let acme = || CertificateSource::Acme {
+        directory: LETS_ENCRYPT.to_owned(),
+        contact: None,
+        challenge: AcmeChallenge::Http01,
+    };
+    let plain = root.optional_table("tls", &keys::TLS).is_none();
+    let table = root.table("tls", &keys::TLS);
+    let certificate = if plain {
+        match root.get::<String>("tls").as_deref() {
+            Some("acme") => acme(),
+            Some("self-signed") => CertificateSource::SelfSigned,
+            Some(_) | None => return None,
+        }
+    } else {
+        match table.one_of(&["acme", "certificate", "self_signed"]) {
+            Some("acme") => {
+                table.optional_table("acme", &keys::ACME).map_or_else(acme, |table| authority(&table))
+            }
+            Some("certificate") => {
+                let Some(key) = table.get("key") else {
+                    table.lacks("key", "add key = \"/etc/ssl/shop.key\"");
+                    return None;
+                };
+                CertificateSource::Files { chain: table.get("certificate")?, key }
+            }
+            Some(_) => CertificateSource::SelfSigned,
+            None => {
+                let hint = "add acme = true, certificate and key, or self_signed = true";
+                table.lacks("certificate", hint);
+                return None;
+            }
+        }
+    };
+    if !plain && !matches!(certificate, CertificateSource::Files { .. }) && table.has("key") {
+        table.refuse("key", "without certificate");
+    }
+    let default_address = if root.cx.is_dev() { "127.0.0.1:8443" } else { "0.0.0.0:443" };
+    Some(TlsEntrance {
+        address: table.get_or("listen", || default_address.to_owned(), |text| format!("{text:?}")),
+        certificate,
+        redirect: table.fixed("redirect"),
+        hsts: hsts(&table),
+    })
+}
+
+fn authority(table: &Reader<'_>) -> CertificateSource {
+    let challenge: String = table.fixed("challenge");
+    CertificateSource::Acme {
+        directory: table.get_or("directory", || LETS_ENCRYPT.to_owned(), |text| format!("{text:?}")),
+        contact: table.get("contact"),
+        challenge: if challenge == "tls-alpn-01" { AcmeChallenge::TlsAlpn01 } else { AcmeChallenge::Http01 },
+    }
+}
+
+fn hsts(table: &Reader<'_>) -> Option<Hsts> {
+    match table.optional_table("hsts", &keys::HSTS) {
+        Some(hsts) => Some(Hsts {
+            max_age: hsts.get("max_age")?,
+            subdomains: hsts.fixed("subdomains"),
+            preload: hsts.fixed("preload"),
+        }),
+        None => {
+            let max_age: Duration = table.get("hsts")?;
+            Some(Hsts { max_age, subdomains: false, preload: false })
+        }
+    }
+}

@@ -1,0 +1,418 @@
+//! The keys of what happens to requests on their way, and of TLS.
+
+use std::time::Duration;
+
+use super::format::{FILE, LISTEN, MATCH_VALUE, MEDIA_TYPE, NETWORK, ROUTE_PATH, TOKEN, URL};
+use super::{DURATION, POSITIVE};
+use crate::keys::format::EMAIL;
+use crate::spec::Absent::{Default, Required, Words};
+use crate::spec::{KeySpec, Kind, TableSpec, key};
+
+/// Each request meets every one of them.
+const RATE_LIMITS_MAX: usize = 20;
+const CACHE_RULES_MAX: usize = 50;
+const HEADERS_MAX: usize = 50;
+const TYPES_MAX: usize = 100;
+const NETWORKS_MAX: usize = 100;
+const REQUESTS: Kind = Kind::Integer { min: 1, max: 1_000_000_000 };
+/// A deadline below this fails requests that nothing is wrong with.
+const TIMEOUT: Kind = Kind::Duration { min: Duration::from_millis(10) };
+
+const TLS_KINDS: &[Kind] = &[Kind::Choice(&["off", "acme", "self-signed"]), Kind::Table(&TLS)];
+const NETWORKS: Kind = Kind::List { of: &Kind::Text(&NETWORK), max: NETWORKS_MAX };
+
+pub(super) const TLS_KEY: KeySpec = key(
+    "tls",
+    Kind::OneOf(TLS_KINDS),
+    Words("off"),
+    "\"acme\"",
+    "How requests are encrypted: with certificates from an authority, with your own, or with one made here for trying out.",
+);
+pub(super) const PROXY_PROTOCOL_KEY: KeySpec = key(
+    "proxy_protocol",
+    Kind::Bool,
+    Default("false"),
+    "true",
+    "Connections begin with a PROXY protocol header, version 1 or 2, of the balancer before Fairway. Others are closed.",
+);
+pub(super) const TRUSTED_PROXIES_KEY: KeySpec = key(
+    "trusted_proxies",
+    NETWORKS,
+    Words("nobody is believed"),
+    "[\"10.0.0.0/8\"]",
+    "Who may say, by X-Forwarded-For, -Proto and -Host or by PROXY protocol, for whom a request is.",
+);
+pub(super) const EDGE_KEY: KeySpec = key(
+    "edge",
+    Kind::Table(&EDGE),
+    Words("every default of edge"),
+    "{ security_headers = true }",
+    "What happens to requests on their way. At the top for all services with a route, in a service for that one: what it says there replaces what is said at the top, key by key.",
+);
+
+pub(crate) static TLS: TableSpec = TableSpec {
+    name: "tls",
+    doc: "TLS 1.2 and 1.3 for public requests: exactly one of acme, certificate and self_signed.",
+    keys: &[
+        key(
+            "listen",
+            Kind::Text(&LISTEN),
+            Words("127.0.0.1:8443 in dev, otherwise 0.0.0.0:443"),
+            "\"0.0.0.0:443\"",
+            "Address and port for encrypted requests.",
+        ),
+        key(
+            "acme",
+            Kind::OneOf(&[Kind::True, Kind::Table(&ACME)]),
+            Words("not used"),
+            "{ contact = \"ops@shop.example\" }",
+            "Certificates from an authority (RFC 8555), for every host of the environment, renewed by themselves.",
+        ),
+        key(
+            "certificate",
+            Kind::Text(&FILE),
+            Words("not used"),
+            "\"/etc/ssl/shop.pem\"",
+            "PEM file on the machine with the certificate and those that it rests on. Read again when it changes.",
+        ),
+        key(
+            "key",
+            Kind::Text(&FILE),
+            Words("not used"),
+            "\"/etc/ssl/shop.key\"",
+            "PEM file with its private key.",
+        ),
+        key(
+            "self_signed",
+            Kind::True,
+            Words("not used"),
+            "true",
+            "A certificate made on the machine. Browsers warn of it.",
+        ),
+        key(
+            "redirect",
+            Kind::Bool,
+            Default("true"),
+            "false",
+            "Send requests without TLS to the same address with it (308).",
+        ),
+        key(
+            "hsts",
+            Kind::OneOf(&[DURATION, Kind::Table(&HSTS)]),
+            Words("not sent"),
+            "\"365d\"",
+            "Tell browsers to come with TLS only from now on. Cannot be taken back before its time.",
+        ),
+    ],
+};
+
+pub(crate) static ACME: TableSpec = TableSpec {
+    name: "acme",
+    doc: "An authority that gives certificates.",
+    keys: &[
+        key(
+            "directory",
+            Kind::Text(&URL),
+            Words("Let's Encrypt"),
+            "\"https://acme-staging-v02.api.letsencrypt.org/directory\"",
+            "Where the authority is.",
+        ),
+        key(
+            "contact",
+            Kind::Text(&EMAIL),
+            Words("none"),
+            "\"ops@shop.example\"",
+            "Where the authority writes to.",
+        ),
+        key(
+            "challenge",
+            Kind::Choice(&["http-01", "tls-alpn-01"]),
+            Default("http-01"),
+            "\"tls-alpn-01\"",
+            "How the hosts are proven: over port 80, or over port 443.",
+        ),
+    ],
+};
+
+pub(crate) static HSTS: TableSpec = TableSpec {
+    name: "hsts",
+    doc: "The header strict-transport-security.",
+    keys: &[
+        key("max_age", DURATION, Required, "\"365d\"", "How long browsers remember."),
+        key("subdomains", Kind::Bool, Default("false"), "true", "For all hosts below this one as well."),
+        key(
+            "preload",
+            Kind::Bool,
+            Default("false"),
+            "true",
+            "May be put on the lists that browsers ship with.",
+        ),
+    ],
+};
+
+pub(crate) static EDGE: TableSpec = TableSpec {
+    name: "edge",
+    doc: "What happens to requests on their way to a service.",
+    keys: &[
+        key(
+            "compress",
+            Kind::OneOf(&[Kind::Bool, Kind::Table(&COMPRESS)]),
+            Words("true"),
+            "{ min_size = \"2K\" }",
+            "Compress answers with zstd, brotli or gzip, as the client prefers.",
+        ),
+        key(
+            "security_headers",
+            Kind::Bool,
+            Words("false"),
+            "true",
+            "Where the service sends none of its own: x-content-type-options, x-frame-options, referrer-policy, permissions-policy, cross-origin-opener-policy.",
+        ),
+        key(
+            "headers",
+            Kind::Map {
+                key: &TOKEN,
+                of: &Kind::OneOf(&[Kind::Text(&MATCH_VALUE), Kind::Bool]),
+                max: HEADERS_MAX,
+            },
+            Words("none"),
+            "{ content-security-policy = \"default-src 'self'\", server = false }",
+            "Header fields of every answer; false removes what the service sends.",
+        ),
+        key(
+            "rate_limit",
+            Kind::List { of: &Kind::Table(&RATE_LIMIT), max: RATE_LIMITS_MAX },
+            Words("no limit"),
+            "[{ requests = 100, within = \"1s\" }]",
+            "Requests beyond it are answered 429 with retry-after.",
+        ),
+        key(
+            "cache",
+            Kind::List { of: &Kind::Table(&CACHE), max: CACHE_RULES_MAX },
+            Words("nothing is kept"),
+            "[{ path = \"/assets\", fresh = \"1h\" }]",
+            "Answers to GET that are kept in memory and given again, until the next release.",
+        ),
+        key("max_body", Kind::Size, Words("no limit"), "\"10M\"", "Larger request bodies are answered 413."),
+        key(
+            "max_head",
+            Kind::Size,
+            Words("32K"),
+            "\"8K\"",
+            "Larger request heads are answered 431; 32K at most.",
+        ),
+        key(
+            "max_url",
+            Kind::Size,
+            Words("8K"),
+            "\"2K\"",
+            "Longer paths with query are answered 414; 8K at most.",
+        ),
+        key(
+            "max_fields",
+            Kind::Integer { min: 1, max: 100 },
+            Words("100"),
+            "50",
+            "Requests with more header fields are answered 431.",
+        ),
+        key(
+            "timeouts",
+            Kind::Table(&TIMEOUTS),
+            Words("every default of timeouts"),
+            "{ response = \"10s\" }",
+            "How long to wait for what.",
+        ),
+        key(
+            "retry",
+            Kind::Table(&RETRY),
+            Words("every default of retry"),
+            "{ attempts = 2 }",
+            "When a failed attempt is repeated.",
+        ),
+        key(
+            "eject",
+            Kind::Table(&EJECT),
+            Words("every default of eject"),
+            "{ failures = 5 }",
+            "When a copy that fails is left alone for a while. Never the last one.",
+        ),
+        key(
+            "hold",
+            Kind::Table(&HOLD),
+            Words("every default of hold"),
+            "{ wait = \"10s\" }",
+            "What happens to requests for which no copy is there at this moment.",
+        ),
+    ],
+};
+
+pub(crate) static COMPRESS: TableSpec = TableSpec {
+    name: "compress",
+    doc: "Compression of answers. Left alone are those that are encoded already, that say no-transform, and event streams.",
+    keys: &[
+        key("min_size", Kind::Size, Default("1K"), "\"2K\"", "Answers known to be smaller are left alone."),
+        key(
+            "types",
+            Kind::List { of: &Kind::Text(&MEDIA_TYPE), max: TYPES_MAX },
+            Words("text, JSON, XML, JavaScript, SVG, fonts that are not packed, WebAssembly"),
+            "[\"text/*\", \"application/json\"]",
+            "Media types that are compressed.",
+        ),
+    ],
+};
+
+pub(crate) static RATE_LIMIT: TableSpec = TableSpec {
+    name: "rate_limit",
+    doc: "A rate that requests must keep.",
+    keys: &[
+        key("requests", REQUESTS, Required, "100", "So many requests in the time of within."),
+        key("within", POSITIVE, Default("1s"), "\"1m\"", "The time in which they may come."),
+        key(
+            "per",
+            Kind::Choice(&["client", "route"]),
+            Words("client"),
+            "\"route\"",
+            "Counted for each client address (IPv6 by /64), or for all together.",
+        ),
+        key(
+            "header",
+            Kind::Text(&TOKEN),
+            Words("not used"),
+            "\"x-api-key\"",
+            "Counted for each value of this header field instead.",
+        ),
+        key(
+            "path",
+            Kind::Text(&ROUTE_PATH),
+            Words("every path"),
+            "\"/login\"",
+            "Only requests below this path.",
+        ),
+        key("burst", REQUESTS, Words("requests"), "20", "So many may come at once."),
+    ],
+};
+
+pub(crate) static CACHE: TableSpec = TableSpec {
+    name: "cache",
+    doc: "Answers that are kept, as a shared cache may (RFC 9111).",
+    keys: &[
+        key("path", Kind::Text(&ROUTE_PATH), Default("/"), "\"/assets\"", "Below this path."),
+        key(
+            "fresh",
+            DURATION,
+            Default("0s"),
+            "\"1h\"",
+            "How long an answer without cache-control of its own is good. 0s: only those that say it themselves are kept.",
+        ),
+        key(
+            "stale",
+            DURATION,
+            Default("0s"),
+            "\"1m\"",
+            "How long after that it may stand in, while a new one is fetched or the service fails.",
+        ),
+    ],
+};
+
+pub(crate) static TIMEOUTS: TableSpec = TableSpec {
+    name: "timeouts",
+    doc: "How long to wait for what.",
+    keys: &[
+        key(
+            "connect",
+            TIMEOUT,
+            Words("2s"),
+            "\"1s\"",
+            "For a connection to a copy; then another one is tried.",
+        ),
+        key(
+            "response",
+            TIMEOUT,
+            Words("60s"),
+            "\"30s\"",
+            "From the end of the request to the head of the answer; then 504.",
+        ),
+        key("body", TIMEOUT, Words("60s"), "\"30s\"", "Without any progress in a body."),
+        key(
+            "stream",
+            TIMEOUT,
+            Words("10m"),
+            "\"1h\"",
+            "Without a byte in either direction of a WebSocket or an event stream.",
+        ),
+        key(
+            "idle",
+            TIMEOUT,
+            Words("4s"),
+            "\"30s\"",
+            "An unused connection to a copy is closed after it. Must be below the copy's own.",
+        ),
+        key("drain", TIMEOUT, Words("30s"), "\"5m\"", "How long a stream may outlive its copy's removal."),
+        key("mirror", TIMEOUT, Words("10s"), "\"2s\"", "For a mirrored copy of a request."),
+    ],
+};
+
+pub(crate) static RETRY: TableSpec = TableSpec {
+    name: "retry",
+    doc: "When a failed attempt is repeated. What provably never arrived is always sent again; of the rest only what does no harm twice.",
+    keys: &[
+        key(
+            "attempts",
+            Kind::Integer { min: 1, max: 10 },
+            Default("3"),
+            "1",
+            "Attempts for one request, the first included.",
+        ),
+        key(
+            "budget",
+            Kind::Integer { min: 0, max: 100 },
+            Default("20"),
+            "10",
+            "Repeats in percent of all requests.",
+        ),
+    ],
+};
+
+pub(crate) static EJECT: TableSpec = TableSpec {
+    name: "eject",
+    doc: "When a copy that fails is left alone for a while.",
+    keys: &[
+        key(
+            "connects",
+            Kind::Integer { min: 1, max: 1000 },
+            Default("3"),
+            "5",
+            "Failed connections in a row.",
+        ),
+        key(
+            "failures",
+            Kind::Integer { min: 0, max: 1000 },
+            Default("0"),
+            "5",
+            "Answers of 500 and above, or none, in a row. 0: answers eject nobody.",
+        ),
+        key(
+            "first",
+            POSITIVE,
+            Default("5s"),
+            "\"10s\"",
+            "How long the first time; each time after doubles it.",
+        ),
+        key("longest", POSITIVE, Default("60s"), "\"5m\"", "How long at most."),
+    ],
+};
+
+pub(crate) static HOLD: TableSpec = TableSpec {
+    name: "hold",
+    doc: "What happens to requests for which no copy is there at this moment.",
+    keys: &[
+        key(
+            "requests",
+            Kind::Integer { min: 0, max: 100_000 },
+            Default("1024"),
+            "100",
+            "So many wait; others are answered 503 at once.",
+        ),
+        key("wait", POSITIVE, Default("5s"), "\"10s\"", "How long; then 503."),
+    ],
+};
