@@ -16,6 +16,9 @@ use crate::snapshot::{Certificate, CertificatePurpose, Tls};
 /// By which an authority asks for its challenge (RFC 8737).
 pub(crate) const ACME_TLS_ALPN: &[u8] = b"acme-tls/1";
 
+/// RFC 9113, section 3.2.
+pub(crate) const HTTP2_ALPN: &[u8] = b"h2";
+
 /// Why a certificate cannot be shown.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CertificateError {
@@ -45,7 +48,7 @@ pub(crate) fn server_config(tls: &Tls, tickets: &Tickets) -> Result<ServerConfig
         .with_no_client_auth();
     let is_challenged = !resolver.challenges.is_empty();
     let mut config = config.with_cert_resolver(Arc::new(resolver));
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.alpn_protocols = vec![HTTP2_ALPN.to_vec(), b"http/1.1".to_vec()];
     if is_challenged {
         config.alpn_protocols.push(ACME_TLS_ALPN.to_vec());
     }

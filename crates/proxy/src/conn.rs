@@ -6,6 +6,7 @@ pub(crate) mod mirror;
 mod proxy_protocol;
 mod relay;
 mod request_buffer;
+mod streams;
 mod tunnel;
 mod websocket;
 mod welcome;
@@ -38,6 +39,8 @@ enum After {
     Reset,
     /// The other side is gone.
     Gone,
+    /// The client began to speak HTTP/2.
+    Http2,
 }
 
 /// What the wait for a head led to.
@@ -103,6 +106,7 @@ async fn serve(
     deadline: Registered,
 ) {
     let mut conn = Conn { worker, listener, stream, client, deadline, request: None };
+    let mut is_first = true;
     loop {
         let after = match conn.next_head().await {
             Next::Head => relay::relay(&mut conn).await,
@@ -115,7 +119,13 @@ async fn serve(
             After::Close => return conn.linger().await,
             After::Reset => return conn.stream.reset_on_close(),
             After::Gone => return,
+            After::Http2 if is_first => return streams::switch(conn).await,
+            After::Http2 => {
+                conn.refuse(505, "HTTP/2 begins with a connection").await;
+                return conn.linger().await;
+            }
         }
+        is_first = false;
     }
 }
 
@@ -176,6 +186,15 @@ impl Conn {
     /// So: end our side, then read a bounded rest until the client closes too.
     async fn linger(&mut self) {
         self.stream.half_close();
+        if let Some(pipe) = self.stream.as_pipe() {
+            // Nothing is lost to unread data here. What the client has not taken yet has nobody else to wait for it.
+            self.request = None;
+            self.deadline.arm(self.worker.shared.limits.h2_tail);
+            if self.deadline.within(poll_fn(|cx| pipe.poll_gone(cx))).await.is_err() {
+                pipe.reset();
+            }
+            return;
+        }
         self.deadline.arm(self.worker.shared.limits.linger);
         let mut request = self.request.take().unwrap_or_else(RequestBuffer::new);
         request.reset();

@@ -66,6 +66,8 @@ pub(crate) enum Phase {
     /// No request has begun.
     Idle,
     Exchange,
+    /// A connection of HTTP/2, whose streams have deadlines of their own: it is told at once.
+    Multiplexed,
     /// An upgraded connection or an event stream; the number is that of the endpoint.
     Stream {
         endpoint: u64,
@@ -273,6 +275,7 @@ impl Deadlines {
             match deadline.phase.get() {
                 Phase::Idle => deadline.cap_ms(millis(idle)),
                 Phase::Exchange => {}
+                Phase::Multiplexed => deadline.cap_ms(0),
                 Phase::Stream { drain_ms, .. } => deadline.cap_ms(drain_ms),
             }
         }

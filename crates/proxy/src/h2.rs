@@ -13,9 +13,6 @@ mod outgoing;
 pub(crate) mod server;
 mod wire;
 
-#[cfg(test)]
-mod tests;
-
 /// A body, HTTP/2 is done with it or gave up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stopped {

@@ -12,7 +12,7 @@ use tokio::task::AbortHandle;
 
 use crate::codec::{HeadScan, RESPONSE_HEAD_BYTES_MAX, ResponseHead, header_storage};
 use crate::endpoint::{Endpoint, Health};
-use crate::snapshot::{ActiveHealth, Snapshot};
+use crate::snapshot::{ActiveHealth, Protocol, Snapshot};
 use crate::table::Table;
 
 /// An instance's health changed.
@@ -64,7 +64,7 @@ impl Streak {
 #[derive(Debug)]
 pub(crate) struct Checks {
     /// By endpoint.
-    running: HashMap<u64, (ActiveHealth, AbortHandle)>,
+    running: HashMap<u64, (ActiveHealth, Protocol, AbortHandle)>,
     changes: mpsc::Sender<Change>,
 }
 
@@ -80,31 +80,43 @@ impl Checks {
             let health = snapshot.services.get(&service.key).and_then(|service| service.health.as_ref());
             for endpoint in service.versions.iter().flat_map(|version| &version.endpoints) {
                 if let Some(health) = health {
-                    wanted.insert(endpoint.uid, (health, endpoint));
+                    wanted.insert(endpoint.uid, (health, service.protocol, endpoint));
                 }
             }
         }
-        self.running.retain(|uid, (health, task)| {
-            let stays = wanted.get(uid).is_some_and(|(wanted, _)| *wanted == health);
+        self.running.retain(|uid, (health, protocol, task)| {
+            let stays =
+                wanted.get(uid).is_some_and(|(wanted, spoken, _)| *wanted == health && spoken == protocol);
             if !stays {
                 task.abort();
             }
             stays
         });
-        for (uid, (health, endpoint)) in wanted {
+        for (uid, (health, protocol, endpoint)) in wanted {
             self.running.entry(uid).or_insert_with(|| {
-                let task = watch(Arc::clone(endpoint), health.clone(), self.changes.clone());
-                (health.clone(), tokio::spawn(task).abort_handle())
+                let task = watch(Arc::clone(endpoint), health.clone(), protocol, self.changes.clone());
+                (health.clone(), protocol, tokio::spawn(task).abort_handle())
             });
         }
     }
 }
 
-async fn watch(endpoint: Arc<Endpoint>, health: ActiveHealth, changes: mpsc::Sender<Change>) {
+async fn watch(
+    endpoint: Arc<Endpoint>,
+    health: ActiveHealth,
+    protocol: Protocol,
+    changes: mpsc::Sender<Change>,
+) {
     let mut streak = Streak::of(endpoint.health());
     loop {
         let timeout = Duration::from_millis(health.timeout_ms);
-        let result = match tokio::time::timeout(timeout, check(endpoint.addr, &health.path)).await {
+        let checking = async {
+            match protocol {
+                Protocol::Http1 => check(endpoint.addr, &health.path).await,
+                Protocol::H2c => crate::h2::client::check::check(endpoint.addr, &health.path).await,
+            }
+        };
+        let result = match tokio::time::timeout(timeout, checking).await {
             Ok(result) => result,
             Err(_) => Err(format!("no answer within {} ms", health.timeout_ms)),
         };

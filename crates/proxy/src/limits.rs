@@ -23,6 +23,16 @@ pub struct Limits {
     /// Open client connections per core. Each needs a few KiB while idle; with this many a core is far past
     /// the load that it can answer.
     pub connections_per_core: usize,
+    /// Streams that one HTTP/2 connection may have open: requests in flight, and WebSockets. RFC 9113 advises no fewer
+    /// than 100, and browsers ask for no more.
+    pub h2_streams_max: u32,
+    /// After how long without a byte in either direction an HTTP/2 client with open streams is asked whether it is
+    /// there. Its streams wait for slow answers, which is no reason to cut it, but a machine that is gone says nothing.
+    pub h2_ping: Duration,
+    /// How long it has to answer that.
+    pub h2_pong: Duration,
+    /// How long an HTTP/2 client may take for the last piece of an answer, which the relay is done with.
+    pub h2_tail: Duration,
 }
 
 impl Default for Limits {
@@ -35,6 +45,10 @@ impl Default for Limits {
             linger: Duration::from_secs(2),
             handshake: Duration::from_secs(1),
             connections_per_core: 16_384,
+            h2_streams_max: 100,
+            h2_ping: Duration::from_secs(30),
+            h2_pong: Duration::from_secs(10),
+            h2_tail: Duration::from_secs(60),
         }
     }
 }
@@ -65,3 +79,24 @@ pub(crate) const RETRY_RESERVE: f64 = 10.0;
 
 /// How often a held request looks again by itself; changes of routes and health wake it at once.
 pub(crate) const HOLD_LOOK: Duration = Duration::from_millis(50);
+
+/// What a client may send on one HTTP/2 stream before the relay takes it. 256 KiB carry 5 MB/s over a line of 50 ms.
+pub(crate) const H2_STREAM_WINDOW_BYTES: u32 = 256 * 1024;
+
+/// The same over all streams of a connection, and the most that one connection can make us hold of request bodies.
+/// Sixteen streams that are held up by slow services leave room for the seventeenth.
+pub(crate) const H2_CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
+
+/// What is handed over of one stream's body before the kernel takes it: one read of a response.
+pub(crate) const H2_SEND_BUFFER_BYTES_MAX: usize = 128 * 1024;
+
+/// Streams that are remembered after they were reset, so that frames on their way are no error; beyond it, streams that
+/// we refuse or that are reset before they are looked at end the connection. As many as may be open at once.
+pub(crate) const H2_REMEMBERED_RESETS_MAX: usize = 100;
+
+/// Connections to an instance that speaks HTTP/2, per core. One carries a hundred requests and more with most servers;
+/// those that allow fewer need more of them.
+pub(crate) const H2_UPSTREAMS_MAX: usize = 16;
+
+/// Streams on one connection to an instance, whatever it allows: beyond it another connection spreads the work better.
+pub(crate) const H2_UPSTREAM_STREAMS_MAX: usize = 250;

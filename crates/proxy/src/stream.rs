@@ -13,12 +13,15 @@ use std::task::{Context, Poll, Waker, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use crate::pipe::Pipe;
 pub(crate) use tls::Tls;
 
 #[derive(Debug)]
 pub(crate) enum Stream {
     Tcp(TcpStream),
     Tls(Box<Tls>),
+    /// A stream of HTTP/2, as a connection with one request.
+    Pipe(Pipe),
 }
 
 impl Stream {
@@ -37,6 +40,7 @@ impl Stream {
         match self {
             Self::Tcp(stream) => tcp::poll_read(stream, cx, buf),
             Self::Tls(stream) => stream.poll_read(cx, buf),
+            Self::Pipe(pipe) => pipe.poll_read(cx, buf),
         }
     }
 
@@ -45,6 +49,7 @@ impl Stream {
         match self {
             Self::Tcp(stream) => stream.poll_read_ready(cx),
             Self::Tls(stream) => stream.poll_read_ready(cx),
+            Self::Pipe(pipe) => pipe.poll_read_ready(cx),
         }
     }
 
@@ -53,6 +58,7 @@ impl Stream {
         match self {
             Self::Tcp(stream) => tcp::poll_write(stream, cx, slices),
             Self::Tls(stream) => stream.poll_write(cx, slices),
+            Self::Pipe(pipe) => pipe.poll_write(cx, slices),
         }
     }
 
@@ -71,6 +77,7 @@ impl Stream {
                 stream.close_notify();
                 tcp::half_close(stream.tcp());
             }
+            Self::Pipe(pipe) => pipe.half_close(),
         }
     }
 
@@ -79,6 +86,7 @@ impl Stream {
         match self {
             Self::Tcp(stream) => tcp::reset_on_close(stream),
             Self::Tls(stream) => tcp::reset_on_close(stream.tcp()),
+            Self::Pipe(pipe) => pipe.reset(),
         }
     }
 
@@ -89,6 +97,23 @@ impl Stream {
             Self::Tcp(stream) => tcp::acknowledged(stream).is_some_and(|bytes| bytes <= written + 1),
             // What the kernel counts is encrypted.
             Self::Tls(_) => false,
+            Self::Pipe(pipe) => pipe.is_refused(),
+        }
+    }
+
+    /// Bytes that the other side's kernel has acknowledged; `None` when nobody can say. (Linux counts the SYN as one.)
+    pub(crate) fn acknowledged(&self) -> Option<u64> {
+        match self {
+            Self::Tcp(stream) => tcp::acknowledged(stream),
+            Self::Tls(_) | Self::Pipe(_) => None,
+        }
+    }
+
+    /// The pipe, if it is a stream of HTTP/2.
+    pub(crate) fn as_pipe(&self) -> Option<&Pipe> {
+        match self {
+            Self::Tcp(_) | Self::Tls(_) => None,
+            Self::Pipe(pipe) => Some(pipe),
         }
     }
 
@@ -97,6 +122,7 @@ impl Stream {
         match self {
             Self::Tcp(stream) => tcp::is_quiet(stream),
             Self::Tls(stream) => stream.is_quiet(),
+            Self::Pipe(pipe) => pipe.is_quiet(),
         }
     }
 }

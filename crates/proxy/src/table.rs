@@ -76,6 +76,7 @@ pub(crate) struct ServiceTable {
     pub retry: crate::snapshot::Retry,
     pub request_body_bytes_max: u64,
     pub mirror: Option<MirrorTable>,
+    pub protocol: crate::snapshot::Protocol,
 }
 
 /// Which requests are copied for whom.
@@ -151,6 +152,7 @@ impl TableMaker {
                 hold: service.hold.clone(),
                 held,
                 timeouts: service.timeouts.clone(),
+                protocol: service.protocol,
                 retry: service.retry.clone(),
                 request_body_bytes_max: service.request_body_bytes_max.unwrap_or(u64::MAX),
             });

@@ -17,6 +17,7 @@ use crate::balance::Routing;
 use crate::conn;
 use crate::conn::mirror::Copies;
 use crate::deadline::Deadlines;
+use crate::h2::client::Upstreams;
 use crate::limits::{CAREFUL_REUSE, IDLE_UPSTREAMS_MAX, Limits};
 use crate::listen::Origin;
 use crate::stream::Stream;
@@ -100,6 +101,10 @@ pub(crate) struct Worker {
     routing: RefCell<Rc<Routing>>,
     /// Unused connections by endpoint; exactly the endpoints of the current table have an entry.
     pools: RefCell<HashMap<u64, Vec<Idle>>>,
+    /// Connections to instances that speak HTTP/2.
+    pub upstreams: Upstreams,
+    /// Streams of HTTP/2 clients, each of which has a deadline like a connection.
+    streams: Cell<usize>,
     listeners: RefCell<HashMap<u64, Rc<Accepting>>>,
     state: Cell<State>,
     /// Accepting tasks that have not ended.
@@ -134,6 +139,8 @@ impl Worker {
             copies: Copies::default(),
             routing: RefCell::new(Rc::new(Routing::new(Arc::new(Table::default()), None))),
             pools: RefCell::default(),
+            upstreams: Upstreams::default(),
+            streams: Cell::new(0),
             listeners: RefCell::default(),
             state: Cell::new(State::Serving),
             accepting: Cell::new(0),
@@ -165,7 +172,8 @@ impl Worker {
                 () = self.deadlines.until_look(next_ms) => {
                     let look = self.deadlines.look();
                     next_ms = look.next_ms.min(self.expire_idle(look.now_ms));
-                    self.shared.open[self.core].store(self.deadlines.len() as u64, Ordering::Relaxed);
+                    let connections = self.deadlines.len().saturating_sub(self.streams.get());
+                    self.shared.open[self.core].store(connections as u64, Ordering::Relaxed);
                 }
             }
         }
@@ -185,6 +193,7 @@ impl Worker {
             let mut pools = self.pools.borrow_mut();
             // Rule 5: connections to a removed instance are closed before its drain is reported.
             pools.retain(|uid, _| routing.table.endpoints.contains_key(uid));
+            self.upstreams.retain(|uid| routing.table.endpoints.contains_key(&uid));
             for uid in routing.table.endpoints.keys() {
                 pools.entry(*uid).or_default();
             }
@@ -294,7 +303,7 @@ impl Worker {
     /// Closes what is too old or was closed by its instance. Returns when the next one is too old.
     fn expire_idle(&self, now_ms: u64) -> u64 {
         let mut nobody = std::task::Context::from_waker(std::task::Waker::noop());
-        let mut next_ms = u64::MAX;
+        let mut next_ms = self.upstreams.expire(now_ms);
         for pool in self.pools.borrow_mut().values_mut() {
             pool.retain(|idle| {
                 let is_good =
@@ -306,6 +315,20 @@ impl Worker {
             });
         }
         next_ms
+    }
+
+    /// Whether another connection, or stream of one, can be served.
+    pub(crate) fn has_room(&self) -> bool {
+        self.deadlines.len() < self.shared.limits.connections_per_core
+    }
+
+    pub(crate) fn begin_stream(&self) {
+        self.streams.set(self.streams.get() + 1);
+    }
+
+    pub(crate) fn end_stream(&self) {
+        self.streams.set(self.streams.get() - 1);
+        self.closed.notify_one();
     }
 
     pub(crate) fn count_refusal(&self, status: u16) {

@@ -138,7 +138,7 @@ impl Chunked {
 
     /// Takes one byte that is not data; says what it belongs to.
     fn step(&mut self, b: u8) -> Result<Part, ChunkedError> {
-        let (next, fate) = match self.state {
+        let (next, part) = match self.state {
             State::Size { value, digits } => match (b, digits) {
                 (b';', 1..) => (State::Extension { size: value }, Part::Extension),
                 (b'\r', 1..) => (State::SizeLf { size: value }, Part::Frame),
@@ -184,7 +184,7 @@ impl Chunked {
             State::Data { .. } | State::Done => (self.state, Part::Frame),
         };
         self.state = next;
-        Ok(fate)
+        Ok(part)
     }
 
     fn trailer(&mut self, next: State) -> Result<State, ChunkedError> {

@@ -126,9 +126,12 @@ impl<'h, 'b> ResponseHead<'h, 'b> {
         })
     }
 
-    pub(crate) fn is_event_stream(&self) -> bool {
+    /// Whether it may go on for as long as somebody listens: events, or messages of gRPC.
+    pub(crate) fn is_stream(&self) -> bool {
         self.headers.iter().any(|header| {
-            Field::of(header.name) == Field::ContentType && header.value.starts_with(b"text/event-stream")
+            Field::of(header.name) == Field::ContentType
+                && (header.value.starts_with(b"text/event-stream")
+                    || header.value.starts_with(b"application/grpc"))
         })
     }
 

@@ -244,6 +244,10 @@ impl<'a> Exchange<'a> {
                 Ok(_) => {}
             }
         }
+        // A client of HTTP/2 says when it does not wait any more, whatever it is that takes so long.
+        if self.client.as_pipe().is_some_and(|pipe| pipe.poll_gone(cx).is_ready()) {
+            return Poll::Ready(End::ClientGone);
+        }
         self.deadline.poll_passed(cx).map(|_| self.timeout())
     }
 
@@ -434,7 +438,7 @@ impl<'a> Exchange<'a> {
                 head.write(&mut self.out.head, &reply);
                 let body = head.delimiter.body();
                 let reusable = head.keep_alive;
-                if head.is_event_stream() {
+                if head.is_stream() {
                     self.stream_since = Some(Instant::now());
                     self.idle_ms = self.timeouts.upgrade_idle_ms;
                     let drain_ms = self.timeouts.stream_drain_ms;
@@ -463,6 +467,7 @@ impl<'a> Exchange<'a> {
         };
         let keep = match framing {
             ClientFraming::Stripped => Framing::Strip,
+            ClientFraming::Same if self.client.as_pipe().is_some() => Framing::KeepTrailers,
             ClientFraming::Same | ClientFraming::Chunked | ClientFraming::Closing => Framing::Keep,
         };
         let start = buffer.range().start;

@@ -19,7 +19,9 @@ use crate::buffer::{Buffer, Kind};
 use crate::codec::{Body, Framing, HeadScan, ResponseHead, header_storage};
 use crate::control::Cause;
 use crate::endpoint::InFlight;
+use crate::h2::client::Target;
 use crate::series::{Series, SeriesInFlight};
+use crate::snapshot::Protocol;
 use crate::stream::Stream;
 use crate::worker::{Reuse, Upstream, Worker};
 
@@ -93,6 +95,7 @@ pub(super) fn send(worker: &Rc<Worker>, routing: &Routing, route: usize, copy: C
         series: Arc::clone(series),
         timeout: mirror.timeout,
         idle_ms: service.timeouts.upstream_idle_ms,
+        protocol: service.protocol,
         copy,
         status: 0,
         bytes_out: 0,
@@ -125,6 +128,7 @@ struct Sending {
     series: Arc<Series>,
     timeout: Duration,
     idle_ms: u64,
+    protocol: Protocol,
     copy: Copy,
     /// 0 until there is one.
     status: u16,
@@ -184,6 +188,13 @@ impl Sending {
 
     async fn attempts(&mut self, worker: &Worker) -> Result<(), Cause> {
         let uid = self.guard.endpoint().uid;
+        if self.protocol == Protocol::H2c {
+            let addr = self.guard.endpoint().addr;
+            let target = Target { addr, idle_ms: self.idle_ms, limits: &worker.shared.limits };
+            let opened = worker.upstreams.open(uid, true, false, target).await.map_err(|_| Cause::Connect)?;
+            let stream = Stream::Pipe(opened.pipe);
+            return self.attempt(worker, Upstream { stream, written: 0, reused: opened.reused }).await;
+        }
         // What may not be done twice gets a connection that cannot be stale.
         let idle = if self.copy.is_safe { worker.take_idle(uid, Reuse::Freely) } else { None };
         if let Some(upstream) = idle {
@@ -271,7 +282,7 @@ impl Sending {
             100..=199 => return Ok(Head::Interim),
             status => self.status = status,
         }
-        Ok(match head.is_event_stream() {
+        Ok(match head.is_stream() {
             true => Head::Stream,
             false => Head::Final { body: head.delimiter.body(), reusable: head.keep_alive },
         })

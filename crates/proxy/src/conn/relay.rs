@@ -17,11 +17,14 @@ use super::{After, Conn};
 use crate::accesslog::{Record, now_ms};
 use crate::balance::Pick;
 use crate::buffer::Buffer;
-use crate::codec::{BodyLength, Refusal, RequestHead, header_storage};
+use crate::codec::{BodyLength, Framing, Refusal, RequestHead, header_storage};
 use crate::control::Cause;
 use crate::deadline::{Passed, Phase};
 use crate::endpoint::{Endpoint, InFlight};
 use crate::series::{Series, SeriesInFlight};
+use crate::h2::client::Target;
+use crate::h2::server::PREFACE_HEAD;
+use crate::snapshot;
 use crate::stream::Stream;
 use crate::worker::{Reuse, Upstream};
 use copy::Waiting;
@@ -69,11 +72,19 @@ pub(super) async fn relay(conn: &mut Conn) -> After {
     };
     let known = match known {
         Ok(known) => known,
+        Err(Refusal::Version) if request.head() == PREFACE_HEAD && conn.stream.as_pipe().is_none() => {
+            conn.request = Some(request);
+            return After::Http2;
+        }
         Err(refusal) => {
             return conn.refuse(refusal.status(), &refusal.to_string()).await;
         }
     };
-    request.expect_body(known.length.body());
+    let is_http2 = conn.stream.as_pipe().is_some();
+    request.expect_body(
+        known.length.body(),
+        if is_http2 { Framing::KeepTrailers } else { Framing::Keep },
+    );
     let mut relay = Relay { conn, known, report: &mut report, waiting: None };
     let after = relay.run(&mut request).await;
     relay.copy_late(&request);
@@ -196,6 +207,9 @@ impl Relay<'_> {
     }
 
     async fn connect(&self, plan: &Plan, endpoint: &Endpoint, fresh: bool) -> Result<Upstream, Cause> {
+        if plan.service().protocol == snapshot::Protocol::H2c {
+            return self.connect_http2(plan, endpoint, fresh).await;
+        }
         let reuse = if self.known.is_idempotent { Reuse::Freely } else { Reuse::Carefully };
         if !fresh && let Some(upstream) = self.conn.worker.take_idle(endpoint.uid, reuse) {
             return Ok(upstream);
@@ -207,6 +221,26 @@ impl Relay<'_> {
             Ok(Ok(stream)) => {
                 endpoint.connected();
                 Ok(Upstream { stream, written: 0, reused: false })
+            }
+        }
+    }
+
+    async fn connect_http2(&self, plan: &Plan, endpoint: &Endpoint, fresh: bool) -> Result<Upstream, Cause> {
+        let worker = &self.conn.worker;
+        let timeouts = &plan.service().timeouts;
+        let target = Target {
+            addr: endpoint.addr,
+            idle_ms: timeouts.upstream_idle_ms,
+            limits: &worker.shared.limits,
+        };
+        let opening = worker.upstreams.open(endpoint.uid, worker.has_endpoint(endpoint.uid), fresh, target);
+        self.conn.deadline.arm_ms(timeouts.connect_ms);
+        match self.conn.deadline.within(opening).await {
+            Err(Passed) => Err(Cause::ConnectTimeout),
+            Ok(Err(_)) => Err(Cause::Connect),
+            Ok(Ok(opened)) => {
+                endpoint.connected();
+                Ok(Upstream { stream: Stream::Pipe(opened.pipe), written: 0, reused: opened.reused })
             }
         }
     }

@@ -11,6 +11,7 @@ pub(super) struct RequestBuffer {
     scan: HeadScan,
     head: std::ops::Range<usize>,
     body: Body,
+    framing: Framing,
     body_end: usize,
     /// Where the next request begins, once the body is complete.
     next: usize,
@@ -39,6 +40,7 @@ impl RequestBuffer {
             scan: HeadScan::default(),
             head: 0..0,
             body: Body::Done,
+            framing: Framing::Keep,
             body_end: 0,
             next: 0,
             replay: Replay::Whole,
@@ -75,9 +77,10 @@ impl RequestBuffer {
         self.buffer.bytes(self.head.clone())
     }
 
-    /// Says what body follows the head.
-    pub(super) fn expect_body(&mut self, body: Body) {
+    /// Says what body follows the head, and what is kept of its chunks.
+    pub(super) fn expect_body(&mut self, body: Body, framing: Framing) {
         self.body = body;
+        self.framing = framing;
     }
 
     /// Checks what arrived behind the body so far.
@@ -87,7 +90,7 @@ impl RequestBuffer {
         }
         let from = self.body_end;
         let fresh = self.buffer.bytes_mut(from..self.buffer.range().end);
-        let fed = self.body.feed(fresh, Framing::Keep).map_err(BodyRefusal::Malformed)?;
+        let fed = self.body.feed(fresh, self.framing).map_err(BodyRefusal::Malformed)?;
         self.body_end = from + fed.pass;
         self.body_bytes += fed.pass as u64;
         if self.body.is_done() {
@@ -126,6 +129,11 @@ impl RequestBuffer {
     /// Whether the request can be sent again from its beginning.
     pub(super) fn can_replay(&self) -> bool {
         self.replay == Replay::Whole
+    }
+
+    /// Everything from the head on.
+    pub(super) fn all(&self) -> &[u8] {
+        self.buffer.bytes(self.head.start..self.buffer.range().end)
     }
 
     /// What arrived behind the request.
@@ -168,7 +176,7 @@ mod tests {
         push(&mut buffer, b"\r\nPOST / HTTP/1.1\r\n\r\n3;ext\r\nabc\r\n0\r\nX: y\r\n\r\nGET /next");
         assert!(buffer.find_head().unwrap());
         assert_eq!(buffer.head(), b"POST / HTTP/1.1\r\n\r\n");
-        buffer.expect_body(Body::Chunked(Chunked::default()));
+        buffer.expect_body(Body::Chunked(Chunked::default()), Framing::Keep);
         buffer.absorb(u64::MAX).unwrap();
         assert!(buffer.body_is_complete());
         assert_eq!(buffer.body(), b"3\r\nabc\r\n0\r\n\r\n");
@@ -188,7 +196,7 @@ mod tests {
         push(&mut buffer, b"POST / HTTP/1.1\r\n\r\n");
         assert!(buffer.find_head().unwrap());
         let total = 1_000_000u64;
-        buffer.expect_body(Body::length(total));
+        buffer.expect_body(Body::length(total), Framing::Keep);
         let mut sent = 0u64;
         let mut part = 0;
         while !buffer.body_is_complete() {

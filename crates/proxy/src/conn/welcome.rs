@@ -5,10 +5,11 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tokio::net::TcpStream;
 
-use super::{Client, proxy_protocol, serve};
-use crate::certificates::ACME_TLS_ALPN;
+use super::{Client, proxy_protocol, serve, streams};
+use crate::certificates::{ACME_TLS_ALPN, HTTP2_ALPN};
 use crate::deadline::{Passed, Phase, Registered};
 use crate::stream::{Stream, Tls};
 use crate::worker::{Accepting, Worker};
@@ -52,7 +53,12 @@ pub(crate) async fn welcome(
             if tls.alpn().as_deref() == Some(ACME_TLS_ALPN) {
                 return;
             }
-            Stream::Tls(Box::new(tls))
+            let is_http2 = tls.alpn().as_deref() == Some(HTTP2_ALPN);
+            let stream = Stream::Tls(Box::new(tls));
+            if is_http2 {
+                return streams::serve(worker, listener, stream, Bytes::new(), client, deadline).await;
+            }
+            stream
         }
     };
     serve(worker, listener, stream, client, deadline).await;

@@ -38,7 +38,8 @@ pub(super) enum Unfit {
 
 /// Header fields that `h2` refuses or that mean nothing beyond one connection.
 fn is_for_one_hop(field: Field, name: &HeaderName) -> bool {
-    matches!(field, Field::Connection | Field::TransferEncoding | Field::HopByHop | Field::Upgrade) || name == TE
+    matches!(field, Field::Connection | Field::TransferEncoding | Field::HopByHop | Field::Upgrade)
+        || name == TE
 }
 
 fn line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
@@ -148,7 +149,8 @@ fn websocket_key() -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let random = Random::new();
     let bits = u128::from(random.next()) << 64 | u128::from(random.next());
-    let mut key: String = (0..21).map(|at| char::from(DIGITS[(bits >> (122 - 6 * at) & 63) as usize])).collect();
+    let mut key: String =
+        (0..21).map(|at| char::from(DIGITS[(bits >> (122 - 6 * at) & 63) as usize])).collect();
     key.push(char::from(DIGITS[(bits << 4 & 63) as usize]));
     key.push_str("==");
     key
@@ -329,7 +331,8 @@ mod tests {
             written(&post, false),
             Ok((format!("{text}content-length: 5\r\n{close}"), Carrier::Length))
         );
-        let hop = parts("http://a.test/", &[("te", "trailers"), ("proxy-authorization", "x"), ("trailer", "x")]);
+        let hop =
+            parts("http://a.test/", &[("te", "trailers"), ("proxy-authorization", "x"), ("trailer", "x")]);
         assert_eq!(written(&hop, true).unwrap().0, format!("GET / HTTP/1.1\r\nhost: a.test\r\n{close}"));
     }
 
@@ -408,7 +411,8 @@ mod tests {
 
     #[test]
     fn trailers_that_decide_something_are_dropped() {
-        let lines = b"grpc-status: 0\r\nContent-Length: 5\r\nhost: x\r\ngrpc-message:\t ok \r\nSet-Cookie: a\r\n\
+        let lines =
+            b"grpc-status: 0\r\nContent-Length: 5\r\nhost: x\r\ngrpc-message:\t ok \r\nSet-Cookie: a\r\n\
             transfer-encoding: chunked\r\nauthorization: x\r\nbad name: 1\r\nno colon\r\n\r\n";
         let map = trailers(lines);
         let mut out = Vec::new();

@@ -38,15 +38,19 @@ impl Incoming {
     }
 
     /// Ready when the body is complete and the pipe has all of it. A tunnel's pipe is then closed this way.
+    /// `is_open`: the body may follow the head; until then only the head is written.
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
         body: &mut RecvStream,
         pipe: &Pipe,
+        is_open: bool,
     ) -> Poll<Result<(), Stopped>> {
         loop {
             ready!(self.poll_flush(cx, body, pipe))?;
             match self.state {
+                // Whoever says otherwise later polls again.
+                State::Data | State::Trailers if !is_open => return Poll::Pending,
                 State::Data => match ready!(body.poll_data(cx)) {
                     Some(Ok(data)) => self.take(data),
                     Some(Err(_)) => return Poll::Ready(Err(Stopped::Peer)),
@@ -92,11 +96,8 @@ impl Incoming {
         pipe: &Pipe,
     ) -> Poll<Result<(), Stopped>> {
         while self.sent < self.front.len() || !self.data.is_empty() || !self.tail.is_empty() {
-            let slices = [
-                IoSlice::new(&self.front[self.sent..]),
-                IoSlice::new(&self.data),
-                IoSlice::new(self.tail),
-            ];
+            let slices =
+                [IoSlice::new(&self.front[self.sent..]), IoSlice::new(&self.data), IoSlice::new(self.tail)];
             let Ok(mut written) = ready!(pipe.poll_write(cx, &slices)) else {
                 return Poll::Ready(Err(Stopped::Relay));
             };

@@ -243,7 +243,9 @@ impl Frames {
                     if *len == 4 {
                         let last = u32::from_be_bytes(*bytes) & 0x7fff_ffff;
                         // A later one may only be lower; whoever says otherwise is not believed.
-                        watch.last_stream.set(Some(watch.last_stream.get().map_or(last, |old| old.min(last))));
+                        watch
+                            .last_stream
+                            .set(Some(watch.last_stream.get().map_or(last, |old| old.min(last))));
                         *self = Self::Skip { left: *left };
                     }
                 }

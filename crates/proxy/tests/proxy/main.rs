@@ -5,6 +5,7 @@
 mod drain;
 mod evidence;
 mod handover;
+mod http2;
 mod loss;
 mod messages;
 mod mirror;
