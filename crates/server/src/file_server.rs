@@ -1,161 +1,61 @@
-//! The static file role: a directory of an artifact over HTTP, on loopback, behind the proxy.
+//! The static file role: one release of a site over HTTP, on loopback, behind the proxy.
+//!
+//! What may be served is known before the first request ([`site`]): names with the digests of their content. A request
+//! is judged against that alone ([`answer`]), so that there is no path, however it is written, that leads elsewhere.
 
-use std::convert::Infallible;
+mod answer;
+mod body;
+mod hashed;
+mod kind;
+mod negotiate;
+mod path;
+mod serve;
+pub(crate) mod shelf;
+pub(crate) mod site;
+
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::Arc;
 
-use axum::Router;
-use axum::body::Body;
-use axum::http::{HeaderValue, Request, Response, StatusCode, header};
-use axum::middleware::{Next, from_fn};
-use axum::response::IntoResponse;
-use tower_http::services::{ServeDir, ServeFile};
+use serve::Server;
+use site::{Document, Site};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
 
-/// Serves until told to stop.
+/// Serves until told to stop: the site that a document says, or all files of a directory.
 ///
 /// # Errors
-/// When the directory is not there or the port is taken.
-pub async fn serve(dir: PathBuf, port: u16, spa: bool) -> std::io::Result<()> {
-    if !dir.is_dir() {
-        let message = format!("{} is not a directory", dir.display());
-        return Err(std::io::Error::new(std::io::ErrorKind::NotFound, message));
-    }
-    let listener = tokio::net::TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await?;
-    let router = router(&dir, spa);
-    let stop = async {
-        let signal = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate());
-        if let Ok(mut signal) = signal {
-            signal.recv().await;
+/// When there is no such site or the port is taken.
+pub async fn serve(source: PathBuf, port: u16, spa: bool) -> std::io::Result<()> {
+    let mut stop = signal(SignalKind::terminate())?;
+    raise_open_files();
+    let server = tokio::task::spawn_blocking(move || {
+        if source.is_dir() {
+            let document = Document::of_directory(&source, spa)?;
+            return Server::new(Site::new(document), None);
         }
-    };
-    axum::serve(listener, router).with_graceful_shutdown(stop).await
+        let site = Site::new(Document::read(&source)?);
+        let shelf = shelf::Shelf::beside(&source).filter(|_| site.serving.old_assets);
+        Server::new(site, shelf)
+    });
+    let server = Arc::new(server.await.map_err(std::io::Error::other)??);
+    // Only now: who can connect gets answers.
+    let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await?;
+    serve::run(listener, server, async move {
+        stop.recv().await;
+    })
+    .await;
+    Ok(())
 }
 
-fn router(dir: &Path, spa: bool) -> Router {
-    let files = ServeDir::new(dir).append_index_html_on_directories(true);
-    let router = if spa {
-        // Whatever is not a file is a place in the application, which finds its way by itself.
-        Router::new().fallback_service(files.fallback(ServeFile::new(dir.join("index.html"))))
-    } else {
-        Router::new().fallback_service(files)
-    };
-    router.layer(from_fn(rules))
-}
-
-async fn rules(request: Request<Body>, next: Next) -> Result<Response<Body>, Infallible> {
-    let path = decoded(request.uri().path());
-    if path.split('/').any(|segment| segment.starts_with('.') && segment != ".well-known") {
-        return Ok(StatusCode::NOT_FOUND.into_response());
-    }
-    let mut response = next.run(request).await;
-    if is_page_in_place_of_an_asset(&path, &response) {
-        return Ok((StatusCode::NOT_FOUND, [(header::CACHE_CONTROL, "no-cache")]).into_response());
-    }
-    if response.status().is_success() && !response.headers().contains_key(header::CACHE_CONTROL) {
-        response.headers_mut().insert(header::CACHE_CONTROL, caching(&path));
-    }
-    Ok(response)
-}
-
-/// As the file system will be asked: `/%2eenv` is `/.env`.
-fn decoded(path: &str) -> String {
-    let mut bytes = Vec::with_capacity(path.len());
-    let mut rest = path.as_bytes();
-    while let Some((&first, tail)) = rest.split_first() {
-        let escaped = (first == b'%')
-            .then(|| tail.get(..2).and_then(|digits| std::str::from_utf8(digits).ok()))
-            .flatten()
-            .and_then(|digits| u8::from_str_radix(digits, 16).ok());
-        bytes.push(escaped.unwrap_or(first));
-        rest = if escaped.is_some() { &tail[2..] } else { tail };
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
-/// A page of the release before asks for a file that is no more. The application's start page in its place, under a
-/// name that is cached for a year, would break that browser for a year.
-fn is_page_in_place_of_an_asset(path: &str, response: &Response<Body>) -> bool {
-    let name = path.rsplit('/').next().unwrap_or_default();
-    let is_page = response
-        .headers()
-        .get(header::CONTENT_TYPE)
-        .is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"));
-    response.status().is_success() && is_page && is_hashed(name) && !name.ends_with(".html")
-}
-
-/// A name with a content hash never changes its content; anything else is asked for again.
-fn caching(path: &str) -> HeaderValue {
-    let name = path.rsplit('/').next().unwrap_or_default();
-    if is_hashed(name) {
-        HeaderValue::from_static("public, max-age=31536000, immutable")
-    } else {
-        HeaderValue::from_static("no-cache")
-    }
-}
-
-/// `index-DiwrgTda.js`, `app.3f2a9c1b.css`: eight or more letters and digits, a digit or a capital among them, between
-/// the name and its ending, as the common bundlers write them.
-fn is_hashed(name: &str) -> bool {
-    let Some((stem, _)) = name.rsplit_once('.') else { return false };
-    let Some((_, hash)) = stem.rsplit_once(['-', '.']) else { return false };
-    hash.len() >= 8
-        && hash.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
-        && hash.chars().any(|c| c.is_ascii_digit() || c.is_ascii_uppercase())
+/// A download has a connection and a file; the usual 1,024 are gone with five hundred of them. Where it is refused, what
+/// the service was given has to do.
+fn raise_open_files() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    let _ = setrlimit(Resource::Nofile, limit);
 }
 
 #[cfg(test)]
-mod tests {
-    use std::io::{Read, Write};
-
-    use super::*;
-
-    /// Status and cache rule of one GET.
-    async fn ask(dir: &Path, path: &str) -> (u16, String) {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let server = tokio::spawn(axum::serve(listener, router(dir, true)).into_future());
-        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
-        let answer = tokio::task::spawn_blocking(move || {
-            let mut stream = std::net::TcpStream::connect(address).unwrap();
-            stream.write_all(request.as_bytes()).unwrap();
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer).unwrap();
-            answer
-        });
-        let answer = answer.await.unwrap();
-        server.abort();
-        let cache = answer.lines().find_map(|line| line.strip_prefix("cache-control: ")).unwrap_or_default();
-        (answer[9..12].parse().unwrap(), cache.to_owned())
-    }
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn hidden_files_stay_hidden_however_they_are_written() {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("index.html"), "page").unwrap();
-        std::fs::write(dir.path().join(".env"), "KEY=1").unwrap();
-        for path in ["/.env", "/%2eenv", "/%2Eenv", "/a/../.env", "/%2e%2e/.env"] {
-            assert_eq!(ask(dir.path(), path).await.0, 404, "{path}");
-        }
-    }
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn the_start_page_never_stands_in_for_an_asset_that_is_gone() {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("index.html"), "page").unwrap();
-        std::fs::write(dir.path().join("index-NewHash1.js"), "code").unwrap();
-        assert_eq!(ask(dir.path(), "/index-OldHash1.js").await, (404, "no-cache".to_owned()));
-        let year = "public, max-age=31536000, immutable".to_owned();
-        assert_eq!(ask(dir.path(), "/index-NewHash1.js").await, (200, year));
-        assert_eq!(ask(dir.path(), "/orders/7").await, (200, "no-cache".to_owned()));
-    }
-
-    #[test]
-    fn only_names_with_a_hash_are_cached_for_long() {
-        for hashed in ["index-DiwrgTda.js", "app.3f2a9c1b.css", "logo-a1b2c3d4e5.svg"] {
-            assert!(is_hashed(hashed), "{hashed}");
-        }
-        for plain in ["index.html", "app.js", "bootstrap.bundle.js", "jquery-3.7.1.js", "README"] {
-            assert!(!is_hashed(plain), "{plain}");
-        }
-    }
-}
+mod tests;

@@ -1,18 +1,19 @@
 //! From a service of a release to what the supervisor starts: files in place, values filled in.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use fairway_engine::id::{EnvironmentKey, InstanceId};
+use fairway_engine::id::{EnvironmentKey, InstanceId, ServiceName, TreeDigest};
 use fairway_engine::release::{JobSpec as ReleaseJob, Release};
-use fairway_engine::service::{Argument, Limits, Runs, ServiceSpec};
+use fairway_engine::service::{Argument, Limits, Runs, ServiceSpec, StaticServing, Stop, StopSignal};
 use fairway_engine::{Job, JobKind};
 use fairway_store::Trees;
 use fairway_targets::spec::{InstanceSpec, JobSpec, LogPolicy, PortRequest, Variables};
 
 use crate::backing::backing;
 use crate::drivers::materialise;
+use crate::file_server::{shelf, site};
 use crate::ports::Ports;
 use crate::proxy_process::own_program;
 use crate::secrets::Vault;
@@ -50,19 +51,17 @@ impl Launcher<'_> {
                 };
                 (command.clone(), materialise(self.trees, artifact)?.join(workdir), port)
             }
-            Runs::Static { artifact, dir, spa } => {
-                let root = materialise(self.trees, artifact)?.join(dir);
-                let mut argv = vec![
+            Runs::Static { artifact, dir, spa, serving } => {
+                let of = (environment, &instance.service);
+                let (site, root) = self.site(of, artifact, dir, *spa, serving)?;
+                let argv = vec![
                     literal(&own_program().to_string_lossy()),
                     literal("file-server"),
-                    literal("--dir"),
-                    literal(&root.to_string_lossy()),
+                    literal("--site"),
+                    literal(&site.to_string_lossy()),
                     literal("--port"),
                     Argument::Port,
                 ];
-                if *spa {
-                    argv.push(literal("--spa"));
-                }
                 (argv, root, PortRequest::Assign { variable: "PORT".to_owned() })
             }
             Runs::Backing { engine, .. } => {
@@ -77,7 +76,11 @@ impl Launcher<'_> {
             port,
             ready: spec.ready.clone(),
             live: spec.live.clone(),
-            stop: spec.stop.clone(),
+            stop: match &spec.runs {
+                // Our own server drains on this one, whatever the file says.
+                Runs::Static { .. } => Stop { signal: StopSignal::Term, ..spec.stop.clone() },
+                Runs::Process { .. } | Runs::Backing { .. } => spec.stop.clone(),
+            },
             restart: spec.restart.clone(),
             limits: spec.limits.clone(),
             user: spec.user.clone(),
@@ -86,6 +89,31 @@ impl Launcher<'_> {
                 files_max: log.files_max,
             }),
         })
+    }
+
+    /// Writes down what a static site consists of, beside its other releases. The document, and the directory.
+    fn site(
+        &self,
+        (environment, service): (&EnvironmentKey, &ServiceName),
+        artifact: &TreeDigest,
+        dir: &str,
+        spa: bool,
+        serving: &StaticServing,
+    ) -> Result<(PathBuf, PathBuf), String> {
+        let tree = materialise(self.trees, artifact)?;
+        let manifest = self.trees.manifest(artifact).map_err(|error| error.to_string())?;
+        let document = site::Document::of_manifest(&manifest, &tree, dir, spa, serving.clone())?;
+        let place = self
+            .state_dir
+            .join("sites")
+            .join(format!("{}.{}", environment.project, environment.environment))
+            .join(service.as_str());
+        // Two releases may serve different directories of one tree, or the same by other rules.
+        let bytes = document.encode().map_err(|error| error.to_string())?;
+        let name = &blake3::hash(&bytes).to_hex()[..32];
+        let path = shelf::put(&place, name, &bytes)
+            .map_err(|error| format!("cannot write {}: {error}", place.display()))?;
+        Ok((path, document.root))
     }
 
     /// What to run for a job.
