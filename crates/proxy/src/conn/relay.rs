@@ -287,7 +287,9 @@ impl Relay<'_> {
         if let Some((status, _)) = begun {
             self.report.status = status;
         }
-        let incomplete = if ends_by_close { After::Reset } else { After::Close };
+        // Whoever takes nothing would not take the rest of a stream either.
+        let is_stuck = matches!(end, End::ClientTimeout) && self.conn.stream.as_pipe().is_some();
+        let incomplete = if ends_by_close || is_stuck { After::Reset } else { After::Close };
         let cause = match end {
             End::Complete { reusable } => {
                 let keep_alive = begun.is_some_and(|(_, keep_alive)| keep_alive);

@@ -13,7 +13,7 @@ use http::{Request, Response, StatusCode};
 
 use super::fields::{self, Unfit};
 use super::incoming::Incoming;
-use super::wire::{Role, Watch, Wire};
+use super::wire::{PING_BYTES, Role, Watch, Wire};
 use crate::codec::REQUEST_HEAD_BYTES_MAX;
 use crate::deadline::{Deadline, Phase};
 use crate::limits::{
@@ -116,7 +116,7 @@ struct Session<'a, H> {
 enum Stage {
     /// No stream is open.
     Idle,
-    /// Streams are open; nothing has moved since so many bytes had.
+    /// Streams are open; nothing has moved beyond so many bytes.
     Busy { moved: u64 },
     /// As `Busy`, and the client was asked whether it is there.
     Asked { moved: u64 },
@@ -186,7 +186,7 @@ impl<'a, H: Host> Session<'a, H> {
         match self.stage {
             Stage::Idle if has_streams => self.enter(Stage::Busy { moved }),
             Stage::Busy { .. } | Stage::Asked { .. } if !has_streams => self.enter(Stage::Idle),
-            Stage::Busy { moved: then } | Stage::Asked { moved: then } if then != moved => {
+            Stage::Busy { moved: then } | Stage::Asked { moved: then } if moved > then => {
                 self.enter(Stage::Busy { moved });
             }
             Stage::Leaving(Left::Streams) if !has_streams => self.enter(Stage::Leaving(Left::Nothing)),
@@ -214,7 +214,10 @@ impl<'a, H: Host> Session<'a, H> {
             Stage::Busy { .. } | Stage::Asked { .. } if self.host.is_draining() => self.leave(),
             Stage::Busy { moved } => {
                 let asked = self.ping.as_mut().is_some_and(|ping| ping.send_ping(Ping::opaque()).is_ok());
-                self.enter(if asked { Stage::Asked { moved } } else { Stage::Busy { moved } });
+                self.enter(match asked {
+                    true => Stage::Asked { moved: moved + PING_BYTES },
+                    false => Stage::Busy { moved },
+                });
             }
             Stage::Leaving(Left::Streams) => self.close(Reason::NO_ERROR),
             Stage::Asked { .. } | Stage::Leaving(Left::Nothing) | Stage::Closing => return Passed::End,

@@ -37,6 +37,9 @@ pub(super) struct Watch {
     ended: Cell<Option<Option<u64>>>,
 }
 
+/// What a ping moves by itself.
+pub(super) const PING_BYTES: u64 = 9 + 8;
+
 /// Which side we are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Role {

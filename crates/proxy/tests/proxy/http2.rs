@@ -283,3 +283,400 @@ fn trailers_of_an_instance_reach_the_client_and_those_of_the_client_the_instance
     let text = wanted.recv().unwrap();
     assert!(text.ends_with("\r\n\r\n5\r\nhello\r\n0\r\nx-sum: 7\r\n\r\n"), "{text}");
 }
+
+#[test]
+fn a_client_that_opens_no_window_holds_up_the_instance_and_not_us() {
+    let passed = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&passed);
+    let origin = Origin::raw(free_addr(), move |mut stream| {
+        use std::io::{Read as _, Write as _};
+        let _ = stream.read(&mut [0; 4096]);
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000000\r\n\r\n");
+        let piece = vec![7; 64 * 1024];
+        while stream.write_all(&piece).is_ok() {
+            count.fetch_add(piece.len(), Ordering::Relaxed);
+        }
+    });
+    let mut proxy = Proxy::start();
+    let mut slow = service(&[("i", origin.addr)]);
+    slow.timeouts.body_idle_ms = 1_000;
+    proxy.serve(slow);
+    run(&proxy, async {
+        let browser = Browser::open(proxy.addr).await;
+        let mut send = browser.0.clone().ready().await.unwrap();
+        let (response, _) = send.send_request(request(Method::GET, "/"), true).unwrap();
+        let response = response.await.unwrap();
+        let begun = Instant::now();
+        let mut body = response.into_body();
+        let mut read = 0;
+        let end = loop {
+            match body.data().await {
+                Some(Ok(data)) => read += data.len(),
+                Some(Err(error)) => break error,
+                None => panic!("it was complete after {read} bytes"),
+            }
+        };
+        // The stream's first window is all that it gets; then nothing moves, and it is over.
+        assert_eq!((read, end.reason()), (65_535, Some(Reason::INTERNAL_ERROR)));
+        assert!(begun.elapsed() > Duration::from_millis(800));
+        assert_eq!(browser.get("/").await.unwrap_err().reason(), Some(Reason::INTERNAL_ERROR));
+    });
+    // What the kernel's buffers take of two answers, and 400 KiB of ours each.
+    let passed = passed.load(Ordering::Relaxed);
+    assert!(passed < 24 * 1024 * 1024, "{passed}");
+    eventually("nothing is under way", || proxy.in_flight("i") == 0);
+}
+
+#[test]
+fn the_last_piece_of_an_answer_is_not_waited_for_without_end() {
+    let origin = Origin::start(|_| ok(vec![7; 90_000]));
+    let mut proxy = Proxy::start_with(|options| options.limits.h2_tail = Duration::from_millis(300));
+    proxy.serve(service(&[("i", origin.addr)]));
+    run(&proxy, async {
+        let browser = Browser::open(proxy.addr).await;
+        let mut send = browser.0.clone().ready().await.unwrap();
+        let (response, _) = send.send_request(request(Method::GET, "/"), true).unwrap();
+        let mut body = response.await.unwrap().into_body();
+        let mut read = 0;
+        let end = loop {
+            match body.data().await.expect("it is not complete") {
+                Ok(data) => read += data.len(),
+                Err(error) => break error.reason(),
+            }
+        };
+        assert_eq!((read, end), (65_535, Some(Reason::INTERNAL_ERROR)));
+    });
+}
+
+#[test]
+fn an_upload_goes_at_the_pace_of_its_instance() {
+    let (release, gate) = channel::<()>();
+    let gate = Mutex::new(gate);
+    let origin = Origin::raw(free_addr(), move |mut stream| {
+        use std::io::{Read as _, Write as _};
+        let mut buf = vec![0; 64 * 1024];
+        let count = stream.read(&mut buf).unwrap();
+        assert!(String::from_utf8_lossy(&buf[..count]).contains("content-length: 40000000"));
+        gate.lock().unwrap().recv().unwrap();
+        let mut left =
+            40_000_000 + buf[..count].windows(4).position(|w| w == b"\r\n\r\n").unwrap() + 4 - count;
+        while left > 0 {
+            left -= stream.read(&mut buf).unwrap();
+        }
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").unwrap();
+    });
+    let proxy = serving(&origin);
+    run(&proxy, async {
+        let browser = Browser::open(proxy.addr).await;
+        let mut put = request(Method::PUT, "/");
+        put.headers_mut().insert("content-length", 40_000_000.into());
+        let mut send = browser.0.clone().ready().await.unwrap();
+        let (response, mut out) = send.send_request(put, false).unwrap();
+        let mut sent = 0;
+        // As long as there is room it comes at once.
+        loop {
+            out.reserve_capacity(100_000);
+            let room = std::future::poll_fn(|cx| out.poll_capacity(cx));
+            let Ok(room) = tokio::time::timeout(Duration::from_millis(300), room).await else { break };
+            let room = room.unwrap().unwrap();
+            out.send_data(Bytes::from(vec![1; room]), false).unwrap();
+            sent += room;
+            assert!(sent < 16_000_000, "nobody holds the client up");
+        }
+        // Kernel buffers aside, 256 KiB of window, a pipe and a buffer.
+        assert!(sent >= 256 * 1024, "{sent}");
+        release.send(()).unwrap();
+        while sent < 40_000_000 {
+            out.reserve_capacity(40_000_000 - sent);
+            let room = std::future::poll_fn(|cx| out.poll_capacity(cx)).await.unwrap().unwrap();
+            sent += room;
+            out.send_data(Bytes::from(vec![1; room]), sent == 40_000_000).unwrap();
+        }
+        assert_eq!(response.await.unwrap().status(), 200);
+    });
+}
+
+#[test]
+fn an_answer_before_the_end_of_the_upload_is_complete() {
+    let origin = Origin::raw(free_addr(), |mut stream| {
+        use std::io::{Read as _, Write as _};
+        let _ = stream.read(&mut [0; 4096]);
+        let _ = stream.write_all(b"HTTP/1.1 403 Forbidden\r\ncontent-length: 2\r\n\r\nno");
+        while stream.read(&mut [0; 4096]).is_ok_and(|count| count > 0) {}
+    });
+    let proxy = serving(&origin);
+    run(&proxy, async {
+        let browser = Browser::open(proxy.addr).await;
+        let mut send = browser.0.clone().ready().await.unwrap();
+        let (response, mut body) = send.send_request(request(Method::POST, "/"), false).unwrap();
+        body.send_data(Bytes::from_static(b"a part"), false).unwrap();
+        let answer = Answer::read(response.await.unwrap()).await.unwrap();
+        assert_eq!((answer.status, answer.text().as_str()), (403, "no"));
+        // The rest is not wanted, which is no error.
+        let reason = std::future::poll_fn(|cx| body.poll_reset(cx)).await.unwrap();
+        assert_eq!(reason, Reason::NO_ERROR);
+        assert_eq!(browser.get("/").await.unwrap().status, 403);
+    });
+}
+
+#[test]
+fn a_truncated_answer_is_a_reset_stream() {
+    let origin = Origin::start(|request| match request.target() {
+        "/length" => Reply::Last(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nabc".to_vec()),
+        "/chunks" => {
+            Reply::Last(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n".to_vec())
+        }
+        "/close" => Reply::Last(b"HTTP/1.1 200 OK\r\n\r\nabc".to_vec()),
+        _ => Reply::Last(Vec::new()),
+    });
+    let proxy = serving(&origin);
+    run(&proxy, async {
+        let browser = Browser::open(proxy.addr).await;
+        for path in ["/length", "/chunks"] {
+            assert_eq!(browser.get(path).await.unwrap_err().reason(), Some(Reason::INTERNAL_ERROR), "{path}");
+        }
+        assert_eq!(browser.get("/close").await.unwrap().text(), "abc");
+        assert_eq!(browser.post("/none", b"x").await.unwrap().status, 502);
+    });
+}
+
+#[test]
+fn a_client_that_gives_up_is_noticed_while_the_instance_thinks() {
+    let (_release, gate) = channel::<()>();
+    let gate = Mutex::new(gate);
+    let origin = Origin::start(move |_| {
+        let _ = gate.lock().unwrap().recv_timeout(HANG);
+        ok("")
+    });
+    let proxy = serving(&origin);
+    run(&proxy, async {
+        let browser = Browser::open(proxy.addr).await;
+        let mut send = browser.0.clone().ready().await.unwrap();
+        let (response, mut out) = send.send_request(request(Method::GET, "/"), true).unwrap();
+        let waiting = async { while proxy.client.in_flight("i").await.unwrap() == 0 {} };
+        waiting.await;
+        out.send_reset(Reason::CANCEL);
+        drop(response);
+        while proxy.client.in_flight("i").await.unwrap() > 0 {}
+    });
+}
+
+#[test]
+fn heads_that_are_too_large_are_refused_and_the_connection_goes_on() {
+    let (origin, big) = (mirror(), "x".repeat(8_000));
+    let proxy = serving(&origin);
+    run(&proxy, async {
+        let browser = Browser::open(proxy.addr).await;
+        let long = browser.get(&format!("/{}", "a".repeat(9_000))).await.unwrap();
+        assert_eq!(long.status, 414);
+        let mut many = request(Method::GET, "/");
+        for i in 0..120 {
+            many.headers_mut().append(http::HeaderName::try_from(format!("x-{i}")).unwrap(), 1.into());
+        }
+        assert_eq!(browser.ask(many, b"").await.unwrap().status, 431);
+        let mut large = request(Method::GET, "/");
+        for name in ["x-a", "x-b", "x-c", "x-d", "x-e"] {
+            large.headers_mut().append(name, big.parse().unwrap());
+        }
+        assert_eq!(browser.ask(large, b"").await.unwrap().status, 431);
+        assert_eq!(browser.get("/").await.unwrap().status, 200);
+    });
+}
+
+#[test]
+fn more_streams_than_allowed_are_refused_unseen() {
+    let (release, gate) = channel::<()>();
+    let gate = Mutex::new(gate);
+    let origin = Origin::start(move |_| {
+        let _ = gate.lock().unwrap().recv_timeout(HANG);
+        ok("")
+    });
+    let mut proxy = Proxy::start_with(|options| {
+        options.workers = std::num::NonZeroUsize::new(1);
+        options.limits.connections_per_core = 4;
+    });
+    proxy.serve(service(&[("i", origin.addr)]));
+    run(&proxy, async {
+        let browser = Browser::open(proxy.addr).await;
+        let waiting: Vec<_> = (0..3)
+            .map(|_| {
+                let browser = browser.clone();
+                tokio::spawn(async move { browser.get("/").await.unwrap().status })
+            })
+            .collect();
+        while proxy.client.in_flight("i").await.unwrap() < 3 {}
+        assert_eq!(browser.get("/").await.unwrap_err().reason(), Some(Reason::REFUSED_STREAM));
+        for _ in 0..4 {
+            release.send(()).unwrap();
+        }
+        for task in waiting {
+            assert_eq!(task.await.unwrap(), 200);
+        }
+        assert_eq!(browser.get("/").await.unwrap().status, 200);
+    });
+}
+
+#[test]
+fn a_drain_lets_streams_in_flight_finish_and_says_goodbye_twice() {
+    let (release, gate) = channel::<()>();
+    let gate = Mutex::new(gate);
+    let origin = Origin::start(move |request| {
+        if request.target() == "/slow" {
+            let _ = gate.lock().unwrap().recv_timeout(HANG);
+        }
+        ok(&request.body)
+    });
+    let mut proxy = serving(&origin);
+    let (busy, answer) = run(&proxy, async {
+        let busy = Browser::open(proxy.addr).await;
+        let idle = Browser::open(proxy.addr).await;
+        assert_eq!(idle.get("/").await.unwrap().status, 200);
+        let asking = busy.clone();
+        let answer = tokio::spawn(async move { asking.post("/slow", b"body").await });
+        while proxy.client.in_flight("i").await.unwrap() == 0 {}
+        proxy.client.shutdown().await.unwrap();
+        // The idle one ends; nothing is lost by that.
+        while idle.get("/").await.is_ok() {}
+        (busy, answer)
+    });
+    run(&proxy, async {
+        // A new stream is not taken any more, and the client knows before it sends.
+        let error = busy.get("/").await.unwrap_err();
+        assert!(error.is_go_away() && error.reason() == Some(Reason::NO_ERROR), "{error}");
+        release.send(()).unwrap();
+        let answer = answer.await.unwrap().unwrap();
+        assert_eq!((answer.status, answer.text().as_str()), (200, "body"));
+    });
+    assert_eq!(proxy.join(), ExitReason::Drained);
+}
+
+#[test]
+fn no_client_holds_a_drain_for_longer_than_its_cap() {
+    let (_release, gate) = channel::<()>();
+    let gate = Mutex::new(gate);
+    let origin = Origin::start(move |_| {
+        let _ = gate.lock().unwrap().recv_timeout(HANG);
+        ok("")
+    });
+    let mut proxy = Proxy::start_with(|options| options.limits.drain = Duration::from_millis(300));
+    proxy.serve(service(&[("i", origin.addr)]));
+    let other = free_addr();
+    let mut both = proxy.snapshot(service(&[("i", origin.addr)]));
+    both.listeners.push(crate::support::listener("other", other));
+    both.routes.push(fairway_proxy::snapshot::Route { listener: "other".into(), ..both.routes[0].clone() });
+    proxy.apply(&both).unwrap();
+    let without = proxy.snapshot(service(&[("i", origin.addr)]));
+    run(&proxy, async {
+        let browser = Browser::open(other).await;
+        let asking = browser.clone();
+        let asked = tokio::spawn(async move { asking.get("/").await });
+        while proxy.client.in_flight("i").await.unwrap() == 0 {}
+        proxy.client.apply(&without).await.unwrap();
+        assert!(asked.await.unwrap().is_err());
+        while proxy.client.in_flight("i").await.unwrap() > 0 {}
+    });
+}
+
+#[test]
+fn a_client_that_vanished_is_noticed_by_its_silence() {
+    let (_release, gate) = channel::<()>();
+    let gate = Mutex::new(gate);
+    let origin = Origin::start(move |_| {
+        let _ = gate.lock().unwrap().recv_timeout(HANG);
+        ok("")
+    });
+    let mut proxy = Proxy::start_with(|options| {
+        options.limits.h2_ping = Duration::from_millis(100);
+        options.limits.h2_pong = Duration::from_millis(100);
+    });
+    proxy.serve(service(&[("i", origin.addr)]));
+    run(&proxy, async {
+        // One answers pings, one does not read at all.
+        let alive = Browser::open(proxy.addr).await;
+        let asking = alive.clone();
+        let asked = tokio::spawn(async move { asking.get("/").await });
+        let stream = TcpStream::connect(proxy.addr).await.unwrap();
+        let (mut send, connection) = client::handshake(stream).await.unwrap();
+        let mut connection = Box::pin(connection);
+        let sent = send.send_request(request(Method::GET, "/"), true).unwrap();
+        tokio::select! {
+            ended = connection.as_mut() => panic!("{ended:?}"),
+            () = async { while proxy.client.in_flight("i").await.unwrap() < 2 {} } => {}
+        }
+        while proxy.client.in_flight("i").await.unwrap() > 1 {}
+        drop(sent);
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert_eq!(proxy.client.in_flight("i").await.unwrap(), 1);
+        assert!(!asked.is_finished());
+        asked.abort();
+    });
+}
+
+/// What a WebSocket of RFC 6455 begins with over HTTP/2.
+fn websocket() -> Request<()> {
+    let mut connect = request(Method::CONNECT, "/chat");
+    connect.headers_mut().insert("sec-websocket-version", 13.into());
+    connect.extensions_mut().insert(h2::ext::Protocol::from_static("websocket"));
+    connect
+}
+
+#[test]
+fn a_websocket_goes_through_a_stream() {
+    let origin = Origin::start(|request| {
+        let (upgrade, key) = (request.field("upgrade"), request.field("sec-websocket-key"));
+        if request.target() != "/chat"
+            || upgrade != Some("websocket")
+            || key.is_none_or(|key| key.len() != 24)
+        {
+            return ok("what?");
+        }
+        Reply::Echo(
+            b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n\
+            sec-websocket-accept: x\r\nsec-websocket-protocol: chat\r\n\r\n"
+                .to_vec(),
+        )
+    });
+    let mut proxy = serving(&origin);
+    let mut settled = service(&[("i", origin.addr)]);
+    settled.timeouts.stream_drain_ms = 100;
+    proxy.serve(settled);
+    run(&proxy, async {
+        let browser = Browser::open(proxy.addr).await;
+        // The server's settings say that it can be asked.
+        assert_eq!(browser.get("/").await.unwrap().text(), "what?");
+        assert!(browser.0.is_extended_connect_protocol_enabled());
+        let mut send = browser.0.clone().ready().await.unwrap();
+        let (response, mut out) = send.send_request(websocket(), false).unwrap();
+        out.send_data(Bytes::from_static(b"\x82\x85\0\0\0\0early"), false).unwrap();
+        let response = response.await.unwrap();
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.headers()["sec-websocket-protocol"], "chat");
+        assert!(!response.headers().contains_key("sec-websocket-accept"));
+        let mut body = response.into_body();
+        assert_eq!(body.data().await.unwrap().unwrap(), &b"\x82\x85\0\0\0\0early"[..]);
+        out.send_data(Bytes::from_static(b"\x82\x84\0\0\0\0late"), false).unwrap();
+        assert_eq!(body.data().await.unwrap().unwrap(), &b"\x82\x84\0\0\0\0late"[..]);
+        assert_eq!(proxy.client.in_flight("i").await.unwrap(), 1);
+        out.send_data(Bytes::new(), true).unwrap();
+        assert_eq!(body.data().await.unwrap().unwrap(), &b""[..], "both sides end in good order");
+        assert!(body.data().await.is_none());
+        // Refused: an answer like any other.
+        let mut send = browser.0.clone().ready().await.unwrap();
+        let mut other = websocket();
+        *other.uri_mut() = "http://test/other".parse().unwrap();
+        let (response, mut out) = send.send_request(other, false).unwrap();
+        let _ = out.send_data(Bytes::from_static(b"GET /smuggled HTTP/1.1\r\nhost: test\r\n\r\n"), false);
+        let answer = Answer::read(response.await.unwrap()).await.unwrap();
+        assert_eq!((answer.status, answer.text().as_str()), (200, "what?"));
+        // A drain says 1001 and ends it.
+        let mut send = browser.0.clone().ready().await.unwrap();
+        let (response, _out) = send.send_request(websocket(), false).unwrap();
+        let mut body = response.await.unwrap().into_body();
+        proxy.client.shutdown().await.unwrap();
+        assert_eq!(body.data().await.unwrap().unwrap(), &[0x88, 2, 3, 0xe9][..]);
+        assert!(body.data().await.is_none_or(|end| end.is_ok_and(|data| data.is_empty())));
+    });
+    let success = proxy.stats().version("s", "r1").requests[&StatusClass::Success];
+    assert!(success <= 2, "{success}: something was smuggled behind a refused upgrade");
+    assert_eq!(proxy.join(), ExitReason::Drained);
+}

@@ -4,6 +4,7 @@
 
 mod drain;
 mod evidence;
+mod frames;
 mod handover;
 mod http2;
 mod loss;

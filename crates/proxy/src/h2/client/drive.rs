@@ -10,7 +10,7 @@ use h2::{Ping, PingPong};
 use tokio::time::{Instant, Sleep};
 
 use super::State;
-use crate::h2::wire::Wire;
+use crate::h2::wire::{PING_BYTES, Wire};
 
 /// Keeps a connection to an instance going until it ends: no request is left and none can come, or it broke.
 ///
@@ -62,12 +62,12 @@ impl Alive {
         let _ = ping.poll_pong(cx);
         while timer.as_mut().poll(cx).is_ready() {
             let moved = state.watch.moved();
-            let is_quiet = moved == self.moved && state.open.get() > 0;
+            let is_quiet = moved <= self.moved && state.open.get() > 0;
             if is_quiet && self.asked {
                 return Poll::Ready(());
             }
             self.asked = is_quiet && ping.send_ping(Ping::opaque()).is_ok();
-            self.moved = moved;
+            self.moved = moved + if self.asked { PING_BYTES } else { 0 };
             let wait = if self.asked { self.pong_within } else { self.ping_after };
             timer.as_mut().reset(Instant::now() + wait);
         }
