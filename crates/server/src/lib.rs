@@ -10,6 +10,7 @@ use std::process::ExitCode;
 mod api;
 mod artifacts;
 mod backing;
+pub mod certificates;
 mod clock;
 mod describe;
 mod drivers;

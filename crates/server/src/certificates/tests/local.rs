@@ -1,0 +1,139 @@
+//! Without an authority: files of the user's own, and self-signed ones.
+
+use super::*;
+
+struct Own {
+    dir: TempDir,
+}
+
+impl Own {
+    fn new() -> Self {
+        Self { dir: tempfile::tempdir().unwrap() }
+    }
+
+    fn source(&self) -> Source {
+        Source::Files { chain: self.dir.path().join("chain.pem"), key: self.dir.path().join("key.pem") }
+    }
+
+    fn write(&self, pair: &Pair) {
+        std::fs::write(self.dir.path().join("chain.pem"), &pair.chain_pem).unwrap();
+        std::fs::write(self.dir.path().join("key.pem"), &pair.key_pem).unwrap();
+    }
+}
+
+fn pair(name: &str, now: Timestamp) -> Pair {
+    self_signed::make(&[name.to_owned()].into(), now).unwrap()
+}
+
+async fn until_digest(world: &World, certificates: &Certificates, digest: &str) {
+    until(certificates, HOST, |_| world.site.serving().iter().any(|one| one.digest == digest)).await;
+}
+
+#[tokio::test]
+async fn own_files_are_served_and_followed() {
+    let (mut world, own) = (World::new().await, Own::new());
+    let wanted = wanted(&[HOST], own.source());
+    let first = pair(HOST, world.now());
+    own.write(&first);
+    let certificates = world.start(wanted.clone());
+    until_digest(&world, &certificates, &first.digest).await;
+    let is_manual = |state: &NameState| *state == NameState::Manual { until: first.leaf.not_after };
+    until(&certificates, HOST, is_manual).await;
+
+    // Half replaced: what works goes on, and what is wrong is told.
+    let second = pair(HOST, world.now());
+    std::fs::write(own.dir.path().join("chain.pem"), &second.chain_pem).unwrap();
+    world.advance(LOOK_EVERY);
+    certificates.want(wanted.clone());
+    let trouble = until_failed(&certificates, HOST).await;
+    assert_eq!(trouble.code, "certificate/files");
+    assert!(trouble.why.ends_with("the key does not belong to the first certificate of the chain"));
+    assert_eq!(world.site.serving()[0].digest, first.digest);
+
+    own.write(&second);
+    world.advance(LOOK_EVERY);
+    certificates.want(wanted.clone());
+    until_digest(&world, &certificates, &second.digest).await;
+    until(&certificates, HOST, |state| matches!(state, NameState::Manual { .. })).await;
+
+    // Files that are gone when the next server starts: its own copy serves on.
+    std::fs::remove_file(own.dir.path().join("key.pem")).unwrap();
+    world.kill().await;
+    let certificates = world.start(wanted);
+    assert_eq!(certificates.offer().certificates[0].digest, second.digest);
+    let trouble = until_failed(&certificates, HOST).await;
+    assert!(trouble.why.contains("key.pem"), "{}", trouble.why);
+}
+
+#[tokio::test]
+async fn own_files_that_are_wrong_are_told_with_their_path() {
+    let (mut world, own) = (World::new().await, Own::new());
+    for (pair, told) in [
+        (None, "chain.pem cannot be read"),
+        (
+            Some(pair("other.example.test", world.now())),
+            "not for shop.example.test, but for other.example.test",
+        ),
+    ] {
+        if let Some(pair) = pair {
+            own.write(&pair);
+        }
+        let certificates = world.start(wanted(&[HOST], own.source()));
+        let trouble = until_failed(&certificates, HOST).await;
+        assert!(trouble.why.contains(told), "{}", trouble.why);
+        assert_eq!(certificates.offer(), Offer::default());
+        world.kill().await;
+    }
+}
+
+#[tokio::test]
+async fn an_own_certificate_that_has_ended_is_told_and_still_served() {
+    let (mut world, own) = (World::new().await, Own::new());
+    let ended = pair(HOST, Timestamp(1_000_000_000_000));
+    own.write(&ended);
+    let certificates = world.start(wanted(&[HOST], own.source()));
+    let trouble = until_failed(&certificates, HOST).await;
+    assert_eq!(trouble.code, "certificate/ended");
+    assert_eq!(certificates.expiries()[0].until, ended.leaf.not_after);
+    assert_eq!(world.site.serving()[0].digest, ended.digest);
+    assert_eq!(
+        world.site.events().iter().filter(|event| matches!(event.what, Happened::Failed(_))).count(),
+        1
+    );
+}
+
+#[tokio::test]
+async fn self_signed_ones_are_made_once_and_renewed() {
+    let mut world = World::new().await;
+    let wanted = wanted(&["localhost", "127.0.0.1"], Source::SelfSigned);
+    let is_there = |state: &NameState| matches!(state, NameState::SelfSigned { .. });
+    let certificates = world.start(wanted.clone());
+    let NameState::SelfSigned { renew_at, .. } = until(&certificates, "localhost", is_there).await else {
+        panic!()
+    };
+    let first = world.site.serving();
+    world.kill().await;
+    let certificates = world.start(wanted.clone());
+    assert_eq!(certificates.offer().certificates, first);
+    world.advance(renew_at.since(world.now()) + Duration::from_secs(1));
+    certificates.want(wanted);
+    until(&certificates, "localhost", |_| world.site.serving() != first).await;
+}
+
+#[tokio::test]
+async fn two_environments_with_the_same_names_share_a_certificate() {
+    let mut world = World::new().await;
+    let both =
+        ["shop/dev", "shop/prod"].map(|environment| Wanted::new(environment, [HOST], Source::SelfSigned));
+    let certificates = world.start(both.to_vec());
+    until(&certificates, HOST, |state| matches!(state, NameState::SelfSigned { .. })).await;
+    assert_eq!((certificates.offer().certificates.len(), certificates.status().len()), (1, 2));
+    certificates.want(Vec::new());
+    let gone = async {
+        while !world.site.serving().is_empty() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), gone).await.unwrap();
+    assert!(certificates.status().is_empty());
+}
