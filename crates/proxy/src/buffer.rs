@@ -140,6 +140,9 @@ impl Drop for Buffer {
     }
 }
 
+/// What a head has room for when it is kept for the next one: more than any common head.
+const HEAD_KEPT_BYTES_MAX: usize = 16 * 1024;
+
 /// A growing piece of memory for one rewritten head.
 #[derive(Debug)]
 pub(crate) struct HeadBuffer(Vec<u8>);
@@ -166,6 +169,10 @@ impl std::ops::DerefMut for HeadBuffer {
 impl Drop for HeadBuffer {
     fn drop(&mut self) {
         let mut head = std::mem::take(&mut self.0);
+        // One that held a packed body is not kept for heads.
+        if head.capacity() > HEAD_KEPT_BYTES_MAX {
+            return;
+        }
         head.clear();
         let _ = FREE.try_with(|free| {
             if let Ok(mut free) = free.try_borrow_mut()

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::Instant;
 
-use crate::limits::{EJECT_AFTER_FAILURES, EJECTION};
+use crate::snapshot::Eject;
 
 /// A number that one core writes and others read. Alone on its cache line, so that cores do not disturb each
 /// other; written without a locked instruction, because there is one writer.
@@ -65,6 +65,10 @@ pub(crate) struct Endpoint {
     health: AtomicU8,
     /// Connection failures in a row.
     failures: AtomicU32,
+    /// Failed answers in a row.
+    answers_failed: AtomicU32,
+    /// Times in a row that it was left alone without a good answer in between.
+    ejections: AtomicU32,
     /// Milliseconds after `epoch` until which passive signals keep traffic away.
     ejected_until_ms: AtomicU64,
     epoch: Instant,
@@ -79,6 +83,8 @@ impl Endpoint {
             in_flight: (0..cores).map(|_| CoreCounter::default()).collect(),
             health: AtomicU8::new(health.code()),
             failures: AtomicU32::new(0),
+            answers_failed: AtomicU32::new(0),
+            ejections: AtomicU32::new(0),
             ejected_until_ms: AtomicU64::new(0),
             epoch: Instant::now(),
         }
@@ -119,12 +125,42 @@ impl Endpoint {
 
     /// A connection failed. `others_fit`: whether another instance of the version can take over; the last one
     /// is never ejected.
-    pub(crate) fn failed(&self, others_fit: bool) {
+    pub(crate) fn failed(&self, eject: &Eject, others_fit: impl FnOnce() -> bool) {
         let failures = self.failures.fetch_add(1, Ordering::Relaxed).saturating_add(1);
-        if failures >= EJECT_AFTER_FAILURES && others_fit {
-            let until = self.age_ms() + u64::try_from(EJECTION.as_millis()).unwrap_or(u64::MAX);
-            self.ejected_until_ms.store(until, Ordering::Relaxed);
+        if failures >= eject.connects && others_fit() {
+            self.eject(eject);
         }
+    }
+
+    /// An answer of the instance; failed ones of 500 and above, or none at all. `others_fit`: as in [`Self::failed`].
+    pub(crate) fn answered(&self, failed: bool, eject: &Eject, others_fit: impl FnOnce() -> bool) {
+        if eject.failures == 0 {
+            return;
+        }
+        if !failed {
+            if self.answers_failed.load(Ordering::Relaxed) != 0 {
+                self.answers_failed.store(0, Ordering::Relaxed);
+            }
+            if self.ejections.load(Ordering::Relaxed) != 0 && !self.is_ejected() {
+                self.ejections.store(0, Ordering::Relaxed);
+            }
+            return;
+        }
+        let failures = self.answers_failed.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+        if failures >= eject.failures && others_fit() {
+            self.answers_failed.store(0, Ordering::Relaxed);
+            self.eject(eject);
+        }
+    }
+
+    /// Each time in a row for twice as long: an instance that fails whenever it is tried is tried ever less.
+    fn eject(&self, eject: &Eject) {
+        if self.is_ejected() {
+            return;
+        }
+        let before = self.ejections.fetch_add(1, Ordering::Relaxed).min(32);
+        let lasts_ms = eject.first_ms.saturating_mul(1 << before).min(eject.longest_ms.max(eject.first_ms));
+        self.ejected_until_ms.store(self.age_ms().saturating_add(lasts_ms), Ordering::Relaxed);
     }
 
     fn age_ms(&self) -> u64 {
@@ -166,15 +202,47 @@ mod tests {
 
     #[test]
     fn the_last_instance_is_never_ejected() {
-        let last = endpoint();
+        let (last, eject) = (endpoint(), Eject { failures: 2, ..Eject::default() });
         for _ in 0..100 {
-            last.failed(false);
+            last.failed(&eject, || false);
+            last.answered(true, &eject, || false);
         }
         assert!(last.is_fit());
-        last.failed(true);
+        last.failed(&eject, || true);
         assert!(!last.is_fit());
         last.connected();
         assert!(last.is_fit());
+    }
+
+    #[test]
+    fn answers_eject_only_in_a_row_and_only_where_they_may() {
+        let eject = Eject { failures: 3, ..Eject::default() };
+        let one = endpoint();
+        for failed in [true, true, false, true, true] {
+            one.answered(failed, &eject, || true);
+        }
+        assert!(one.is_fit());
+        one.answered(true, &eject, || true);
+        assert!(!one.is_fit());
+        let other = endpoint();
+        (0..10).for_each(|_| other.answered(true, &Eject::default(), || true));
+        assert!(other.is_fit(), "what a service answers is its own business unless it says otherwise");
+    }
+
+    #[test]
+    fn each_ejection_in_a_row_is_twice_as_long_up_to_a_bound() {
+        let eject = Eject { failures: 1, first_ms: 1_000, longest_ms: 5_000, ..Eject::default() };
+        let one = endpoint();
+        let lasts = || {
+            one.ejected_until_ms.store(0, Ordering::Relaxed);
+            one.answered(true, &eject, || true);
+            one.ejected_until_ms.load(Ordering::Relaxed) / 1_000
+        };
+        assert_eq!([lasts(), lasts(), lasts(), lasts(), lasts()], [1, 2, 4, 5, 5]);
+        one.ejected_until_ms.store(0, Ordering::Relaxed);
+        one.answered(false, &eject, || true);
+        one.answered(true, &eject, || true);
+        assert_eq!(one.ejected_until_ms.load(Ordering::Relaxed) / 1_000, 1);
     }
 
     #[test]

@@ -32,6 +32,7 @@ mod listen;
 mod metrics;
 mod persist;
 mod pipe;
+mod policy;
 mod run;
 mod series;
 pub mod snapshot;

@@ -64,12 +64,6 @@ pub(crate) const IDLE_UPSTREAMS_MAX: usize = 256;
 /// gives up idle connections within a second, so that such a request never meets a close that is under way.
 pub(crate) const CAREFUL_REUSE: Duration = Duration::from_millis(500);
 
-/// Connection failures in a row after which an instance is left alone for [`EJECTION`].
-pub(crate) const EJECT_AFTER_FAILURES: u32 = 3;
-
-/// Short, because the next request after it is the probe.
-pub(crate) const EJECTION: Duration = Duration::from_secs(5);
-
 /// How often a core looks for deadlines that passed: the accuracy of every timeout, which are all of seconds.
 pub(crate) const TICK: Duration = Duration::from_millis(50);
 

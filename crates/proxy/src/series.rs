@@ -181,6 +181,8 @@ impl Series {
             }
             arm.latency_sum_us += part.latency_sum_us.get();
             arm.requests += part.requests.iter().map(CoreCounter::get).sum::<u64>();
+            let unreached = Cause::ALL.into_iter().filter(|cause| cause.is_unreached());
+            arm.unreached += unreached.map(|cause| part.errors[cause as usize].get()).sum::<u64>();
             arm.in_flight = arm.in_flight.wrapping_add(part.in_flight.get());
         }
     }
@@ -309,6 +311,7 @@ impl SeriesBook {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::Stats;
 
     fn name(version: &str, route: &str, chosen: Chosen) -> Name {
         Name { service: "s".to_owned(), version: version.to_owned(), route: route.to_owned(), chosen }
@@ -375,6 +378,26 @@ mod tests {
         let errors: Vec<_> = book.arms(&[]).into_iter().map(|arm| (arm.version, arm.errors)).collect();
         let expect = [("r1", 0), ("r2", 0), ("r3", 0), ("r4", 1), ("r5", 1)];
         assert_eq!(errors, expect.map(|(version, errors)| (version.to_owned(), errors)));
+    }
+
+    #[test]
+    fn attempts_without_a_connection_are_counted_and_are_no_failures() {
+        let book = SeriesBook::new(2);
+        for (core, cause) in [
+            (0, Cause::Connect),
+            (1, Cause::ConnectTimeout),
+            (1, Cause::Connect),
+            (0, Cause::NoResponse),
+            (0, Cause::ClientClosed),
+        ] {
+            book.series(name("r1", "*/", Chosen::Weight), 1).error(core, cause);
+            book.series(name("r1", "*/", Chosen::Preview), 1).error(core, cause);
+        }
+        let _guard = SeriesInFlight::begin(&book.series(name("r1", "*/", Chosen::Weight), 1), 1);
+        let arm = &book.arms(&[])[0];
+        assert_eq!((arm.unreached, arm.errors, arm.requests, arm.in_flight), (3, 0, 0, 1));
+        let stats = Stats { series: book.read(), ..Stats::default() };
+        assert_eq!(stats.arm("s", "r1"), *arm, "both ways of asking say the same");
     }
 
     #[test]

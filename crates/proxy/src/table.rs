@@ -10,9 +10,10 @@ use crate::balance::Decided;
 use crate::control::Chosen;
 use crate::endpoint::{Endpoint, Health};
 use crate::entrance::Entrances;
+use crate::policy::{Limiters, RoutePolicy};
 use crate::series::{Name, Series, SeriesBook};
 use crate::snapshot::{
-    Instance, Listener, Maintenance, Match, Policy, Purpose, Route, Service, Snapshot, Sticky, Timeouts,
+    Instance, Listener, Maintenance, Match, Purpose, Route, Service, Snapshot, Sticky, Timeouts,
 };
 
 #[derive(Debug, Default)]
@@ -47,7 +48,7 @@ pub(crate) struct RouteTable {
     /// Index in [`ServiceTable::versions`].
     pub pin: Option<usize>,
     pub maintenance: Option<Maintenance>,
-    pub policy: Policy,
+    pub policy: RoutePolicy,
     /// One per version, in the same order.
     series: Vec<VersionSeries>,
     /// For requests that never got as far as a version.
@@ -74,6 +75,7 @@ pub(crate) struct ServiceTable {
     pub held: Arc<AtomicU32>,
     pub timeouts: Timeouts,
     pub retry: crate::snapshot::Retry,
+    pub eject: crate::snapshot::Eject,
     pub request_body_bytes_max: u64,
     pub mirror: Option<MirrorTable>,
     pub protocol: crate::snapshot::Protocol,
@@ -106,11 +108,19 @@ pub(crate) struct TableMaker {
     /// By instance id.
     endpoints: BTreeMap<String, Arc<Endpoint>>,
     held: BTreeMap<String, Arc<AtomicU32>>,
+    limiters: Limiters,
 }
 
 impl TableMaker {
     pub(crate) fn new(cores: usize, series: Arc<SeriesBook>) -> Self {
-        Self { cores, next_uid: 1, series, endpoints: BTreeMap::new(), held: BTreeMap::new() }
+        Self {
+            cores,
+            next_uid: 1,
+            series,
+            endpoints: BTreeMap::new(),
+            held: BTreeMap::new(),
+            limiters: Limiters::default(),
+        }
     }
 
     /// `snapshot` must be valid.
@@ -154,10 +164,13 @@ impl TableMaker {
                 timeouts: service.timeouts.clone(),
                 protocol: service.protocol,
                 retry: service.retry.clone(),
+                eject: service.eject.clone(),
                 request_body_bytes_max: service.request_body_bytes_max.unwrap_or(u64::MAX),
             });
         }
         table.endpoints = self.endpoints.values().map(|e| (e.uid, Arc::clone(e))).collect();
+        let before = std::mem::take(&mut self.limiters);
+        let mut limiters = Limiters::default();
         for route in &snapshot.routes {
             let Some(index) = table.services.iter().position(|service| service.key == route.service) else {
                 continue;
@@ -165,13 +178,16 @@ impl TableMaker {
             let Some(listener) = snapshot.listeners.iter().find(|l| l.name == route.listener) else {
                 continue;
             };
-            let compiled = self.route(route, listener, index, &table.services[index], snapshot.generation);
+            let policy = RoutePolicy::of(route, &mut limiters, &before);
+            let target = &table.services[index];
+            let compiled = self.route(route, policy, listener, index, target, snapshot.generation);
             table.sites.entry(listener.addr).or_default().add(route, table.routes.len());
             table.routes.push(compiled);
         }
         for site in table.sites.values_mut() {
             site.sort(&table.routes);
         }
+        self.limiters = limiters;
         self.series.trim(snapshot.generation);
         table
     }
@@ -202,6 +218,7 @@ impl TableMaker {
     fn route(
         &self,
         route: &Route,
+        policy: RoutePolicy,
         listener: &Listener,
         service: usize,
         target: &ServiceTable,
@@ -230,7 +247,7 @@ impl TableMaker {
             service,
             pin,
             maintenance: route.maintenance.clone(),
-            policy: route.policy.clone(),
+            policy,
             series: target.versions.iter().map(of_version).collect(),
             unserved: series("", usual),
             mirrored: mirror.map(|to| series(&target.versions[to.version].name, Chosen::Mirror)),
@@ -292,12 +309,14 @@ impl Table {
     }
 }
 
+/// Whether a path lies below a prefix that ends on a segment's boundary.
+pub(crate) fn is_below(path: &str, prefix: &str) -> bool {
+    prefix == "/" || path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
 impl RouteTable {
     fn matches(&self, path: &str) -> bool {
-        if self.path == "/" {
-            return true;
-        }
-        path.strip_prefix(self.path.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        is_below(path, &self.path)
     }
 
     /// Where a request to the version is counted.
@@ -318,6 +337,7 @@ impl RouteTable {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::snapshot::Policy;
 
     fn table(routes: &[(&str, &str)]) -> Table {
         let mut snapshot: Snapshot = serde_json::from_str(

@@ -1,6 +1,7 @@
 //! The table of framing cases: input bytes → verdict, each with every split of the input into two reads.
 
 use super::*;
+use crate::policy::coding::Packing;
 
 /// Reads one request as a connection does, from reads of the given sizes.
 fn verdict(reads: &[&[u8]]) -> String {
@@ -324,7 +325,17 @@ fn answered(method: &str, input: &str, version: MinorVersion, keep_alive: bool) 
         Err(error) => error.to_string(),
         Ok(head) => {
             let mut out = Vec::new();
-            head.write(&mut out, &Reply { version, keep_alive, added: b"", request_id: b"" });
+            head.write(
+                &mut out,
+                &Reply {
+                    version,
+                    keep_alive,
+                    added: b"",
+                    request_id: b"",
+                    changes: &[],
+                    packing: Packing::Never,
+                },
+            );
             let reuse = if head.keep_alive { "reuse" } else { "close" };
             format!("{:?} {reuse} {}", head.delimiter, String::from_utf8(out).unwrap().replace("\r\n", "|"))
         }

@@ -1,6 +1,8 @@
-use super::field::{ConnectionOptions, Field, content_length, is_nominated};
+use super::field::{ConnectionOptions, Field, content_length, has_token, is_nominated};
 use super::request::{HeaderStorage, MinorVersion};
 use super::{Body, Chunked};
+use crate::policy::coding::Packing;
+use crate::policy::headers::Change;
 
 /// Why an instance's answer is not passed on; the client gets 502.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -59,6 +61,26 @@ pub(crate) struct Reply<'a> {
     pub added: &'a [u8],
     /// `added` holds an `x-request-id`, so the instance's is dropped.
     pub request_id: &'a [u8],
+    pub changes: &'a [Change],
+    pub packing: Packing,
+}
+
+impl Reply<'_> {
+    /// Whether a field of the instance's is left out for something of ours.
+    fn drops(&self, name: &str) -> bool {
+        let is = |other: &str| name.eq_ignore_ascii_case(other);
+        let packed = match self.packing {
+            Packing::Never => false,
+            Packing::Varies => is("vary"),
+            // A part of a packed body is no part of the body that was meant.
+            Packing::With(_) => is("vary") || is("accept-ranges") || is("etag"),
+        };
+        packed || self.changes.iter().any(|change| change.drops(name))
+    }
+}
+
+fn changes_drop(reply: &Reply<'_>, name: &str) -> bool {
+    reply.changes.iter().any(|change| change.drops(name))
 }
 
 impl<'h, 'b> ResponseHead<'h, 'b> {
@@ -135,6 +157,26 @@ impl<'h, 'b> ResponseHead<'h, 'b> {
         })
     }
 
+    fn header(&self, name: &str) -> Option<&'b [u8]> {
+        self.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name)).map(|header| header.value)
+    }
+
+    /// Tells caches that the answer depends on what the client accepts.
+    fn write_vary(&self, line: &mut impl FnMut(&[&[u8]]), reply: &Reply<'_>) {
+        if changes_drop(reply, "vary") {
+            return;
+        }
+        let theirs = self.headers.iter().filter(|header| header.name.eq_ignore_ascii_case("vary"));
+        let mut says_so = false;
+        for header in theirs {
+            says_so |= has_token(header.value, "accept-encoding") || has_token(header.value, "*");
+            line(&[b"vary: ", header.value, b"\r\n"]);
+        }
+        if !says_so {
+            line(&[b"vary: accept-encoding\r\n"]);
+        }
+    }
+
     /// Writes the head for the client.
     pub(crate) fn write(&self, out: &mut Vec<u8>, reply: &Reply<'_>) {
         let mut line = |parts: &[&[u8]]| {
@@ -165,13 +207,36 @@ impl<'h, 'b> ResponseHead<'h, 'b> {
                 | Field::Mirror
                 | Field::Other => true,
             };
-            if keep && !(self.options.nominates && is_nominated(self.headers, header.name)) {
+            if keep
+                && !reply.drops(header.name)
+                && !(self.options.nominates && is_nominated(self.headers, header.name))
+            {
                 line(&[header.name.as_bytes(), b": ", header.value, b"\r\n"]);
             }
         }
         if self.status >= 200 {
             line(&[reply.added]);
-            match (self.delimiter, reply.version) {
+            for change in reply.changes {
+                line(&[change.line(|name| self.header(name).is_some())]);
+            }
+            match reply.packing {
+                Packing::Never => {}
+                Packing::Varies => self.write_vary(&mut line, reply),
+                Packing::With(coding) => {
+                    self.write_vary(&mut line, reply);
+                    line(&[b"content-encoding: ", coding.name().as_bytes(), b"\r\n"]);
+                    // The bytes differ: of a strong validator only a weak one is left (RFC 9110, 8.8.1).
+                    if let Some(etag) = self.header("etag").filter(|_| !changes_drop(reply, "etag")) {
+                        let weak: &[u8] = if etag.starts_with(b"W/") { b"" } else { b"W/" };
+                        line(&[b"etag: ", weak, etag, b"\r\n"]);
+                    }
+                }
+            }
+            let delimiter = match (reply.packing, self.delimiter) {
+                (Packing::With(_), Delimiter::Length(_)) => Delimiter::Chunked,
+                (_, delimiter) => delimiter,
+            };
+            match (delimiter, reply.version) {
                 // What a HEAD or 304 says about the length describes the body that is not there.
                 (Delimiter::None, _) => match self.content_length {
                     Some(bytes) if self.status != 204 => {

@@ -13,6 +13,9 @@ use crate::codec::{
     BadResponse, Body, Delimiter, Framing, HeadScan, MinorVersion, Reply, ResponseHead, header_storage,
 };
 use crate::deadline::{Deadline, Phase};
+use crate::policy::RoutePolicy;
+use crate::policy::coding::{Coding, Packing};
+use crate::policy::packer::Packer;
 use crate::snapshot::Timeouts;
 use crate::stream::Stream;
 use crate::worker::{Accepting, Upstream, Worker};
@@ -91,6 +94,8 @@ enum ClientFraming {
     Chunked,
     /// The instance ends it by closing, and so do we.
     Closing,
+    /// It goes through a compressor, and is chunked.
+    Packed,
 }
 
 /// Bytes for the client that were not yet taken.
@@ -136,6 +141,9 @@ pub(super) struct Exchange<'a> {
     body_bytes_max: u64,
     /// Header lines for the response.
     added: &'a [u8],
+    wanted: Wanted<'a>,
+    /// The answer's compressor.
+    packer: Option<Packer>,
     sending: Sending,
     receiving: Receiving,
     response: Option<Buffer>,
@@ -159,6 +167,41 @@ pub(super) struct Terms<'a> {
     pub timeouts: &'a Timeouts,
     pub endpoint: u64,
     pub body_bytes_max: u64,
+    pub wanted: Wanted<'a>,
+}
+
+/// What is to become of the answer.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wanted<'a> {
+    pub policy: &'a RoutePolicy,
+    /// How the client likes answers compressed.
+    pub accepts: Option<Coding>,
+}
+
+impl Wanted<'_> {
+    /// Whether the answer is compressed; then its compressor is there.
+    fn packing(
+        &self,
+        head: &ResponseHead<'_, '_>,
+        framing: ClientFraming,
+        version: MinorVersion,
+        packer: &mut Option<Packer>,
+    ) -> (ClientFraming, Packing) {
+        let Some(compressible) = &self.policy.compress else { return (framing, Packing::Never) };
+        // Clients of HTTP/1.0 do not know chunks.
+        let accepts = self.accepts.filter(|_| version == MinorVersion::One);
+        match compressible.packing(head, accepts) {
+            Packing::With(coding) => match Packer::new(coding) {
+                Ok(new) => {
+                    *packer = Some(new);
+                    (ClientFraming::Packed, Packing::With(coding))
+                }
+                // No memory for it: the answer goes as it is.
+                Err(_) => (framing, Packing::Varies),
+            },
+            packing @ (Packing::Varies | Packing::Never) => (framing, packing),
+        }
+    }
 }
 
 /// Whether a step got anywhere.
@@ -194,6 +237,8 @@ impl<'a> Exchange<'a> {
             endpoint: terms.endpoint,
             body_bytes_max: terms.body_bytes_max,
             added: terms.added,
+            wanted: terms.wanted,
+            packer: None,
             sending: Sending::Active { head: 0, body: 0 },
             receiving: Receiving::Head(HeadScan::default()),
             response: None,
@@ -418,8 +463,14 @@ impl<'a> Exchange<'a> {
             (Delimiter::Close, MinorVersion::Zero) => ClientFraming::Closing,
         };
         let keep_alive = keep_alive && !matches!(framing, ClientFraming::Stripped | ClientFraming::Closing);
-        let reply =
-            Reply { version: self.facts.version, keep_alive, added: self.added, request_id: self.added };
+        let reply = Reply {
+            version: self.facts.version,
+            keep_alive,
+            added: self.added,
+            request_id: self.added,
+            changes: &[],
+            packing: Packing::Never,
+        };
         match head.status {
             101 if !self.facts.offers_upgrade => return Err(End::BadResponse(BadResponse::Upgrade)),
             101 => {
@@ -435,6 +486,9 @@ impl<'a> Exchange<'a> {
                 *scan = HeadScan::default();
             }
             status => {
+                let (framing, packing) =
+                    self.wanted.packing(&head, framing, self.facts.version, &mut self.packer);
+                let reply = Reply { packing, changes: &self.wanted.policy.changes, ..reply };
                 head.write(&mut self.out.head, &reply);
                 let body = head.delimiter.body();
                 let reusable = head.keep_alive;
@@ -468,10 +522,18 @@ impl<'a> Exchange<'a> {
         let keep = match framing {
             ClientFraming::Stripped => Framing::Strip,
             ClientFraming::Same if self.client.as_pipe().is_some() => Framing::KeepTrailers,
+            ClientFraming::Packed => Framing::Strip,
             ClientFraming::Same | ClientFraming::Chunked | ClientFraming::Closing => Framing::Keep,
         };
         let start = buffer.range().start;
         let fed = body.feed(buffer.filled_mut(), keep).map_err(|_| End::Truncated)?;
+        if let Some(packer) = &mut self.packer {
+            let is_done = body.is_done();
+            let packed = pack(packer, &buffer.filled()[..fed.pass], is_done, &mut self.out.head);
+            self.bytes_out += packed.map_err(|_| End::Truncated)? as u64;
+            buffer.consume(fed.read);
+            return Ok(());
+        }
         self.bytes_out += fed.pass as u64;
         if !self.out.head.is_empty() && fed.pass <= COPY_BYTES_MAX && *framing != ClientFraming::Chunked {
             self.out.head.extend_from_slice(&buffer.filled()[..fed.pass]);
@@ -494,7 +556,9 @@ impl<'a> Exchange<'a> {
             Receiving::Head(_) => Err(End::NoResponse { closed: true }),
             Receiving::Body { body: body @ Body::UntilClose, framing, .. } => {
                 *body = Body::Done;
-                if *framing == ClientFraming::Chunked {
+                if let Some(packer) = &mut self.packer {
+                    pack(packer, b"", true, &mut self.out.head).map_err(|_| End::Truncated)?;
+                } else if *framing == ClientFraming::Chunked {
                     self.out.head.extend_from_slice(b"0\r\n\r\n");
                 }
                 Ok(())
@@ -522,4 +586,25 @@ impl<'a> Exchange<'a> {
             Receiving::Head(_) | Receiving::Upgraded => End::Complete { reusable: false },
         }
     }
+}
+
+/// Adds what `data` packs to as one chunk, and the last chunk when it is the end; says how many bytes of body that is.
+fn pack(packer: &mut Packer, data: &[u8], is_end: bool, out: &mut Vec<u8>) -> io::Result<usize> {
+    let mut packed = Vec::new();
+    if !data.is_empty() {
+        packer.pack(data, &mut packed)?;
+    }
+    if is_end {
+        packer.finish(&mut packed)?;
+    }
+    if !packed.is_empty() {
+        use std::io::Write as _;
+        write!(out, "{:x}\r\n", packed.len())?;
+        out.extend_from_slice(&packed);
+        out.extend_from_slice(b"\r\n");
+    }
+    if is_end {
+        out.extend_from_slice(b"0\r\n\r\n");
+    }
+    Ok(packed.len())
 }

@@ -1,5 +1,6 @@
 //! A request on its way: route it, find an instance, try, try again where that cannot do harm, answer.
 
+mod admit;
 mod answers;
 mod client;
 mod copy;
@@ -10,20 +11,21 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::exchange::{End, Exchange, Terms};
+use super::exchange::{End, Exchange, Terms, Wanted};
 use super::request_buffer::{BodyRefusal, RequestBuffer};
 use super::tunnel::{Protocol, Tunnel};
 use super::{After, Conn};
 use crate::accesslog::{Record, now_ms};
 use crate::balance::Pick;
+use crate::balance::Routing;
 use crate::buffer::Buffer;
 use crate::codec::{BodyLength, Framing, Refusal, RequestHead, header_storage};
 use crate::control::Cause;
 use crate::deadline::{Passed, Phase};
 use crate::endpoint::{Endpoint, InFlight};
-use crate::series::{Series, SeriesInFlight};
 use crate::h2::client::Target;
 use crate::h2::server::PREFACE_HEAD;
+use crate::series::{Series, SeriesInFlight};
 use crate::snapshot;
 use crate::stream::Stream;
 use crate::worker::{Reuse, Upstream};
@@ -81,11 +83,8 @@ pub(super) async fn relay(conn: &mut Conn) -> After {
         }
     };
     let is_http2 = conn.stream.as_pipe().is_some();
-    request.expect_body(
-        known.length.body(),
-        if is_http2 { Framing::KeepTrailers } else { Framing::Keep },
-    );
-    let mut relay = Relay { conn, known, report: &mut report, waiting: None };
+    request.expect_body(known.length.body(), if is_http2 { Framing::KeepTrailers } else { Framing::Keep });
+    let mut relay = Relay { conn, known, report: &mut report, waiting: None, dressed_by: None };
     let after = relay.run(&mut request).await;
     relay.copy_late(&request);
     relay.finish(&request);
@@ -103,6 +102,8 @@ struct Relay<'c> {
     report: &'c mut Report,
     /// A copy for the mirroring version, until the body is here.
     waiting: Option<Waiting>,
+    /// The route, where it changes the header fields of answers: ours are no exception.
+    dressed_by: Option<(Rc<Routing>, usize)>,
 }
 
 /// How an attempt that got no answer to the client goes on.
@@ -117,6 +118,7 @@ impl Relay<'_> {
             Ok(plan) => plan,
             Err(unplanned) => return self.unplanned(unplanned, request).await,
         };
+        self.dress(&plan.routing, plan.route);
         let bytes_max = plan.service().request_body_bytes_max;
         if let BodyLength::Known(bytes) = self.known.length
             && bytes > bytes_max
@@ -160,8 +162,7 @@ impl Relay<'_> {
             let mut upstream = match self.connect(&plan, &endpoint, fresh_only).await {
                 Ok(upstream) => upstream,
                 Err(cause) => {
-                    let others = plan.service().versions[version].endpoints.iter();
-                    endpoint.failed(others.filter(|e| e.uid != endpoint.uid).any(|e| e.is_fit()));
+                    endpoint.failed(&plan.service().eject, || plan.others_fit(version, endpoint.uid));
                     series.error(core, cause);
                     tried.push(endpoint.uid);
                     continue;
@@ -228,11 +229,8 @@ impl Relay<'_> {
     async fn connect_http2(&self, plan: &Plan, endpoint: &Endpoint, fresh: bool) -> Result<Upstream, Cause> {
         let worker = &self.conn.worker;
         let timeouts = &plan.service().timeouts;
-        let target = Target {
-            addr: endpoint.addr,
-            idle_ms: timeouts.upstream_idle_ms,
-            limits: &worker.shared.limits,
-        };
+        let target =
+            Target { addr: endpoint.addr, idle_ms: timeouts.upstream_idle_ms, limits: &worker.shared.limits };
         let opening = worker.upstreams.open(endpoint.uid, worker.has_endpoint(endpoint.uid), fresh, target);
         self.conn.deadline.arm_ms(timeouts.connect_ms);
         match self.conn.deadline.within(opening).await {
@@ -268,6 +266,7 @@ impl Relay<'_> {
             timeouts: &service.timeouts,
             endpoint: guard.endpoint().uid,
             body_bytes_max: service.request_body_bytes_max,
+            wanted: Wanted { policy: &plan.route().policy, accepts: plan.accepts },
         };
         let mut exchange = Exchange::new(
             &worker,
@@ -286,6 +285,17 @@ impl Relay<'_> {
         self.report.version.clone_from(&service.versions[version].name);
         if let Some((status, _)) = begun {
             self.report.status = status;
+        }
+        // What the client broke says nothing about the instance.
+        let judged = match end {
+            End::Complete { .. } | End::Truncated | End::Upgraded => begun.map(|(status, _)| status >= 500),
+            End::NoResponse { .. } => (!upstream.reused).then_some(true),
+            End::ResponseTimeout | End::BadResponse(_) => Some(true),
+            End::ClientGone | End::ClientTimeout | End::Body(_) => None,
+        };
+        if let Some(failed) = judged {
+            let endpoint = guard.endpoint();
+            endpoint.answered(failed, &service.eject, || plan.others_fit(version, endpoint.uid));
         }
         // Whoever takes nothing would not take the rest of a stream either.
         let is_stuck = matches!(end, End::ClientTimeout) && self.conn.stream.as_pipe().is_some();

@@ -88,6 +88,9 @@ pub struct Arm {
     /// Requests per bucket, as [`SeriesStats::latency`]; trailing zeros are left out.
     pub latency: Vec<u64>,
     pub latency_sum_us: u64,
+    /// Attempts that got no connection to an instance. They are repeated elsewhere, at another version if need be.
+    #[serde(default)]
+    pub unreached: u64,
     pub in_flight: u64,
 }
 
@@ -101,6 +104,7 @@ impl Arm {
             error_bursts: sum.error_bursts,
             latency: sum.latency.clone(),
             latency_sum_us: sum.latency_sum_us,
+            unreached: sum.errors.iter().filter(|(cause, _)| cause.is_unreached()).map(|(_, n)| n).sum(),
             in_flight: sum.in_flight,
         };
         arm.trim();
@@ -324,6 +328,25 @@ impl Cause {
         Self::BadBody,
         Self::BodyTooLarge,
     ];
+
+    /// Whether there was no connection: a failure of an attempt and of no request, as another instance is asked then,
+    /// whatever the request is.
+    #[must_use]
+    pub fn is_unreached(self) -> bool {
+        match self {
+            Self::Connect | Self::ConnectTimeout => true,
+            Self::NoResponse
+            | Self::ResponseTimeout
+            | Self::BadResponse
+            | Self::Truncated
+            | Self::NoInstance
+            | Self::HoldFull
+            | Self::ClientClosed
+            | Self::ClientTimeout
+            | Self::BadBody
+            | Self::BodyTooLarge => false,
+        }
+    }
 
     #[must_use]
     pub fn name(self) -> &'static str {

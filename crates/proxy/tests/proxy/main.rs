@@ -10,6 +10,7 @@ mod http2;
 mod loss;
 mod messages;
 mod mirror;
+mod policy;
 mod state;
 mod support;
 mod swap;

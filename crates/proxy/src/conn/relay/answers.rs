@@ -1,20 +1,30 @@
 //! Answers to requests that no instance answers.
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use super::Relay;
 use super::plan::Unplanned;
+use crate::balance::Routing;
 use crate::codec::Refusal;
 use crate::conn::After;
 use crate::conn::answer::{self, Answer};
 use crate::conn::request_buffer::{BodyRefusal, RequestBuffer};
 use crate::control::Cause;
+use crate::policy::headers;
 
 /// Seconds after which a client may ask again: about what an instance needs to start.
 const RETRY_AFTER_S: u32 = 2;
 
 impl Relay<'_> {
     pub(super) async fn unplanned(&mut self, unplanned: Unplanned, request: &mut RequestBuffer) -> After {
+        match &unplanned {
+            Unplanned::NoRoute | Unplanned::Challenge(_) => {}
+            Unplanned::ToHttps(routing, route, _)
+            | Unplanned::Refused(routing, route, _)
+            | Unplanned::NoVersion(routing, route)
+            | Unplanned::Maintenance(routing, route) => self.dress(routing, *route),
+        }
         match unplanned {
             Unplanned::NoRoute => {
                 self.conn.worker.count_refusal(404);
@@ -24,6 +34,11 @@ impl Relay<'_> {
                 let answer =
                     Answer { content_type: "application/octet-stream", ..Answer::plain(200, &body, b"") };
                 self.send(request, &answer).await
+            }
+            Unplanned::Refused(routing, route, refused) => {
+                self.conn.worker.count_refusal(refused.status());
+                self.report.series = Some(Arc::clone(&routing.table.routes[route].unserved));
+                self.answer(request, refused.status(), refused.why(), refused.retry_after_s()).await
             }
             Unplanned::ToHttps(routing, route, location) => {
                 self.report.series = Some(Arc::clone(&routing.table.routes[route].unserved));
@@ -99,6 +114,12 @@ impl Relay<'_> {
         self.send(request, &answer).await
     }
 
+    pub(super) fn dress(&mut self, routing: &Rc<Routing>, route: usize) {
+        if !routing.table.routes[route].policy.changes.is_empty() {
+            self.dressed_by = Some((Rc::clone(routing), route));
+        }
+    }
+
     pub(super) async fn send(&mut self, request: &mut RequestBuffer, answer: &Answer<'_>) -> After {
         // After a malformed body nobody knows where the next request begins. Otherwise, whether the body is here
         // must be known before the answer says that the connection stays open.
@@ -107,6 +128,11 @@ impl Relay<'_> {
             && !self.conn.worker.is_draining(&self.conn.listener)
             && request.absorb(u64::MAX).is_ok()
             && request.body_is_complete();
+        let mut added = answer.added.to_vec();
+        if let Some((routing, route)) = &self.dressed_by {
+            headers::lines(&routing.table.routes[*route].policy.changes, &mut added);
+        }
+        let answer = &Answer { added: &added, ..*answer };
         let deadline = &self.conn.deadline;
         deadline.arm(self.conn.worker.shared.limits.head);
         self.report.status = answer.status;

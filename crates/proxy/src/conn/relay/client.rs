@@ -10,14 +10,22 @@ impl Relay<'_> {
     /// The client's address: the peer's, unless a trusted proxy names another. Reads the head again, so it is for
     /// requests of which something must be said.
     pub(super) fn client(&self, request: &RequestBuffer) -> IpAddr {
-        let peer = self.conn.client.address;
-        let Some(entrance) = self.conn.client.entrance.as_deref().filter(|_| self.conn.client.trusted) else {
-            return peer;
-        };
+        if !self.conn.client.trusted {
+            return self.conn.client.address;
+        }
         let mut storage = header_storage();
         match RequestHead::parse(request.head(), &mut storage) {
-            Ok(head) => claimed(&head, peer, |address| entrance.trusts(*address)),
-            Err(_) => peer,
+            Ok(head) => self.client_of(&head),
+            Err(_) => self.conn.client.address,
+        }
+    }
+
+    /// As [`Self::client`], for a head that is at hand.
+    pub(super) fn client_of(&self, head: &RequestHead<'_, '_>) -> IpAddr {
+        let client = &self.conn.client;
+        match client.entrance.as_deref().filter(|_| client.trusted) {
+            Some(entrance) => claimed(head, client.address, |address| entrance.trusts(*address)),
+            None => client.address,
         }
     }
 }

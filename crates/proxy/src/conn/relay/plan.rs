@@ -4,12 +4,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::Relay;
+use super::admit::Refused;
 use super::copy::Copyable;
 use crate::balance::{Choice, Decided, Routing};
 use crate::buffer::HeadBuffer;
 use crate::codec::{BodyLength, Field, Forward, RequestHead, header_storage};
 use crate::conn::exchange::Facts;
 use crate::conn::request_buffer::RequestBuffer;
+use crate::policy::coding::Coding;
 use crate::series::Series;
 use crate::snapshot::Purpose;
 use crate::table::{RouteTable, ServiceTable, Table};
@@ -86,6 +88,8 @@ pub(super) struct Plan {
     pub(super) route: usize,
     pub(super) service: usize,
     pub(super) choice: Choice,
+    /// How the client likes answers compressed, where the route compresses.
+    pub(super) accepts: Option<Coding>,
     /// The head for the instance.
     pub(super) head: HeadBuffer,
 }
@@ -102,6 +106,8 @@ pub(super) enum Unplanned {
     ToHttps(Rc<Routing>, usize, String),
     /// The answer for a certificate authority.
     Challenge(String),
+    /// Index of the route.
+    Refused(Rc<Routing>, usize, Refused),
 }
 
 impl Plan {
@@ -111,6 +117,12 @@ impl Plan {
 
     pub(super) fn service(&self) -> &ServiceTable {
         &self.routing.table.services[self.service]
+    }
+
+    /// Whether another instance of the version can take over.
+    pub(super) fn others_fit(&self, version: usize, uid: u64) -> bool {
+        let instances = self.service().versions[version].endpoints.iter();
+        instances.filter(|endpoint| endpoint.uid != uid).any(|endpoint| endpoint.is_fit())
     }
 
     pub(super) fn series(&self, version: usize) -> &Arc<Series> {
@@ -148,12 +160,23 @@ impl Relay<'_> {
         if route.maintenance.is_some() {
             return Err(Unplanned::Maintenance(routing, index));
         }
+        // A request that is routed again has been admitted.
+        if before.is_none()
+            && let Err(refused) = self.admit(&head, request.head().len(), route)
+        {
+            return Err(Unplanned::Refused(Rc::clone(&routing), index, refused));
+        }
         let Some(choice) = routing.choose(route, &head, before) else {
             return Err(Unplanned::NoVersion(routing, index));
         };
         let out = self.head_for_instance(&head, route);
         let service = route.service;
-        Ok(Plan { routing, route: index, service, choice, head: out })
+        let accepts = route.policy.compress.as_ref().and_then(|_| {
+            let accept =
+                head.headers.iter().find(|header| header.name.eq_ignore_ascii_case("accept-encoding"))?;
+            Coding::preferred(accept.value)
+        });
+        Ok(Plan { routing, route: index, service, choice, accepts, head: out })
     }
 
     /// What an authority that asks for a proof gets to read (RFC 8555, 8.3).

@@ -1,0 +1,242 @@
+//! What a route asks of the edge, over real sockets.
+
+use std::io::Read as _;
+
+use fairway_proxy::snapshot::{
+    Compress, HeaderChange, Maintenance, Policy, RateKey, RateLimit, RequestLimits,
+};
+
+use crate::support::*;
+
+fn serve(proxy: &mut Proxy, origin: &Origin, policy: &Policy) {
+    let policy = policy.clone();
+    proxy.serve_with(service(&[("i", origin.addr)]), |snapshot| snapshot.routes[0].policy = policy);
+}
+
+fn compressing() -> Policy {
+    let compress = Compress { min_bytes: 100, types: vec!["text/*".into()] };
+    Policy { compress: Some(compress), ..Policy::default() }
+}
+
+fn unpacked(answer: &Message) -> Vec<u8> {
+    let (mut out, body) = (Vec::new(), answer.body.as_slice());
+    match answer.field("content-encoding") {
+        Some("gzip") => flate2::read::GzDecoder::new(body).read_to_end(&mut out),
+        Some("br") => brotli::Decompressor::new(body, 4096).read_to_end(&mut out),
+        Some("zstd") => zstd::stream::read::Decoder::new(body).unwrap().read_to_end(&mut out),
+        other => panic!("{other:?}"),
+    }
+    .unwrap();
+    out
+}
+
+/// The same text in each way of framing, and answers that are not to be touched.
+fn texts(request: &Message) -> Reply {
+    let text = text();
+    let head = |fields: &str| format!("HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\n{fields}\r\n");
+    match request.target() {
+        "/length" => Reply::Bytes(
+            format!("{}{text}", head(&format!("content-length: {}\r\netag: \"v1\"\r\n", text.len()))).into(),
+        ),
+        "/chunked" => {
+            let mut answer = head("transfer-encoding: chunked\r\nvary: cookie\r\n");
+            for piece in text.as_bytes().chunks(7_777) {
+                answer += &format!("{:x}\r\n{}\r\n", piece.len(), String::from_utf8_lossy(piece));
+            }
+            Reply::Bytes((answer + "0\r\n\r\n").into())
+        }
+        "/close" => Reply::Last(format!("{}{text}", head("")).into()),
+        "/empty" => Reply::Bytes(
+            head("transfer-encoding: chunked\r\n").into_bytes().into_iter().chain(*b"0\r\n\r\n").collect(),
+        ),
+        "/small" => Reply::Bytes(format!("{}small", head("content-length: 5\r\n")).into()),
+        "/picture" => Reply::Bytes(
+            format!(
+                "HTTP/1.1 200 OK\r\ncontent-type: image/png\r\ncontent-length: {}\r\n\r\n{text}",
+                text.len()
+            )
+            .into(),
+        ),
+        "/not-modified" => Reply::Bytes(b"HTTP/1.1 304 X\r\netag: \"v1\"\r\n\r\n".to_vec()),
+        "/truncated" => Reply::Last(format!("{}{text}", head("content-length: 9999999\r\n")).into()),
+        other => panic!("{other}"),
+    }
+}
+
+fn text() -> String {
+    (0..20_000).map(|n| format!("line {n}\n")).collect()
+}
+
+#[test]
+fn answers_are_compressed_as_the_client_likes() {
+    let origin = Origin::start(texts);
+    let mut proxy = Proxy::start();
+    serve(&mut proxy, &origin, &compressing());
+    let ask = |target: &str, accept: &str| {
+        let mut wire = proxy.wire();
+        wire.send(format!("GET {target} HTTP/1.1\r\nHost: a\r\nAccept-Encoding: {accept}\r\n\r\n"));
+        let answer = wire.read().unwrap();
+        // The connection is still in step.
+        assert_eq!(wire.get("/small").unwrap().text(), "small");
+        answer
+    };
+    for target in ["/length", "/chunked", "/close"] {
+        for coding in ["gzip", "br", "zstd"] {
+            let answer = ask(target, coding);
+            assert_eq!(answer.field("content-encoding"), Some(coding), "{target}");
+            assert!(unpacked(&answer) == text().as_bytes(), "{target} {coding}");
+            assert!(answer.body.len() < text().len() / 3, "{target} {coding} {}", answer.body.len());
+            assert!(answer.field("content-length").is_none());
+        }
+        let plain = ask(target, "identity");
+        assert_eq!(plain.field("content-encoding"), None);
+        assert!(plain.text() == text(), "{target}");
+        let varies = plain.fields.iter().any(|(name, value)| name == "vary" && value == "accept-encoding");
+        assert!(varies, "a cache must know that others get it otherwise: {:?}", plain.fields);
+    }
+    let packed = ask("/length", "gzip");
+    assert_eq!(packed.field("etag"), Some("W/\"v1\""));
+    let vary: Vec<_> =
+        ask("/chunked", "gzip").fields.into_iter().filter(|(name, _)| name == "vary").collect();
+    assert_eq!(vary.len(), 2, "{vary:?}");
+    assert_eq!(unpacked(&ask("/empty", "gzip")), b"");
+    for target in ["/small", "/picture", "/not-modified"] {
+        assert_eq!(ask(target, "gzip").field("content-encoding"), None, "{target}");
+    }
+}
+
+#[test]
+fn an_answer_that_breaks_off_does_not_look_complete_when_it_is_compressed() {
+    let origin = Origin::start(texts);
+    let mut proxy = Proxy::start();
+    serve(&mut proxy, &origin, &compressing());
+    let mut wire = proxy.wire();
+    wire.send("GET /truncated HTTP/1.1\r\nHost: a\r\nAccept-Encoding: gzip\r\n\r\n");
+    wire.read().unwrap_err();
+}
+
+#[test]
+fn old_clients_and_head_get_what_they_can_take() {
+    let origin = Origin::start(|request| match request.first_line.starts_with("HEAD") {
+        true => Reply::Bytes(
+            b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 500\r\n\r\n".to_vec(),
+        ),
+        false => texts(request),
+    });
+    let mut proxy = Proxy::start();
+    serve(&mut proxy, &origin, &compressing());
+    let mut wire = proxy.wire();
+    wire.send("HEAD /length HTTP/1.1\r\nHost: a\r\nAccept-Encoding: gzip\r\n\r\n");
+    assert_eq!(wire.read_to("HEAD").unwrap().field("content-encoding"), None);
+    wire.send("GET /length HTTP/1.0\r\nHost: a\r\nAccept-Encoding: gzip\r\n\r\n");
+    let answer = wire.read().unwrap();
+    assert_eq!(answer.field("content-encoding"), None);
+    assert!(answer.text() == text());
+}
+
+#[test]
+fn header_fields_of_answers_are_set_completed_and_removed() {
+    let origin = Origin::start(|_| {
+        Reply::Bytes(
+            b"HTTP/1.1 200 OK\r\nServer: app/1.2\r\nX-Frame-Options: SAMEORIGIN\r\nx-robots-tag: all\r\ncontent-length: 0\r\n\r\n".to_vec(),
+        )
+    });
+    let mut proxy = Proxy::start();
+    let change = |kind: &str, name: &str, value: &str| {
+        let (name, value) = (name.to_owned(), value.to_owned());
+        match kind {
+            "set" => HeaderChange::Set { name, value },
+            "default" => HeaderChange::Default { name, value },
+            _ => HeaderChange::Remove { name },
+        }
+    };
+    let policy = Policy {
+        response_headers: vec![
+            change("remove", "server", ""),
+            change("set", "X-Robots-Tag", "none"),
+            change("default", "x-frame-options", "DENY"),
+            change("default", "x-content-type-options", "nosniff"),
+        ],
+        ..Policy::default()
+    };
+    serve(&mut proxy, &origin, &policy);
+    let all = |answer: &Message, name: &str| -> Vec<String> {
+        let found = answer.fields.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name));
+        found.map(|(_, value)| value.clone()).collect()
+    };
+    let answer = proxy.wire().get("/").unwrap();
+    assert_eq!(all(&answer, "server"), [""; 0]);
+    assert_eq!(all(&answer, "x-robots-tag"), ["none"]);
+    assert_eq!(all(&answer, "x-frame-options"), ["SAMEORIGIN"]);
+    assert_eq!(all(&answer, "x-content-type-options"), ["nosniff"]);
+    // Answers of the proxy's own are the route's answers too.
+    proxy.serve_with(service(&[("i", origin.addr)]), |snapshot| {
+        snapshot.routes[0].policy = policy.clone();
+        let content_type = "text/plain".to_owned();
+        snapshot.routes[0].maintenance =
+            Some(Maintenance { status: 503, body: "later".into(), content_type, retry_after_s: None });
+    });
+    let answer = proxy.wire().get("/").unwrap();
+    assert_eq!((answer.status(), all(&answer, "x-frame-options")), (503, vec!["DENY".to_owned()]));
+}
+
+#[test]
+fn requests_beyond_the_routes_limits_are_refused_by_name() {
+    let origin = Origin::start(|_| ok("up"));
+    let mut proxy = Proxy::start();
+    let limits = RequestLimits { target_bytes_max: Some(20), head_bytes_max: Some(300), fields_max: Some(4) };
+    serve(&mut proxy, &origin, &Policy { limits, ..Policy::default() });
+    let mut wire = proxy.wire();
+    let mut ask = |target: &str, fields: &str| {
+        wire.send(format!("GET {target} HTTP/1.1\r\nHost: a\r\n{fields}\r\n"));
+        wire.read().unwrap().status()
+    };
+    assert_eq!(ask("/", ""), 200);
+    assert_eq!(ask(&format!("/{}", "x".repeat(19)), ""), 200);
+    assert_eq!(ask(&format!("/{}", "x".repeat(20)), ""), 414);
+    assert_eq!(ask("/", &format!("X: {}\r\n", "x".repeat(300))), 431);
+    assert_eq!(ask("/", "A: 1\r\nB: 2\r\nC: 3\r\n"), 200);
+    assert_eq!(ask("/", "A: 1\r\nB: 2\r\nC: 3\r\nD: 4\r\n"), 431);
+}
+
+#[test]
+fn a_rate_is_kept_for_each_client_and_over_a_deploy() {
+    let origin = Origin::start(|_| ok("up"));
+    let mut proxy = Proxy::start();
+    let rate = RateLimit {
+        name: "login".into(),
+        per: RateKey::Client,
+        path: Some("/login".into()),
+        requests: 3,
+        within_ms: 3_600_000,
+        burst: 3,
+    };
+    let policy = Policy { rate_limits: vec![rate], ..Policy::default() };
+    let trusting = |proxy: &mut Proxy, policy: &Policy| {
+        let policy = policy.clone();
+        proxy.serve_with(service(&[("i", origin.addr)]), |snapshot| {
+            snapshot.routes[0].policy = policy;
+            snapshot.listeners[0].trusted_proxies = vec!["127.0.0.1".into()];
+        });
+    };
+    trusting(&mut proxy, &policy);
+    let ask = |proxy: &Proxy, path: &str, client: &str| {
+        let mut wire = proxy.wire();
+        wire.send(format!("GET {path} HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: {client}\r\n\r\n"));
+        wire.read().unwrap()
+    };
+    let statuses: Vec<u16> = (0..5).map(|_| ask(&proxy, "/login", "192.0.2.1").status()).collect();
+    assert_eq!(statuses, [200, 200, 200, 429, 429]);
+    let refused = ask(&proxy, "/login/again", "192.0.2.1");
+    let wait: u64 = refused.field("retry-after").unwrap().parse().unwrap();
+    assert!((1_100..=1_200).contains(&wait), "{wait}");
+    assert_eq!(ask(&proxy, "/login", "192.0.2.2").status(), 200);
+    assert_eq!(ask(&proxy, "/", "192.0.2.1").status(), 200);
+    // Another release with the same limit forgives nothing; another limit begins anew.
+    trusting(&mut proxy, &policy);
+    assert_eq!(ask(&proxy, "/login", "192.0.2.1").status(), 429);
+    let mut other = policy.clone();
+    other.rate_limits[0].requests = 4;
+    trusting(&mut proxy, &other);
+    assert_eq!(ask(&proxy, "/login", "192.0.2.1").status(), 200);
+}
