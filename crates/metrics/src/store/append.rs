@@ -81,6 +81,14 @@ impl Store {
         self.resolve_with(&mut self.writer(), labels).map(SeriesRef)
     }
 
+    /// The store's own copy of these labels, while it has a series of them in memory. Whoever adds by the copy, with
+    /// [`Store::append_labels`], spares the store reading them. It shares its texts with other series, and keeps no
+    /// series in memory.
+    #[must_use]
+    pub fn own_labels(&self, labels: &Labels) -> Option<Labels> {
+        self.index().get(labels).map(|series| series.labels.clone())
+    }
+
     /// Adds samples, in the order given. A query sees each from then on; it is safe on disk after [`Store::sync`].
     ///
     /// A sample that cannot be stored is counted and skipped. The iterator must not use the store.

@@ -75,9 +75,15 @@ impl<'a> BitReader<'a> {
     #[inline]
     pub fn take(&mut self, bits: u32) -> Option<u64> {
         if bits > 32 {
-            let high = self.take(bits - 32)?;
-            return Some(high << 32 | self.take(32)?);
+            let high = self.take_few(bits - 32)?;
+            return Some(high << 32 | self.take_few(32)?);
         }
+        self.take_few(bits)
+    }
+
+    /// At most 32 bits, which one refill always gives.
+    #[inline]
+    fn take_few(&mut self, bits: u32) -> Option<u64> {
         if bits == 0 {
             return Some(0);
         }

@@ -233,7 +233,8 @@ impl Block {
         Some(Entry { labels: Labels::new(pairs), chunks })
     }
 
-    /// Hands the bytes of chunks that follow one another in the file to `each`.
+    /// Hands the bytes of chunks to `each`, in the order given. Those that follow one another in the file are read at
+    /// once.
     pub fn read_chunks<E: From<StoreError>>(
         &self,
         places: &[Place],
@@ -303,7 +304,7 @@ impl Block {
 /// Series that are further apart are read by themselves.
 const READ_BYTES_MAX: u64 = 256 << 10;
 
-/// At most half a megabyte of chunks is in memory for one series.
+/// At most half a megabyte of chunks is in memory at one time.
 const READ_CHUNKS_MAX: usize = 256;
 
 const POSTINGS_READ_BYTES: u64 = 4 << 10;

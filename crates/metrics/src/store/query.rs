@@ -131,11 +131,96 @@ impl Budget {
     }
 }
 
-/// The samples of a series so far, with room for more.
-fn room(found: &mut HashMap<Labels, Vec<Sample>>, labels: Labels, more: usize) -> &mut Vec<Sample> {
-    let samples = found.entry(labels).or_default();
-    samples.reserve(more);
-    samples
+/// The series that a query finds, numbered as they are found.
+#[derive(Debug, Default)]
+struct Found {
+    numbers: HashMap<Labels, usize>,
+    /// By number: how many samples its chunks hold at most, and those that were read.
+    series: Vec<(usize, Vec<Sample>)>,
+}
+
+impl Found {
+    fn number(&mut self, labels: Labels) -> usize {
+        let next = self.series.len();
+        let number = *self.numbers.entry(labels).or_insert(next);
+        if number == next {
+            self.series.push((0, Vec::new()));
+        }
+        number
+    }
+
+    /// Made in its size as soon as it is needed: one that grows is copied, and memory that is new is slow.
+    fn samples(&mut self, number: usize) -> &mut Vec<Sample> {
+        let (room, samples) = &mut self.series[number];
+        if samples.capacity() == 0 {
+            samples.reserve_exact(*room);
+        }
+        samples
+    }
+
+    /// Those with samples, in the order of their labels.
+    fn into_series(mut self) -> Vec<Series> {
+        let mut series: Vec<Series> = self
+            .numbers
+            .into_iter()
+            .map(|(labels, number)| Series { labels, samples: std::mem::take(&mut self.series[number].1) })
+            .filter(|series| !series.samples.is_empty())
+            .collect();
+        series.sort_unstable_by(|a, b| a.labels.cmp(&b.labels));
+        series
+    }
+}
+
+/// The chunks of one block that a query reads, in the order in which they lie, and the numbers of their series.
+#[derive(Debug)]
+struct Wanted {
+    block: Arc<Block>,
+    places: Vec<Place>,
+    series: Vec<usize>,
+}
+
+impl Store {
+    /// Where the blocks' chunks in the range are. None is read, so that each list of samples can be made in its size,
+    /// and neighbours be read at once.
+    fn wanted(
+        &self,
+        plan: &Plan<'_>,
+        budget: &Budget,
+        found: &mut Found,
+    ) -> Result<Vec<Wanted>, SelectError> {
+        let (from_ms, to_ms) = budget.range;
+        let mut all = Vec::new();
+        let mut samples = 0_usize;
+        for block in self.blocks_in(from_ms, to_ms) {
+            let ordinals = plan.find(&*block)?;
+            let (mut places, mut series) = (Vec::new(), Vec::new());
+            block.entries(&ordinals, |entry| {
+                let mut within =
+                    entry.chunks.iter().filter(|place| place.overlaps(from_ms, to_ms)).peekable();
+                if within.peek().is_none() {
+                    return Ok(());
+                }
+                let number = found.number(entry.labels);
+                for place in within {
+                    let count = usize::from(place.count);
+                    found.series[number].0 += count;
+                    if place.min_ms >= from_ms && place.max_ms <= to_ms {
+                        samples += count;
+                    }
+                    places.push(*place);
+                    series.push(number);
+                }
+                // The list alone could fill the memory. What is read is counted for itself: of two places, as there may
+                // be for one sample, it counts once.
+                if samples / 2 > budget.samples_max {
+                    return Err(SelectError::TooManySamples { limit: budget.samples_max });
+                }
+                Ok(())
+            })?;
+            all.push(Wanted { block, places, series });
+        }
+        Ok(all)
+    }
 }
 
 impl Querier for Store {
@@ -149,34 +234,32 @@ impl Querier for Store {
         let plan = Plan::new(matchers);
         // Before the list of blocks is looked at: what leaves the head meanwhile is in a block then.
         let head = self.head_chunks(&plan, from_ms, to_ms);
-        let mut found: HashMap<Labels, Vec<Sample>> = HashMap::new();
         let mut budget = Budget { range: (from_ms, to_ms), samples: 0, samples_max };
-        for block in self.blocks_in(from_ms, to_ms) {
-            let ordinals = plan.find(&*block)?;
-            block.entries(&ordinals, |entry| {
-                let places = places(&entry, from_ms, to_ms);
-                if places.is_empty() {
-                    return Ok(());
-                }
-                let more = places.iter().map(|place| usize::from(place.count)).sum();
-                let samples = room(&mut found, entry.labels, more);
-                block.read_chunks(&places, |place, bytes| {
-                    budget.add(samples, bytes, place.count, |garbled| block.garbled(place, garbled))
-                })
+        let mut found = Found::default();
+        let wanted = self.wanted(&plan, &budget, &mut found)?;
+        let head: Vec<_> = head
+            .into_iter()
+            .map(|(series, chunks)| {
+                let number = found.number(series.labels.clone());
+                found.series[number].0 += chunks.iter().map(|chunk| usize::from(chunk.count)).sum::<usize>();
+                (number, chunks)
+            })
+            .collect();
+        for Wanted { block, places, series } in wanted {
+            let mut numbers = series.into_iter();
+            block.read_chunks(&places, |place, bytes| {
+                let Some(number) = numbers.next() else { return Ok(()) };
+                let samples = found.samples(number);
+                budget.add(samples, bytes, place.count, |garbled| block.garbled(place, garbled))
             })?;
         }
-        for (series, chunks) in head {
-            let more = chunks.iter().map(|chunk| usize::from(chunk.count)).sum();
-            let samples = room(&mut found, series.labels.clone(), more);
+        for (number, chunks) in head {
+            let samples = found.samples(number);
             for chunk in chunks {
                 budget.add(samples, &chunk.bytes, chunk.count, |garbled| garbled)?;
             }
         }
-        let with_samples = found.into_iter().filter(|(_, samples)| !samples.is_empty());
-        let mut series: Vec<Series> =
-            with_samples.map(|(labels, samples)| Series { labels, samples }).collect();
-        series.sort_unstable_by(|a, b| a.labels.cmp(&b.labels));
-        Ok(series)
+        Ok(found.into_series())
     }
 
     fn series(

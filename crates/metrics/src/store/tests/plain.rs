@@ -36,6 +36,56 @@ fn each_reason_for_a_refusal_is_counted() {
 }
 
 #[test]
+fn the_own_labels_of_a_series_find_it_and_outlive_it() {
+    let dir = scratch();
+    let store = open(dir.path()).store;
+    let asked = name("a", 1);
+    assert_eq!(store.own_labels(&asked), None);
+    fill(&store, &asked, 0..1);
+    let own = store.own_labels(&asked).unwrap();
+    assert!(own == asked && !std::ptr::eq(own.pairs(), asked.pairs()));
+    // Both are one series.
+    assert_eq!(fill(&store, &own, 0..2), Appended { accepted: 1, repeated: 1, ..Appended::default() });
+    assert_eq!((store.stats().head_series, contents(&store)[&asked].len()), (1, 2));
+    // They keep nothing in memory, and make the series anew when it has gone.
+    fill(&store, &name("other", 0), 600..601);
+    assert_eq!(store.maintain(600_000).unwrap().series_dropped, 1);
+    assert_eq!(store.own_labels(&own), None);
+    assert_eq!(fill(&store, &own, 601..602).accepted, 1);
+    assert!(!std::ptr::eq(store.own_labels(&own).unwrap().pairs(), own.pairs()));
+    store.sync().unwrap();
+    drop(store);
+    assert_eq!(contents(&open(dir.path()).store)[&asked].len(), 3);
+}
+
+#[test]
+fn more_samples_than_a_query_may_have_are_refused_before_they_are_read() {
+    let dir = scratch();
+    let store = open(dir.path()).store;
+    for series in 0..4 {
+        fill(&store, &name("a", series), 0..60);
+    }
+    fill(&store, &name("a", 0), 600..601);
+    assert_eq!(store.maintain(600_000).unwrap().blocks_cut, 1);
+    let select = |samples_max| store.select(&[], 0, 59_999, samples_max).map(|series| series.len());
+    assert_eq!(select(240).unwrap(), 4);
+    for limit in [239, 100, 0] {
+        assert!(matches!(select(limit), Err(SelectError::TooManySamples { limit: found }) if found == limit));
+    }
+    // Nothing of the chunks is needed for it.
+    let block =
+        files::names(dir.path()).unwrap().into_iter().find(|name| name.starts_with("block-")).unwrap();
+    std::fs::OpenOptions::new()
+        .write(true)
+        .open(dir.path().join(block).join("chunks"))
+        .unwrap()
+        .set_len(8)
+        .unwrap();
+    assert!(matches!(select(100), Err(SelectError::TooManySamples { limit: 100 })));
+    assert!(matches!(select(239), Err(SelectError::Storage { .. })));
+}
+
+#[test]
 fn a_reference_outlives_blocks_and_even_its_store() {
     let dir = scratch();
     let store = open(dir.path()).store;
