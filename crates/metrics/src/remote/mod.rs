@@ -3,6 +3,7 @@
 //! Bodies are walked where they lie. Nothing is allocated by what a body says of its own size before that size is
 //! known to be bearable.
 
+mod known;
 pub mod otlp;
 pub mod outbox;
 pub mod receive;
@@ -10,5 +11,5 @@ pub mod send;
 mod wire;
 
 pub use outbox::{Batch, Outbox, OutboxCounts, OutboxSettings, Outcome};
-pub use receive::{Answer, ReceiveLimits, Received, ReceivedSeries, Refused, Stored, decode};
+pub use receive::{Answer, ReceiveLimits, Received, ReceivedSeries, Receiver, Refused, Stored, decode};
 pub use send::{Message, Outgoing, encode};

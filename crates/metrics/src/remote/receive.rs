@@ -1,10 +1,9 @@
 //! Remote write, receiving: a body as samples, and what to answer.
 
-use std::sync::Arc;
-
 use crate::labels::{Labels, NAME};
+use crate::remote::known::{Known, Seen};
 use crate::remote::send::Message;
-use crate::remote::wire::{Malformed, Value, fields};
+use crate::remote::wire::{Malformed, Value, fields, put_bytes, split_leading};
 use crate::sample::{Sample, TimestampMs};
 
 /// What a request may hold. Senders split far below: Prometheus sends 2,000 samples at a time.
@@ -164,7 +163,66 @@ impl Received {
     }
 }
 
-/// Reads a request to `/api/v1/write`. A header that is not there is the empty text.
+/// Reads requests to `/api/v1/write`, and remembers the names of series: a sender repeats them with every sample, and
+/// taking them apart is most of the work. One for all senders; any number of threads may use it at a time.
+#[derive(Debug)]
+pub struct Receiver {
+    limits: ReceiveLimits,
+    known: Known,
+}
+
+impl Receiver {
+    #[must_use]
+    pub fn new(limits: ReceiveLimits) -> Self {
+        Self { limits, known: Known::default() }
+    }
+
+    /// Reads one request. A header that is not there is the empty text. `own` gives the labels with which a series is
+    /// kept, as [`own_labels`](crate::store::Store::own_labels) does; the series that it knows are remembered, with those.
+    ///
+    /// # Errors
+    /// When nothing of the request can be taken.
+    pub fn decode(
+        &self,
+        content_type: &str,
+        content_encoding: &str,
+        body: &[u8],
+        now_ms: TimestampMs,
+        own: impl Fn(&Labels) -> Option<Labels>,
+    ) -> Result<Received, Refused> {
+        let message = message_of(content_type)?;
+        // Old senders name no encoding; it is snappy all the same.
+        if !content_encoding.is_empty() && !content_encoding.eq_ignore_ascii_case("snappy") {
+            return Err(Refused::Encoding { encoding: content_encoding.to_owned() });
+        }
+        let plain = decompress(body, self.limits.bytes_max)?;
+        self.known.forget_unused(now_ms);
+        let mut reader = Reader {
+            limits: &self.limits,
+            latest_ms: now_ms.saturating_add(AHEAD_MS_MAX),
+            samples: 0,
+            seen: self.known.seen(),
+            received: Received {
+                message,
+                series: Vec::new(),
+                histograms_ignored: 0,
+                exemplars_ignored: 0,
+                metadata_ignored: 0,
+                samples_refused: 0,
+                problem: None,
+            },
+        };
+        match message {
+            Message::V1 => reader.read_v1(&plain)?,
+            Message::V2 => reader.read_v2(&plain)?,
+        }
+        let Reader { seen, received, .. } = reader;
+        self.known.learn(seen.into_new(), own);
+        Ok(received)
+    }
+}
+
+/// [`Receiver::decode`] of a request by itself: nothing is known before, and nothing is remembered.
 ///
 /// # Errors
 /// When nothing of the request can be taken.
@@ -175,32 +233,7 @@ pub fn decode(
     limits: &ReceiveLimits,
     now_ms: TimestampMs,
 ) -> Result<Received, Refused> {
-    let message = message_of(content_type)?;
-    // Old senders name no encoding; it is snappy all the same.
-    if !content_encoding.is_empty() && !content_encoding.eq_ignore_ascii_case("snappy") {
-        return Err(Refused::Encoding { encoding: content_encoding.to_owned() });
-    }
-    let plain = decompress(body, limits.bytes_max)?;
-    let mut received = Received {
-        message,
-        series: Vec::new(),
-        histograms_ignored: 0,
-        exemplars_ignored: 0,
-        metadata_ignored: 0,
-        samples_refused: 0,
-        problem: None,
-    };
-    let mut reader = Reader {
-        limits,
-        latest_ms: now_ms.saturating_add(AHEAD_MS_MAX),
-        samples: 0,
-        received: &mut received,
-    };
-    match message {
-        Message::V1 => reader.read_v1(&plain)?,
-        Message::V2 => reader.read_v2(&plain)?,
-    }
-    Ok(received)
+    Receiver::new(*limits).decode(content_type, content_encoding, body, now_ms, |_| None)
 }
 
 fn message_of(content_type: &str) -> Result<Message, Refused> {
@@ -229,13 +262,14 @@ fn decompress(body: &[u8], bytes_max: usize) -> Result<Vec<u8>, Refused> {
     snap::raw::Decoder::new().decompress_vec(body).map_err(|_| Refused::Compression)
 }
 
-type Pairs = Vec<(Arc<str>, Arc<str>)>;
+type Pairs<'a> = Vec<(&'a str, &'a str)>;
 
 struct Reader<'a> {
     limits: &'a ReceiveLimits,
     latest_ms: TimestampMs,
     samples: usize,
-    received: &'a mut Received,
+    seen: Seen<'a>,
+    received: Received,
 }
 
 /// What both messages have in a series, collected while it is walked.
@@ -246,24 +280,14 @@ struct Parts {
     exemplars: usize,
 }
 
+/// The number of the field with the labels in a series of v1.
+const LABEL_V1: u32 = 1;
+
 impl Reader<'_> {
     fn read_v1(&mut self, plain: &[u8]) -> Result<(), Refused> {
         for field in fields(plain) {
             match field? {
-                (1, series) => {
-                    let mut pairs = Vec::new();
-                    let mut parts = Parts::default();
-                    for field in fields(series.bytes()?) {
-                        match field? {
-                            (1, label) => pairs.push(self.label_v1(label, pairs.len())?),
-                            (2, sample) => self.sample(sample, &mut parts)?,
-                            (3, _) => parts.exemplars += 1,
-                            (4, _) => parts.histograms += 1,
-                            _ => {}
-                        }
-                    }
-                    self.keep(Ok(pairs), parts)?;
-                }
+                (1, series) => self.series_v1(series.bytes()?)?,
                 (3, _) => self.received.metadata_ignored += 1,
                 _ => {}
             }
@@ -271,7 +295,37 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn label_v1(&self, label: Value<'_>, before: usize) -> Result<(Arc<str>, Arc<str>), Refused> {
+    fn series_v1(&mut self, series: &[u8]) -> Result<(), Refused> {
+        // Every sender writes the labels first; who does not is read in full each time.
+        let (name, rest) = split_leading(series, LABEL_V1);
+        let mut parts = Parts::default();
+        let mut complete = true;
+        for field in fields(rest) {
+            match field? {
+                (LABEL_V1, _) => complete = false,
+                (2, sample) => self.sample(sample, &mut parts)?,
+                (3, _) => parts.exemplars += 1,
+                (4, _) => parts.histograms += 1,
+                _ => {}
+            }
+        }
+        if complete && let Some(labels) = self.seen.find(name) {
+            return self.keep(Ok(labels), parts);
+        }
+        let mut pairs = Vec::new();
+        for field in fields(series) {
+            if let (LABEL_V1, label) = field? {
+                pairs.push(self.label_v1(label, pairs.len())?);
+            }
+        }
+        let labels = valid(pairs);
+        if complete && let Ok(labels) = &labels {
+            self.seen.add(name, labels);
+        }
+        self.keep(labels, parts)
+    }
+
+    fn label_v1<'a>(&self, label: Value<'a>, before: usize) -> Result<(&'a str, &'a str), Refused> {
         if before >= self.limits.labels_max {
             return Err(Refused::TooLarge { what: "labels on a series", limit: self.limits.labels_max });
         }
@@ -284,23 +338,24 @@ impl Reader<'_> {
             }
         }
         self.within(name, value)?;
-        Ok((name.into(), value.into()))
+        Ok((name, value))
     }
 
     fn read_v2(&mut self, plain: &[u8]) -> Result<(), Refused> {
-        let mut symbols: Vec<Arc<str>> = Vec::new();
+        let mut symbols: Vec<&str> = Vec::new();
         // Fields may lie in any order, and every series needs the symbols.
         for field in fields(plain) {
             if let (4, symbol) = field? {
                 if symbols.len() >= SYMBOLS_MAX {
                     return Err(Refused::TooLarge { what: "symbols", limit: SYMBOLS_MAX });
                 }
-                symbols.push(symbol.text()?.into());
+                symbols.push(symbol.text()?);
             }
         }
+        let (mut references, mut name) = (Vec::new(), Vec::new());
         for field in fields(plain) {
             let (5, series) = field? else { continue };
-            let mut references = Vec::new();
+            references.clear();
             let mut parts = Parts::default();
             let mut described = false;
             for field in fields(series.bytes()?) {
@@ -324,25 +379,55 @@ impl Reader<'_> {
                 }
             }
             self.received.metadata_ignored += usize::from(described);
-            let pairs = self.pairs_v2(&references, &symbols)?;
-            self.keep(pairs, parts)?;
+            let labels = self.labels_v2(&references, &symbols, &mut name)?;
+            self.keep(labels, parts)?;
         }
         Ok(())
     }
 
+    /// The inner error is the series' alone. `name` is scratch.
+    fn labels_v2(
+        &mut self,
+        references: &[u64],
+        symbols: &[&str],
+        name: &mut Vec<u8>,
+    ) -> Result<Result<Labels, String>, Refused> {
+        let pairs = match self.pairs_v2(references, symbols)? {
+            Ok(pairs) => pairs,
+            Err(why) => return Ok(Err(why)),
+        };
+        // References mean another thing in each request. So the name is known by how v1 writes it.
+        name.clear();
+        for (label, value) in &pairs {
+            put_label_v1(name, label, value);
+        }
+        if let Some(labels) = self.seen.find(name) {
+            return Ok(Ok(labels));
+        }
+        let labels = valid(pairs);
+        if let Ok(labels) = &labels {
+            self.seen.add(name, labels);
+        }
+        Ok(labels)
+    }
+
     /// The inner error is the series' alone.
-    fn pairs_v2(&self, references: &[u64], symbols: &[Arc<str>]) -> Result<Result<Pairs, String>, Refused> {
+    fn pairs_v2<'s>(
+        &self,
+        references: &[u64],
+        symbols: &[&'s str],
+    ) -> Result<Result<Pairs<'s>, String>, Refused> {
         let (named, odd) = references.as_chunks::<2>();
         if !odd.is_empty() {
             return Ok(Err("a series has a label name without a value".to_owned()));
         }
-        let symbol = |reference: u64| usize::try_from(reference).ok().and_then(|at| symbols.get(at)).cloned();
+        let symbol = |reference: u64| usize::try_from(reference).ok().and_then(|at| symbols.get(at)).copied();
         let mut pairs = Vec::with_capacity(named.len());
         for [name, value] in named {
             let (Some(name), Some(value)) = (symbol(*name), symbol(*value)) else {
                 return Ok(Err("a series refers to a symbol that is not there".to_owned()));
             };
-            self.within(&name, &value)?;
+            self.within(name, value)?;
             pairs.push((name, value));
         }
         Ok(Ok(pairs))
@@ -374,15 +459,20 @@ impl Reader<'_> {
                 _ => {}
             }
         }
+        // Most series come with one.
+        if parts.samples.is_empty() {
+            parts.samples.reserve_exact(1);
+        }
         parts.samples.push(sample);
         Ok(())
     }
 
-    fn keep(&mut self, pairs: Result<Pairs, String>, parts: Parts) -> Result<(), Refused> {
+    fn keep(&mut self, labels: Result<Labels, String>, parts: Parts) -> Result<(), Refused> {
         self.received.histograms_ignored += parts.histograms;
         self.received.exemplars_ignored += parts.exemplars;
-        let count = parts.samples.len();
-        let labels = match pairs.and_then(valid) {
+        let Parts { mut samples, .. } = parts;
+        let count = samples.len();
+        let labels = match labels {
             Ok(labels) => labels,
             Err(why) => {
                 // A series without samples is refused as well: its sender made a mistake that must be told.
@@ -390,11 +480,11 @@ impl Reader<'_> {
                 return Ok(());
             }
         };
-        let (samples, ahead): (Vec<Sample>, Vec<Sample>) =
-            parts.samples.into_iter().partition(|sample| sample.at_ms <= self.latest_ms);
-        if !ahead.is_empty() {
-            self.received
-                .refuse(ahead.len(), || format!("out of bounds: a sample of {labels} is too far ahead"));
+        samples.retain(|sample| sample.at_ms <= self.latest_ms);
+        if samples.len() < count {
+            self.received.refuse(count - samples.len(), || {
+                format!("out of bounds: a sample of {labels} is too far ahead")
+            });
         }
         if samples.is_empty() {
             return Ok(());
@@ -407,7 +497,14 @@ impl Reader<'_> {
     }
 }
 
-fn valid(pairs: Pairs) -> Result<Labels, String> {
+fn put_label_v1(out: &mut Vec<u8>, name: &str, value: &str) {
+    let mut label = Vec::with_capacity(name.len() + value.len() + 8);
+    put_bytes(&mut label, 1, name.as_bytes());
+    put_bytes(&mut label, 2, value.as_bytes());
+    put_bytes(out, LABEL_V1, &label);
+}
+
+fn valid(pairs: Pairs<'_>) -> Result<Labels, String> {
     let count = pairs.iter().filter(|(_, value)| !value.is_empty()).count();
     if pairs.iter().any(|(name, _)| name.is_empty()) {
         return Err("a label has no name".to_owned());

@@ -130,6 +130,18 @@ impl<'a> Iterator for Fields<'a> {
     }
 }
 
+/// A message before and after the end of its first fields with this number.
+pub(super) fn split_leading(message: &[u8], tag: u32) -> (&[u8], &[u8]) {
+    let mut rest = message;
+    let mut walked = fields(message);
+    while let Ok((found, _)) = walked.field()
+        && found == tag
+    {
+        rest = walked.rest;
+    }
+    (&message[..message.len() - rest.len()], rest)
+}
+
 pub(super) fn put_bytes(out: &mut Vec<u8>, tag: u32, bytes: &[u8]) {
     encode_key(tag, WireType::LengthDelimited, out);
     encode_varint(bytes.len() as u64, out);

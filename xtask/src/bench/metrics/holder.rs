@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use fairway_metrics::httpapi::{self, Context as Asked, Request, RuleGroup, Rules, Status, Target, Targets};
 use fairway_metrics::labels::Labels;
 use fairway_metrics::promql::Engine;
-use fairway_metrics::remote::{ReceiveLimits, Stored, decode};
+use fairway_metrics::remote::{ReceiveLimits, Receiver, Stored};
 use fairway_metrics::rules::{Group, Local, RuleFile, Surroundings};
 use fairway_metrics::store::{Options, Store};
 use serde_json::{Value, json};
@@ -50,12 +50,19 @@ pub fn hold(directory: &Path) -> Done {
             std::thread::sleep(LOOK_EVERY);
         }
     });
+    let receiver = Arc::new(Receiver::new(ReceiveLimits::default()));
     for stream in listener.incoming().flatten() {
-        let store = Arc::clone(&store);
+        let holder = Holder { store: Arc::clone(&store), receiver: Arc::clone(&receiver) };
         // The end of a connection is no fault: whoever asked has gone.
-        std::thread::spawn(move || drop(serve(&store, stream)));
+        std::thread::spawn(move || drop(holder.serve(stream)));
     }
     Ok(())
+}
+
+/// What one connection is served with.
+struct Holder {
+    store: Arc<Store>,
+    receiver: Arc<Receiver>,
 }
 
 fn now_ms() -> i64 {
@@ -63,64 +70,68 @@ fn now_ms() -> i64 {
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
-fn serve(store: &Store, stream: TcpStream) -> std::io::Result<()> {
-    stream.set_nodelay(true)?;
-    let mut connection = BufReader::new(stream);
-    loop {
-        let head = Head::read(&mut connection)?;
-        let body = head.body(&mut connection)?;
-        let (status, answer) = answer(store, &head, &body);
-        let mut reply =
-            format!("HTTP/1.1 {status} -\r\nContent-Length: {}\r\n\r\n", answer.len()).into_bytes();
-        reply.extend(answer);
-        connection.get_mut().write_all(&reply)?;
-    }
-}
-
-fn answer(store: &Store, head: &Head, body: &[u8]) -> (u16, Vec<u8>) {
-    let mut words = head.first.split(' ');
-    let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-    let (path, query) = target.split_once('?').unwrap_or((target, ""));
-    let own = match path {
-        "/api/v1/write" => return write(store, head, body),
-        "/bench/stats" => Ok(stats(store)),
-        "/bench/rules" => rules(store, &String::from_utf8_lossy(body)),
-        _ => {
-            let request = Request { method, path, query, form: body, accept: head.field("accept") };
-            return ask(store, &request);
+impl Holder {
+    fn serve(&self, stream: TcpStream) -> std::io::Result<()> {
+        stream.set_nodelay(true)?;
+        let mut connection = BufReader::new(stream);
+        loop {
+            let head = Head::read(&mut connection)?;
+            let body = head.body(&mut connection)?;
+            let (status, answer) = self.answer(&head, &body);
+            let mut reply =
+                format!("HTTP/1.1 {status} -\r\nContent-Length: {}\r\n\r\n", answer.len()).into_bytes();
+            reply.extend(answer);
+            connection.get_mut().write_all(&reply)?;
         }
-    };
-    match own {
-        Ok(value) => (200, value.to_string().into_bytes()),
-        Err(fault) => (500, fault.to_string().into_bytes()),
     }
-}
 
-/// Every request is on the disk before it is answered.
-fn write(store: &Store, head: &Head, body: &[u8]) -> (u16, Vec<u8>) {
-    let (kind, encoding) = (head.field("content-type"), head.field("content-encoding"));
-    let received = match decode(kind, encoding, body, &ReceiveLimits::default(), now_ms()) {
-        Ok(received) => received,
-        Err(refused) => return (refused.status(), refused.to_string().into_bytes()),
-    };
-    let samples = received
-        .series
-        .iter()
-        .flat_map(|series| series.samples.iter().map(move |sample| (&series.labels, *sample)));
-    let appended = store.append_labels(samples).and_then(|appended| store.sync().map(|()| appended));
-    let stored = match appended {
-        Ok(appended) if appended.rejected() == 0 => Stored::All,
-        Ok(appended) => Stored::Some {
-            written: usize::try_from(appended.accepted).unwrap_or(usize::MAX),
-            why: format!("{appended:?}"),
-        },
-        Err(error) => Stored::None { why: error.to_string(), retry_after_seconds: None },
-    };
-    let newest_ms =
-        received.series.iter().flat_map(|series| &series.samples).map(|sample| sample.at_ms).max();
-    NEWEST_MS.fetch_max(newest_ms.unwrap_or(0), Ordering::Relaxed);
-    let answer = received.answer(&stored);
-    (answer.status, answer.body.into_bytes())
+    fn answer(&self, head: &Head, body: &[u8]) -> (u16, Vec<u8>) {
+        let mut words = head.first.split(' ');
+        let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        let own = match path {
+            "/api/v1/write" => return self.write(head, body),
+            "/bench/stats" => Ok(stats(&self.store)),
+            "/bench/rules" => rules(&self.store, &String::from_utf8_lossy(body)),
+            _ => {
+                let request = Request { method, path, query, form: body, accept: head.field("accept") };
+                return ask(&self.store, &request);
+            }
+        };
+        match own {
+            Ok(value) => (200, value.to_string().into_bytes()),
+            Err(fault) => (500, fault.to_string().into_bytes()),
+        }
+    }
+
+    /// Every request is on the disk before it is answered.
+    fn write(&self, head: &Head, body: &[u8]) -> (u16, Vec<u8>) {
+        let (kind, encoding) = (head.field("content-type"), head.field("content-encoding"));
+        let own = |labels: &Labels| self.store.own_labels(labels);
+        let received = match self.receiver.decode(kind, encoding, body, now_ms(), own) {
+            Ok(received) => received,
+            Err(refused) => return (refused.status(), refused.to_string().into_bytes()),
+        };
+        let samples = received
+            .series
+            .iter()
+            .flat_map(|series| series.samples.iter().map(move |sample| (&series.labels, *sample)));
+        let appended =
+            self.store.append_labels(samples).and_then(|appended| self.store.sync().map(|()| appended));
+        let stored = match appended {
+            Ok(appended) if appended.rejected() == 0 => Stored::All,
+            Ok(appended) => Stored::Some {
+                written: usize::try_from(appended.accepted).unwrap_or(usize::MAX),
+                why: format!("{appended:?}"),
+            },
+            Err(error) => Stored::None { why: error.to_string(), retry_after_seconds: None },
+        };
+        let newest_ms =
+            received.series.iter().flat_map(|series| &series.samples).map(|sample| sample.at_ms).max();
+        NEWEST_MS.fetch_max(newest_ms.unwrap_or(0), Ordering::Relaxed);
+        let answer = received.answer(&stored);
+        (answer.status, answer.body.into_bytes())
+    }
 }
 
 fn stats(store: &Store) -> Value {

@@ -1,5 +1,5 @@
 use super::*;
-use crate::remote::send::encode;
+use crate::remote::send::{Outgoing, encode};
 use crate::remote::wire::{put_bytes, put_int, put_packed};
 use crate::sample::{STALE_BITS, stale};
 
@@ -49,6 +49,61 @@ fn what_is_sent_is_received() {
         );
         assert_eq!(received.series[0].labels, batch()[0].0);
     }
+}
+
+/// What came of it, without the order of two series that are one.
+fn told(received: &Result<Received, Refused>) -> String {
+    match received {
+        Ok(Received { message, series, samples_refused, problem, .. }) => {
+            format!("{message:?} {series:?} {samples_refused} {problem:?}")
+        }
+        Err(refused) => format!("{refused:?}"),
+    }
+}
+
+#[test]
+fn a_series_that_was_seen_before_is_not_taken_apart_again() {
+    let receiver = Receiver::new(ReceiveLimits::default());
+    let kept: Vec<Labels> = batch().into_iter().map(|(labels, _)| labels).collect();
+    let own = |labels: &Labels| kept.iter().find(|kept| *kept == labels).cloned();
+    // What one message taught holds for the other.
+    for (round, message) in [Message::V2, Message::V1, Message::V1, Message::V2].into_iter().enumerate() {
+        let Outgoing { headers, body } = encode(&batch(), message);
+        let received = receiver.decode(headers[1].1, "snappy", &body, NOW_MS, own);
+        let alone = decode(headers[1].1, "snappy", &body, &ReceiveLimits::default(), NOW_MS);
+        assert_eq!(told(&received), told(&alone));
+        let of_store = |series: &ReceivedSeries| {
+            kept.iter().any(|kept| std::ptr::eq(kept.pairs(), series.labels.pairs()))
+        };
+        assert_eq!(received.unwrap().series.iter().all(of_store), round > 0);
+    }
+}
+
+#[test]
+fn labels_that_come_after_the_samples_count_too() {
+    let receiver = Receiver::new(ReceiveLimits::default());
+    let label = |name: &str, value: &str| {
+        let (mut label, mut field) = (Vec::new(), Vec::new());
+        put_bytes(&mut label, 1, name.as_bytes());
+        put_bytes(&mut label, 2, value.as_bytes());
+        put_bytes(&mut field, 1, &label);
+        field
+    };
+    let mut sample = Vec::new();
+    put_bytes(&mut sample, 2, &[]);
+    let names = |parts: &[&[u8]]| {
+        let mut plain = Vec::new();
+        put_bytes(&mut plain, 1, &parts.concat());
+        let own = |labels: &Labels| Some(labels.clone());
+        let received = receiver.decode(V1, "snappy", &squeezed(&plain), NOW_MS, own).unwrap();
+        received.series.iter().map(|series| series.labels.to_string()).collect::<Vec<_>>()
+    };
+    let (up, job) = (label(NAME, "up"), label("job", "api"));
+    assert_eq!(names(&[&up, &sample]), ["up"]);
+    assert_eq!(names(&[&up, &sample, &job]), [r#"up{job="api"}"#]);
+    assert_eq!(names(&[&sample, &up]), ["up"]);
+    assert_eq!(names(&[&up, &job, &sample]), [r#"up{job="api"}"#]);
+    assert_eq!(names(&[&up, &sample]), ["up"]);
 }
 
 #[test]
@@ -212,6 +267,8 @@ fn garbage_is_refused_or_read_and_no_more() {
         usize::try_from(state >> 33).unwrap()
     };
     let mut refused = 0;
+    // One that knows the good series, and those of the garbage that are none the worse for it.
+    let receiver = Receiver::new(ReceiveLimits::default());
     for message in [Message::V1, Message::V2] {
         let content_type = encode(&batch(), message).headers[1].1;
         let plain = snap::raw::Decoder::new().decompress_vec(&encode(&batch(), message).body).unwrap();
@@ -225,7 +282,12 @@ fn garbage_is_refused_or_read_and_no_more() {
                 let at = random() % bad.len();
                 bad[at] = u8::try_from(random() % 256).unwrap();
             }
-            refused += usize::from(received(content_type, &squeezed(&bad)).is_err());
+            let bad = squeezed(&bad);
+            let alone = received(content_type, &bad);
+            let own = |labels: &Labels| Some(labels.clone());
+            let after_others = receiver.decode(content_type, "snappy", &bad, NOW_MS, own);
+            assert_eq!(told(&after_others), told(&alone));
+            refused += usize::from(alone.is_err());
         }
     }
     assert!(refused > 1000, "{refused}: the garbage is no good");
