@@ -5,6 +5,7 @@ mod figure;
 mod idle;
 mod metrics;
 mod probe;
+mod proxy;
 mod switch;
 
 use std::path::{Path, PathBuf};
@@ -26,11 +27,20 @@ use figure::Figure;
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// Only these parts, instead of all
-    #[arg(long, value_name = "NAME", num_args = 1.., value_enum)]
+    #[arg(value_name = "PART", value_enum)]
+    parts: Vec<Part>,
+    /// The same
+    #[arg(long, value_name = "PART", num_args = 1.., value_enum)]
     only: Vec<Part>,
-    /// How often each switch is measured
+    /// How often each switch, and each load of the proxies, is measured
     #[arg(long, default_value_t = 9, value_name = "N")]
     rounds: usize,
+    /// Of the proxies only a few loads, a few times: for a first look while something is changed
+    #[arg(long)]
+    quick: bool,
+    /// Let the proxies write access logs
+    #[arg(long)]
+    access_log: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -55,11 +65,18 @@ enum Part {
     Metrics,
     /// How soon the sequential test finds a bad version, and how often it is wrong
     Evidence,
+    /// Requests per second of processor time, latency and memory, beside nginx, HAProxy and Caddy
+    Proxy,
 }
 
 impl Part {
     /// Whole processes are started: the binary and the example's programs are needed.
     fn needs_fairway(self) -> bool {
+        matches!(self, Part::Switch | Part::Idle | Part::Proxy)
+    }
+
+    /// The programs of the examples too.
+    fn needs_examples(self) -> bool {
         matches!(self, Part::Switch | Part::Idle)
     }
 }
@@ -68,12 +85,12 @@ pub fn run(arguments: &Arguments) -> Done {
     if let Some(directory) = &arguments.hold {
         return metrics::hold(directory);
     }
-    let parts = match arguments.only.is_empty() {
-        true => Part::value_variants().to_vec(),
-        false => arguments.only.clone(),
-    };
+    let mut parts = [&arguments.parts[..], &arguments.only].concat();
+    if parts.is_empty() {
+        parts = Part::value_variants().to_vec();
+    }
     let needs_fairway = parts.iter().any(|part| part.needs_fairway());
-    if needs_fairway {
+    if parts.iter().any(|part| part.needs_examples()) {
         setup::ensure(&[setup::NODE, setup::PYTHON])?;
     }
     if cfg!(debug_assertions) {
@@ -86,7 +103,7 @@ pub fn run(arguments: &Arguments) -> Done {
     };
     let mut figures = Vec::new();
     for part in parts {
-        figures.extend(measure(part, &fairway, arguments.rounds.max(1))?);
+        figures.extend(measure(part, &fairway, arguments)?);
     }
     if arguments.json {
         println!("{}", serde_json::to_string_pretty(&figure::json(&figures)).context("the figures")?);
@@ -102,12 +119,16 @@ fn again_optimised(arguments: &Arguments) -> Done {
     let mut again = workspace::cargo();
     again.args(["run", "--quiet", "--release", "--package", "xtask", "--", "bench"]);
     again.arg(format!("--rounds={}", arguments.rounds));
-    for part in &arguments.only {
+    for part in arguments.parts.iter().chain(&arguments.only) {
         let name = part.to_possible_value().context("a part has a name")?;
         again.arg(format!("--only={}", name.get_name()));
     }
-    if arguments.json {
-        again.arg("--json");
+    for (is_set, option) in
+        [(arguments.json, "--json"), (arguments.quick, "--quick"), (arguments.access_log, "--access-log")]
+    {
+        if is_set {
+            again.arg(option);
+        }
     }
     if let Some(fairway) = &arguments.fairway {
         again.arg("--fairway").arg(workspace::binary(fairway.clone())?);
@@ -115,13 +136,24 @@ fn again_optimised(arguments: &Arguments) -> Done {
     shell::run(&mut again)
 }
 
-fn measure(part: Part, fairway: &Path, rounds: usize) -> Done<Vec<Figure>> {
+fn measure(part: Part, fairway: &Path, arguments: &Arguments) -> Done<Vec<Figure>> {
+    let rounds = arguments.rounds.max(1);
     match part {
         Part::Engine => Ok(engine()),
         Part::Switch => switch::measure(fairway, rounds),
         Part::Idle => idle::measure(fairway),
         Part::Metrics => metrics::measure(),
         Part::Evidence => Ok(evidence::measure()),
+        Part::Proxy => {
+            let (quick, access_log) = (arguments.quick, arguments.access_log);
+            let rounds = if quick { rounds.min(3) } else { rounds };
+            let (figures, tables) = proxy::measure(fairway, proxy::Terms { rounds, quick, access_log })?;
+            match arguments.json {
+                true => eprintln!("{tables}"),
+                false => println!("{tables}"),
+            }
+            Ok(figures)
+        }
     }
 }
 

@@ -20,6 +20,12 @@ impl Fault {
         self
     }
 
+    /// Says whose it is.
+    #[must_use]
+    pub fn of(self, whose: &str) -> Fault {
+        Fault { what: format!("{whose}: {}", self.what), ..self }
+    }
+
     /// For several checks that need the same thing: each says why it could not be had.
     pub fn again(&self) -> Fault {
         Fault { what: self.what.clone(), hint: self.hint.clone() }
