@@ -101,10 +101,13 @@ pub enum Fact {
         until: Timestamp,
         finding: Box<Finding>,
     },
-    /// There was nothing to judge, and the release says that the gate then passes.
+    /// There was nothing to judge, and the gate passes without: until the step is over, as the release says; or for
+    /// the rest of the rollout, as a person decided who was asked.
     GateWaived {
         gate: GateId,
         name: String,
+        #[serde(default)]
+        for_rollout: bool,
     },
     /// Waits for a person: nothing can be judged, or nothing is there to go back to.
     PausedOnEvidence {

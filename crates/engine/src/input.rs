@@ -1,10 +1,13 @@
 //! What comes in: people's commands, drivers' outcomes, and the passing of time.
 
-use crate::id::{EnvironmentKey, Generation, InstanceId, JobNumber, ReleaseNumber, ServiceName};
+use crate::id::{
+    EnvironmentKey, Generation, InstanceId, JobNumber, ReleaseNumber, RolloutNumber, ServiceName,
+};
 use crate::instance::Failure;
 use crate::job::{JobEnd, JobKind};
 use crate::observation::{Observation, Reading, ScaleReading};
 use crate::release::ReleaseSpec;
+use crate::time::Timestamp;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
@@ -23,9 +26,14 @@ pub enum Input {
         observation: Observation,
     },
     /// What the source of a gate said that was due ([`crate::Environment::gates_due`]); by its place in the list.
+    /// A program answers after minutes, when another rollout may be under way, or another step: the answer is taken only
+    /// where the same question is still open.
     Measured {
         environment: EnvironmentKey,
+        rollout: RolloutNumber,
         gate: u32,
+        /// [`crate::verdict::GateDue::due`], as it was when the source was asked.
+        due: Timestamp,
         reading: Reading,
     },
     /// An alert began or ceased to fire.

@@ -32,6 +32,19 @@ pub struct ArmCounters {
     pub error_bursts: u64,
     /// Requests per bucket, not cumulative; trailing zeros may be left out.
     pub latency: Vec<u64>,
+    /// Attempts that got no connection to a copy. Another copy answered the request, or none did: then it is among
+    /// the errors as well.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub unreached: u64,
+    /// Requests that had no end yet. Not a sum: how it stood at that moment.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub in_flight: u64,
+}
+
+/// Most readings have none of them, and every one stays in the log for good.
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// What a gate's source said.

@@ -53,8 +53,11 @@ pub enum Refusal {
     JobRunning { kind: &'static str, job: String },
     #[error("{service} holds data: it has exactly one copy")]
     NotScalable { service: ServiceName },
-    #[error("{service} was not scaled by hand: the load decides, or the release does")]
-    NotScaledByHand { service: ServiceName },
+    #[error("{}", match .follows_load {
+        true => format!("{service} was not scaled by hand: the load decides already"),
+        false => format!("the copies of {service} cannot follow the load: the release that serves has no autoscale for it"),
+    })]
+    NotScaledByHand { service: ServiceName, follows_load: bool },
     #[error("{replicas} copies are more than the {max} that one service may have")]
     TooManyReplicas { replicas: u32, max: u32 },
     #[error("seed data is refused in production")]
@@ -99,7 +102,8 @@ impl Refusal {
             Refusal::NoSuchJob { .. } => "job/none",
             Refusal::JobRunning { .. } => "job/running",
             Refusal::NotScalable { .. } => "scale/not-scalable",
-            Refusal::NotScaledByHand { .. } => "scale/not-by-hand",
+            Refusal::NotScaledByHand { follows_load: true, .. } => "scale/not-by-hand",
+            Refusal::NotScaledByHand { follows_load: false, .. } => "scale/no-autoscale",
             Refusal::TooManyReplicas { .. } => "scale/too-many",
             Refusal::SeedInProduction => "seed/production",
             Refusal::QueueFull { .. } => "deploy/queue-full",
@@ -147,7 +151,13 @@ impl Refusal {
             Refusal::ApprovedAlready { .. } => Some("another person runs: fairway approve -e ENV".to_owned()),
             Refusal::NoSuchJob { .. } => Some("name its command under [release] in fairway.toml".to_owned()),
             Refusal::NotScalable { .. } => Some("scale the services that use it".to_owned()),
-            Refusal::NotScaledByHand { .. } => Some("fairway status -e ENV shows its copies".to_owned()),
+            Refusal::NotScaledByHand { follows_load: true, .. } => {
+                Some("fairway status -e ENV shows its copies".to_owned())
+            }
+            Refusal::NotScaledByHand { service, follows_load: false } => Some(format!(
+                "set `autoscale = {{ min = 1, max = 10, cpu = 70 }}` under [service.{service}] in fairway.toml, and \
+                 deploy it"
+            )),
             Refusal::TooManyReplicas { .. } => Some("past that, move the service to a cluster".to_owned()),
             Refusal::SeedInProduction => {
                 Some("fairway run -e production -- COMMAND, if it must be".to_owned())

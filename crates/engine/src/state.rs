@@ -233,8 +233,13 @@ impl Environment {
                 self.trial(&illegal)?.held = Some(Held { until: *until, finding: (**finding).clone() });
                 Ok(())
             }
-            Fact::GateWaived { gate, .. } => {
-                self.trial(&illegal)?.waived.push(gate.clone());
+            Fact::GateWaived { gate, for_rollout, .. } => {
+                let trial = self.trial(&illegal)?;
+                if *for_rollout {
+                    trial.decided.insert(gate.clone());
+                } else {
+                    trial.waived.push(gate.clone());
+                }
                 Ok(())
             }
             Fact::PausedOnEvidence { finding } => {
@@ -246,7 +251,9 @@ impl Environment {
                     }
                     Pace::Paused { .. } => return Err(illegal("it is paused".into())),
                 }
-                self.trial(&illegal)?.record(finding);
+                let trial = self.trial(&illegal)?;
+                trial.record(finding);
+                trial.handed_over = Some(finding.gate.clone());
                 Ok(())
             }
             Fact::ExperimentReported { .. } => self.active(&illegal).map(|_| ()),

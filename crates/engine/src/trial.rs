@@ -20,6 +20,9 @@ const KEPT_MAX: usize = 32;
 /// What "now" is for a rate: long enough for a number of requests, short enough to end with what caused it.
 const RECENT: Duration = Duration::from_secs(30);
 
+/// Requests that wait before their silence is counted at all: one slow page is no silence.
+const SILENT_WAITING_MIN: u64 = 6;
+
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Trial {
@@ -44,6 +47,10 @@ pub struct Trial {
     pub held: Option<Held>,
     /// Gates that had no data and pass without, until the step is over.
     pub waived: Vec<GateId>,
+    /// Gates that had no data when a person said to go on: nobody is asked about them again in this rollout.
+    pub decided: BTreeSet<GateId>,
+    /// What a person was asked about last.
+    pub handed_over: Option<GateId>,
 }
 
 /// The two versions of one service.
@@ -55,6 +62,19 @@ pub struct Arms {
     pub slow_above_ms: Option<u64>,
     /// What the sequential test counts, weight by weight.
     pub segments: Vec<Segment>,
+    /// The new version gives no answers, though some are waited for.
+    pub silence: Option<Silence>,
+}
+
+/// How long nothing has been answered. Every request that was in flight when it began still is, or its client gave up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Silence {
+    /// The first reading that had no answer more than the one before, and requests that waited.
+    pub since: Timestamp,
+    /// Requests that waited, at every reading at least so many.
+    pub waiting: u64,
+    /// What stable has answered meanwhile.
+    pub answered: u64,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,6 +104,9 @@ pub struct SegmentCount {
     /// Requests since it was known what is slow.
     pub timed: u64,
     pub slow: u64,
+    /// Attempts without a connection.
+    #[serde(default)]
+    pub unreached: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -134,7 +157,9 @@ impl Verdict {
             | Reason::NoTraffic
             | Reason::NoBaseline
             | Reason::TooLittleBaseline { .. }
-            | Reason::Waived => None,
+            | Reason::Unasked
+            | Reason::Waived
+            | Reason::Decided => None,
         }
     }
 }
@@ -161,6 +186,7 @@ impl Trial {
             // What stable had counted before the rollout is no part of it.
             let new = arms.new.read(new, is_same_life, is_first && !is_new_to_traffic);
             let stable = arms.stable.read(stable, is_same_life, is_first);
+            arms.listen(at, is_same_life, &new, &stable);
             match suspended {
                 // The first reading has the new version's requests and not those that stable answered meanwhile:
                 // a comparison of the two would be lopsided.
@@ -306,9 +332,31 @@ impl Arms {
     }
 }
 
+impl Arms {
+    /// Does the new version still give answers? From sums and one reading of what waits it follows without a clock per
+    /// request: where no answer was counted between two readings, what was in flight at the first has waited all the time.
+    fn listen(&mut self, at: Timestamp, is_same_life: bool, new: &ArmCounters, stable: &ArmCounters) {
+        let waiting = self.new.raw.in_flight;
+        // A clock that stepped back makes nobody wait longer than he has.
+        let before = self.silence.take().filter(|before| is_same_life && before.since <= at);
+        if new.requests > 0 || waiting < SILENT_WAITING_MIN {
+            return;
+        }
+        self.silence = Some(match before {
+            None => Silence { since: at, waiting, answered: 0 },
+            Some(before) => Silence {
+                since: before.since,
+                waiting: before.waiting.min(waiting),
+                answered: before.answered.saturating_add(stable.requests),
+            },
+        });
+    }
+}
+
 impl Segment {
     fn is_empty(&self) -> bool {
-        self.new.requests == 0 && self.stable.requests == 0
+        let is_empty = |count: &SegmentCount| count.requests == 0 && count.unreached == 0;
+        is_empty(&self.new) && is_empty(&self.stable)
     }
 }
 
@@ -318,6 +366,7 @@ impl SegmentCount {
         add(&mut self.requests, counted.requests);
         add(&mut self.errors, counted.errors);
         add(&mut self.bursts, counted.error_bursts);
+        add(&mut self.unreached, counted.unreached);
         if let Some(bound) = slow_above_ms {
             add(&mut self.timed, counted.requests);
             add(&mut self.slow, slower_than(bound, &counted.latency));
@@ -357,6 +406,9 @@ impl ArmCounters {
             latency: (0..buckets)
                 .map(|index| bucket(self, index).checked_sub(bucket(earlier, index)))
                 .collect::<Option<_>>()?,
+            unreached: self.unreached.checked_sub(earlier.unreached)?,
+            // Of what is no sum there is no difference.
+            in_flight: 0,
         })
     }
 
@@ -369,6 +421,7 @@ impl ArmCounters {
         self.requests = self.requests.saturating_add(more.requests);
         self.errors = self.errors.saturating_add(more.errors);
         self.error_bursts = self.error_bursts.saturating_add(more.error_bursts);
+        self.unreached = self.unreached.saturating_add(more.unreached);
         if self.latency.len() < more.latency.len() {
             self.latency.resize(more.latency.len(), 0);
         }
@@ -389,6 +442,8 @@ impl ArmCounters {
             errors: self.errors.min(self.requests),
             error_bursts: self.error_bursts.min(self.errors).min(self.requests),
             latency,
+            unreached: self.unreached,
+            in_flight: self.in_flight,
         }
     }
 }

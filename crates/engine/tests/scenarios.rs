@@ -750,6 +750,7 @@ scenarios! {
     drain
     drain_after_suspect
     evidence_gets_old
+    evidence_old_waived
     experiment
     first_deploy
     first_deploy_superseded

@@ -123,8 +123,11 @@ pub fn summary(environment: &EnvironmentKey, actor: &str, fact: &Fact) -> String
             None => format!("{}: {finding}", finding.verdict.name()),
         },
         Fact::StepHeld { finding, .. } => format!("held for want of evidence: {finding}"),
-        Fact::GateWaived { name, .. } => {
+        Fact::GateWaived { name, for_rollout: false, .. } => {
             format!("{name} has no data, and passes without, as the release says")
+        }
+        Fact::GateWaived { name, for_rollout: true, .. } => {
+            format!("{name} has no data, and passes without in this rollout, as {actor} has decided")
         }
         Fact::PausedOnEvidence { finding } => format!("paused by {actor}: {finding}"),
         Fact::ExperimentReported { experiment, step, .. } => {

@@ -209,7 +209,7 @@ fn answered(requests: u64, errors: u64, slow: u64) -> ArmCounters {
     let mut latency = vec![0; 8];
     latency[1] = requests - slow;
     latency[7] = slow;
-    ArmCounters { requests, errors, error_bursts: errors, latency }
+    ArmCounters { requests, errors, error_bursts: errors, latency, ..ArmCounters::default() }
 }
 
 /// Requests one by one, and a reading when the server would send one. Gives the requests that the new version had

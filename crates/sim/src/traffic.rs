@@ -14,11 +14,26 @@ pub struct Behaviour {
     pub slow: f64,
     /// Now and then one client fails many times at once.
     pub is_bursty: bool,
+    pub answers: Answers,
+}
+
+/// What becomes of a request at all.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Answers {
+    Always,
+    /// It is taken, and waits until its client or the proxy gives up.
+    Never,
+    /// There is no connection; the proxy asks another version.
+    NoConnection,
 }
 
 impl Behaviour {
-    pub const USUAL: Behaviour = Behaviour { errors: 0.003, slow: 0.005, is_bursty: false };
+    pub const USUAL: Behaviour =
+        Behaviour { errors: 0.003, slow: 0.005, is_bursty: false, answers: Answers::Always };
 }
+
+/// After this the proxy answers in the place of a copy that does not.
+const GIVEN_UP_AFTER_MS: u64 = 60_000;
 
 /// Share of the requests that fail, whichever version gets them, while what all of them need is gone.
 const OUTAGE_ERRORS: f64 = 0.7;
@@ -90,6 +105,17 @@ impl Traffic {
                 }
                 let slow = rng.binomial(own, behaviour.slow);
                 let arm = self.counted.entry(service.clone()).or_default().entry(*release).or_default();
+                match behaviour.answers {
+                    Answers::Always => {}
+                    Answers::Never => {
+                        arm.in_flight = (arm.in_flight + own).min(self.rate * GIVEN_UP_AFTER_MS / 1_000);
+                        continue;
+                    }
+                    Answers::NoConnection => {
+                        arm.unreached += own;
+                        continue;
+                    }
+                }
                 arm.requests += own;
                 arm.errors += failed;
                 arm.error_bursts += bursts;

@@ -90,9 +90,13 @@ impl Decider {
 
     /// What was good when it was last looked at is not known to be good now.
     fn as_of_now(&self, mut finding: Finding) -> Finding {
-        let Some(trial) = self.env.trial.as_ref().filter(|_| finding.verdict == Verdict::Passing) else {
-            return finding;
+        let rests_on_counts = match finding.verdict {
+            Verdict::Passing | Verdict::Skipped { reason: Reason::Unasked } => true,
+            Verdict::Failing | Verdict::Waiting { .. } | Verdict::NoData { .. } | Verdict::Skipped { .. } => {
+                false
+            }
         };
+        let Some(trial) = self.env.trial.as_ref().filter(|_| rests_on_counts) else { return finding };
         let asked = match finding.gate {
             GateId::Sequential { .. } | GateId::Trigger { .. } => None,
             GateId::Gate { index } => trial.asked.get(&index),
@@ -102,7 +106,9 @@ impl Decider {
             None => (trial.looked_at, READING_LASTS, "the proxy does not tell what it counted"),
         };
         if let Some(since) = seen.filter(|seen| self.now.since(*seen) > lasts) {
-            finding.verdict = Verdict::Waiting { reason: Reason::SourceGone { since, why: why.to_owned() } };
+            let gone = Verdict::Waiting { reason: Reason::SourceGone { since, why: why.to_owned() } };
+            // Whoever said to go on without it is not asked again and again.
+            finding.verdict = trial.without(&finding.gate, gone);
         }
         finding
     }
@@ -129,10 +135,52 @@ impl Decider {
             }
             NoData::Pass => {
                 let (gate, name) = (finding.gate, finding.name);
-                self.follow(Fact::GateWaived { gate, name })?;
+                self.follow(Fact::GateWaived { gate, name, for_rollout: false })?;
             }
         }
         Ok(Shown::NotYet)
+    }
+
+    /// A person was asked, and says to go on: what was missing is not asked about again in this rollout, however many
+    /// steps are left. What can be judged later is judged all the same, and turns the release back when it fails.
+    pub(super) fn go_on_without(&mut self) -> Result<(), Refusal> {
+        let Some(about) = self.env.trial.as_ref().and_then(|trial| trial.handed_over.clone()) else {
+            return Ok(());
+        };
+        let kind = |finding: &Finding| {
+            let reason = finding.verdict.reason()?;
+            let why = match reason {
+                Reason::SourceGone { why, .. } => why.clone(),
+                Reason::TooFewRequests { .. }
+                | Reason::NotMeasuredYet
+                | Reason::Crossed { .. }
+                | Reason::NoTraffic
+                | Reason::NoBaseline
+                | Reason::TooLittleBaseline { .. }
+                | Reason::StableUnhealthy { .. }
+                | Reason::BothFailing { .. }
+                | Reason::Unasked
+                | Reason::Waived
+                | Reason::Decided => String::new(),
+            };
+            Some((std::mem::discriminant(reason), why))
+        };
+        let findings = self.env.findings().into_iter().map(|finding| self.as_of_now(finding));
+        let missing: Vec<Finding> = findings.filter(|finding| finding.verdict.lacks_data()).collect();
+        let asked = missing.iter().find(|finding| finding.gate == about).and_then(kind);
+        // Whoever is asked is told of the first gate; the others that lack the same are the same question.
+        let same = missing.into_iter().filter(|finding| asked.is_some() && kind(finding) == asked);
+        let same: Vec<(GateId, String)> = same.map(|finding| (finding.gate, finding.name)).collect();
+        for (gate, name) in same {
+            match gate {
+                // Triggers ask for nothing.
+                GateId::Trigger { .. } => {}
+                GateId::Sequential { .. } | GateId::Gate { .. } => {
+                    self.emit(Fact::GateWaived { gate, name, for_rollout: true })?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// What holds when `finding` has nothing to go by.

@@ -104,8 +104,8 @@ pub fn decide(state: &State, now: Timestamp, input: &Input) -> Result<Decision, 
         Input::Observed { environment, observation } => {
             heard(state, environment, now, |decider| decider.observe(observation))
         }
-        Input::Measured { environment, gate, reading } => {
-            heard(state, environment, now, |decider| decider.measured(*gate, reading))
+        Input::Measured { environment, rollout, gate, due, reading } => {
+            heard(state, environment, now, |decider| decider.measured(*rollout, *gate, *due, reading))
         }
         Input::Alert { environment, alert, critical, firing, why } => {
             heard(state, environment, now, |decider| decider.alert(alert, *critical, *firing, why))

@@ -7,9 +7,10 @@ use std::time::Duration;
 use super::Decider;
 use crate::event::Fact;
 use crate::evidence::Number;
-use crate::id::ServiceName;
+use crate::id::{RolloutNumber, ServiceName};
 use crate::observation::{Observation, Reading};
 use crate::refusal::Refusal;
+use crate::time::Timestamp;
 use crate::verdict::{BASELINE_REQUESTS_MIN, quantile_bound_ms};
 
 /// A reading in which nothing is new goes on the record only after this: it says that time has passed, no more.
@@ -81,9 +82,16 @@ impl Decider {
         Ok(())
     }
 
-    pub(super) fn measured(&mut self, gate: u32, reading: &Reading) -> Result<(), Refusal> {
-        if !self.env.gates_due().iter().any(|due| due.gate == gate) {
-            self.ignore(format!("gate {gate} is not asked now"));
+    pub(super) fn measured(
+        &mut self,
+        rollout: RolloutNumber,
+        gate: u32,
+        due: Timestamp,
+        reading: &Reading,
+    ) -> Result<(), Refusal> {
+        let is_same = self.env.rollout.as_ref().is_some_and(|active| active.number == rollout);
+        if !is_same || !self.env.gates_due().iter().any(|open| open.gate == gate && open.due == due) {
+            self.ignore(format!("gate {gate} of rollout {rollout} is not asked that now"));
             return Ok(());
         }
         self.emit(Fact::Measured { gate, reading: finite(reading) })

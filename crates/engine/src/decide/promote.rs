@@ -12,6 +12,7 @@ impl Decider {
         };
         // What waits for a person because it could not be judged goes on when a person says so.
         if let (Pace::Paused { since, why: Some(_), .. }, true) = (&rollout.pace, rollout.is_paused()) {
+            self.go_on_without()?;
             self.emit(Fact::Resumed { paused_for: self.now.since(*since) })?;
         } else if rollout.is_paused() {
             return Err(Refusal::NothingToPromote {

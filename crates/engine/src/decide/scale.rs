@@ -25,12 +25,16 @@ impl Decider {
             return Err(Refusal::TooManyReplicas { replicas, max: REPLICAS_MAX });
         }
         // Where the load decides, whoever types a number gets that number, and the load decides again an hour later.
-        let serving = self.env.stable.or(self.env.rollout.as_ref().map(|rollout| rollout.to));
-        let follows_load = serving
-            .and_then(|release| self.env.service(release, service))
-            .is_some_and(|spec| spec.autoscale.is_some());
-        let until = follows_load.then(|| self.now + PIN_LASTS);
+        let until = self.follows_load(service).then(|| self.now + PIN_LASTS);
         self.emit(Fact::Scaled { service: service.clone(), replicas, until })
+    }
+
+    /// Do the copies of `service` follow the load, in the release that serves?
+    pub(super) fn follows_load(&self, service: &ServiceName) -> bool {
+        let serving = self.env.stable.or(self.env.rollout.as_ref().map(|rollout| rollout.to));
+        serving
+            .and_then(|release| self.env.service(release, service))
+            .is_some_and(|spec| spec.autoscale.is_some())
     }
 
     pub(super) fn known_service(&self, service: &ServiceName) -> Result<(), Refusal> {

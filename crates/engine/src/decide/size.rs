@@ -74,7 +74,8 @@ impl Decider {
     pub(super) fn autoscale(&mut self, service: &ServiceName) -> Result<(), Refusal> {
         self.known_service(service)?;
         if self.env.autoscalers.get(service).is_none_or(|scaler| scaler.pin.is_none()) {
-            return Err(Refusal::NotScaledByHand { service: service.clone() });
+            let follows_load = self.follows_load(service);
+            return Err(Refusal::NotScaledByHand { service: service.clone(), follows_load });
         }
         self.emit(Fact::ScaleFreed { service: service.clone() })
     }

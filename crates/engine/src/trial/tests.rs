@@ -8,7 +8,7 @@ fn web() -> ServiceName {
 }
 
 fn counters(requests: u64, errors: u64) -> ArmCounters {
-    ArmCounters { requests, errors, error_bursts: errors, latency: vec![requests] }
+    ArmCounters { requests, errors, error_bursts: errors, latency: vec![requests], ..ArmCounters::default() }
 }
 
 fn observation(source: u64, new: ArmCounters, stable: ArmCounters) -> Observation {
@@ -134,7 +134,13 @@ fn weights_that_saw_nothing_leave_no_trace() {
 
 #[test]
 fn a_source_that_lies_is_cut_to_what_can_be() {
-    let lie = ArmCounters { requests: 5, errors: 9, error_bursts: 20, latency: vec![1; 40] };
+    let lie = ArmCounters {
+        requests: 5,
+        errors: 9,
+        error_bursts: 20,
+        latency: vec![1; 40],
+        ..ArmCounters::default()
+    };
     let cut = lie.bounded();
     assert_eq!((cut.errors, cut.error_bursts, cut.latency.len()), (5, 5, 15));
 }

@@ -127,6 +127,13 @@ impl Environment {
                 for event in [BadEvent::Error, BadEvent::Slow] {
                     findings.push(self.sequential(rollout, trial, settings, service, event, services.len()));
                 }
+                // What hardly ever happens is shown where it happens.
+                let was_unreached = trial.arms.get(*service).is_some_and(Arms::was_unreached);
+                if was_unreached {
+                    let event = BadEvent::Unreached;
+                    findings.push(self.sequential(rollout, trial, settings, service, event, services.len()));
+                }
+                findings.extend(self.silence(rollout, trial, service));
             }
         }
         if let Some(period) = self.period(rollout) {
@@ -195,28 +202,17 @@ impl Environment {
             (_, _, Some(Period::Step { .. })) if have < need => {
                 Verdict::Waiting { reason: Reason::TooFewRequests { have, need } }
             }
+            (_, _, Some(Period::Step { .. })) if arms.new.in_period().requests == 0 => {
+                Verdict::Skipped { reason: Reason::Unasked }
+            }
             (_, _, Some(Period::Step { .. })) => Verdict::Passing,
         };
-        let verdict = match verdict {
-            Verdict::Waiting { .. }
-                if trial.is_waived(&GateId::Sequential { service: service.clone(), event }) =>
-            {
-                Verdict::Skipped { reason: Reason::Waived }
-            }
-            Verdict::Passing
-            | Verdict::Failing
-            | Verdict::Waiting { .. }
-            | Verdict::NoData { .. }
-            | Verdict::Skipped { .. } => verdict,
-        };
-        let what = match event {
-            BadEvent::Error => "errors",
-            BadEvent::Slow => "slow answers",
-        };
+        let gate = GateId::Sequential { service: service.clone(), event };
+        let verdict = trial.without(&gate, verdict);
         let (new, stable) = arms.counted(event);
         Finding {
-            gate: GateId::Sequential { service: service.clone(), event },
-            name: format!("{what} of {service}"),
+            gate,
+            name: format!("{} of {service}", event.name()),
             verdict,
             service: Some(service.clone()),
             value: Some(Number(outcome.e)),
@@ -245,6 +241,11 @@ impl Environment {
         else {
             return finding;
         };
+        match event {
+            BadEvent::Error | BadEvent::Slow => {}
+            // These are found or not.
+            BadEvent::Unreached | BadEvent::Silence => return finding,
+        }
         let margin = self
             .rollout
             .as_ref()
@@ -284,14 +285,7 @@ impl Environment {
 
     fn gate(&self, rollout: &Rollout, trial: &Trial, period: Period, index: u32, gate: &Gate) -> Finding {
         let mut finding = self.gate_finding(rollout, trial, period, index, gate);
-        let is_open = match finding.verdict {
-            Verdict::Waiting { reason: Reason::Crossed { .. } } => false,
-            Verdict::Waiting { .. } | Verdict::NoData { .. } => true,
-            Verdict::Passing | Verdict::Failing | Verdict::Skipped { .. } => false,
-        };
-        if is_open && trial.is_waived(&finding.gate) {
-            finding.verdict = Verdict::Skipped { reason: Reason::Waived };
-        }
+        finding.verdict = trial.without(&finding.gate, finding.verdict);
         finding
     }
 
@@ -303,6 +297,18 @@ impl Environment {
 impl Trial {
     pub(crate) fn is_waived(&self, gate: &GateId) -> bool {
         self.waived.contains(gate)
+    }
+
+    /// A gate that has nothing to go by is left out where somebody said so: the release until the step is over, a
+    /// person for this rollout.
+    pub(crate) fn without(&self, gate: &GateId, verdict: Verdict) -> Verdict {
+        if !verdict.lacks_data() {
+            return verdict;
+        }
+        if self.is_waived(gate) {
+            return Verdict::Skipped { reason: Reason::Waived };
+        }
+        if self.decided.contains(gate) { Verdict::Skipped { reason: Reason::Decided } } else { verdict }
     }
 
     /// The verdict that was last put on the record.
@@ -345,6 +351,11 @@ impl Arms {
         counted.requests > 0 && counted.errors >= counted.requests
     }
 
+    /// Some attempt got no connection to the new version, at a weight that compares.
+    fn was_unreached(&self) -> bool {
+        self.segments.iter().any(|segment| segment.weight < 100 && segment.new.unreached > 0)
+    }
+
     fn counted(&self, event: BadEvent) -> (ArmCount, ArmCount) {
         let mut sums = (ArmCount::default(), ArmCount::default());
         for segment in self.segments.iter().filter(|segment| segment.weight > 0 && segment.weight < 100) {
@@ -352,6 +363,8 @@ impl Arms {
                 let (requests, bad, bursts) = match event {
                     BadEvent::Error => (count.requests, count.errors, count.bursts),
                     BadEvent::Slow => (count.timed, count.slow, count.slow),
+                    BadEvent::Unreached => (count.requests, count.unreached, count.unreached),
+                    BadEvent::Silence => (count.requests, 0, 0),
                 };
                 sum.requests = sum.requests.saturating_add(requests);
                 sum.bad = sum.bad.saturating_add(bad);

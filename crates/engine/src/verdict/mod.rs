@@ -4,6 +4,7 @@
 mod judge;
 mod quantile;
 pub mod sequential;
+mod silence;
 mod threshold;
 mod trigger;
 mod view;
@@ -40,6 +41,23 @@ pub enum BadEvent {
     Error,
     /// Slower than the frozen p99 of stable.
     Slow,
+    /// An attempt that got no connection to the version.
+    Unreached,
+    /// No answer at all, to requests that wait. A plain rule and no likelihood; see `silence.rs`.
+    Silence,
+}
+
+impl BadEvent {
+    /// What the test is called, for a service.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            BadEvent::Error => "errors",
+            BadEvent::Slow => "slow answers",
+            BadEvent::Unreached => "failed connections",
+            BadEvent::Silence => "silence",
+        }
+    }
 }
 
 /// What a test says now.
@@ -85,6 +103,28 @@ impl Verdict {
         }
     }
 
+    /// Has it nothing to go by? That a fault is elsewhere, or that a bound is crossed, is something.
+    #[must_use]
+    pub(crate) fn lacks_data(&self) -> bool {
+        match self {
+            Verdict::Passing | Verdict::Failing | Verdict::Skipped { .. } => false,
+            Verdict::NoData { .. } => true,
+            Verdict::Waiting { reason } => match reason {
+                Reason::Crossed { .. } | Reason::BothFailing { .. } => false,
+                Reason::TooFewRequests { .. }
+                | Reason::NotMeasuredYet
+                | Reason::SourceGone { .. }
+                | Reason::NoTraffic
+                | Reason::NoBaseline
+                | Reason::TooLittleBaseline { .. }
+                | Reason::StableUnhealthy { .. }
+                | Reason::Unasked
+                | Reason::Waived
+                | Reason::Decided => true,
+            },
+        }
+    }
+
     /// Is it worth a line in the record, after the last one? Counts that grow are not, nor is that a test begins anew
     /// with a step.
     #[must_use]
@@ -108,7 +148,9 @@ impl Verdict {
                 | Reason::NoTraffic
                 | Reason::NoBaseline
                 | Reason::TooLittleBaseline { .. }
-                | Reason::Waived,
+                | Reason::Unasked
+                | Reason::Waived
+                | Reason::Decided,
             ) => false,
             Some(
                 Reason::Crossed { .. }
@@ -159,8 +201,12 @@ pub enum Reason {
         new: Number,
         stable: Number,
     },
+    /// Nobody asks this service in this step. The traffic of the others decides.
+    Unasked,
     /// It had no data, and the release says that it then passes.
     Waived,
+    /// It had no data, and a person has decided to go on without.
+    Decided,
 }
 
 impl fmt::Display for Reason {
@@ -184,7 +230,9 @@ impl fmt::Display for Reason {
                 percent(*new),
                 percent(*stable)
             ),
+            Reason::Unasked => write!(f, "no traffic"),
             Reason::Waived => write!(f, "without data it passes, as the release says"),
+            Reason::Decided => write!(f, "without data it passes, as a person has decided"),
         }
     }
 }
@@ -276,19 +324,29 @@ impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.name)?;
         if let Some(counts) = &self.counts {
+            let (new, stable) = (counts.new, counts.stable);
             let what = match counts.event {
                 BadEvent::Error => "errors".to_owned(),
                 BadEvent::Slow => format!("answers over {} ms", counts.slow_above_ms.unwrap_or(0)),
+                BadEvent::Unreached => "attempts without a connection".to_owned(),
+                BadEvent::Silence => String::new(),
             };
-            write!(
-                f,
-                ": {} {what} in {} requests of the new version, {} in {} of stable, at a share of {}",
-                counts.new.bad,
-                counts.new.requests,
-                counts.stable.bad,
-                counts.stable.requests,
-                percent(counts.share)
-            )?;
+            match counts.event {
+                BadEvent::Silence => write!(
+                    f,
+                    ": {} requests wait for the new version and none is answered, while stable answered {}",
+                    new.requests, stable.requests
+                ),
+                BadEvent::Error | BadEvent::Slow | BadEvent::Unreached => write!(
+                    f,
+                    ": {} {what} in {} requests of the new version, {} in {} of stable, at a share of {}",
+                    new.bad,
+                    new.requests,
+                    stable.bad,
+                    stable.requests,
+                    percent(counts.share)
+                ),
+            }?;
         }
         if let Some(value) = self.value {
             write!(f, ": {}", self.unit(value))?;
@@ -324,6 +382,9 @@ impl Finding {
     }
 
     fn unit(&self, value: Number) -> String {
+        if let GateId::Sequential { event: BadEvent::Silence, .. } = self.gate {
+            return format!("{} s", short(value));
+        }
         if self.counts.is_some() {
             return format!("evidence {}", short(value));
         }

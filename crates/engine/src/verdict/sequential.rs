@@ -16,8 +16,8 @@
 //! ratios, of which the true one is never far. At a share of 5 % two errors of the new version with none of stable are
 //! worth 0.7 · 16² ≈ 180, and are enough; two errors that both fall to 5 % of the traffic by chance are as rare as that.
 //!
-//! **Split of α.** Any split that sums to α is valid (union bound). Errors get 80 % of it, slow answers 20 %: an error
-//! is the worse event and the rarer one, slow answers come in numbers. Services share it evenly instead of being summed:
+//! **Split of α.** Any split that sums to α is valid (union bound). Errors get 80 % of it, slow answers and failed
+//! connections 10 % each: an error is the worse event and the rarer one, the others come in numbers. Services share it evenly instead of being summed:
 //! a total failure of a small service would drown in the good answers of a busy one, and services that call each other
 //! have different shares. The price is a threshold higher by the number of services, which is one event more.
 //!
@@ -28,6 +28,10 @@
 //! its service alone, undivided: it is there to tell one client's storm from many events, and it grows by one a second
 //! at most where one client is all there is. When everything fails that the new version answers, there is nothing to tell
 //! apart, and the plain count decides.
+//!
+//! **Failed connections.** A version to which no connection can be made fails nobody as long as another one answers in
+//! its place, so that no error is ever counted. The attempts are events like any other: they fall to a version with its
+//! share, where both versions can be reached alike.
 
 use crate::trial::{Arms, Segment, SegmentCount};
 
@@ -47,7 +51,8 @@ const MIXTURE: [(f64, f64); 8] = [
 
 /// Parts of α.
 const ALPHA_ERRORS: f64 = 0.8;
-const ALPHA_SLOW: f64 = 0.2;
+const ALPHA_SLOW: f64 = 0.1;
+const ALPHA_UNREACHED: f64 = 0.1;
 
 /// Larger E-values say nothing more, and infinity has no stored form.
 const E_MAX: f64 = 1e12;
@@ -55,6 +60,9 @@ const E_MAX: f64 = 1e12;
 /// Slow answers of the new version before they can turn it back: a process that has just started answers its first
 /// requests slowly, and then no more. Asking for more than the test does cannot raise the false alarms.
 const SLOW_MIN: u64 = 6;
+
+/// The same of failed connections: a copy that ended and comes back at once refuses the few that come meanwhile.
+const UNREACHED_MIN: u64 = 6;
 
 /// The smallest ratio is searched up to here, and to this factor.
 const DETECTABLE_MAX: f64 = 1e6;
@@ -84,6 +92,8 @@ pub fn threshold(alpha: f64, event: BadEvent, services: usize) -> f64 {
     let part = match event {
         BadEvent::Error => ALPHA_ERRORS,
         BadEvent::Slow => ALPHA_SLOW,
+        // Silence is not tested here.
+        BadEvent::Unreached | BadEvent::Silence => ALPHA_UNREACHED,
     };
     services.max(1) as f64 / (alpha * part).max(1e-9)
 }
@@ -129,7 +139,7 @@ fn e_value(margin: f64, tallies: &[Tally]) -> f64 {
 
 fn requests(count: &SegmentCount, event: BadEvent) -> u64 {
     match event {
-        BadEvent::Error => count.requests,
+        BadEvent::Error | BadEvent::Unreached | BadEvent::Silence => count.requests,
         BadEvent::Slow => count.timed,
     }
 }
@@ -138,6 +148,8 @@ fn bad(count: &SegmentCount, event: BadEvent) -> u64 {
     match event {
         BadEvent::Error => count.errors,
         BadEvent::Slow => count.slow,
+        BadEvent::Unreached => count.unreached,
+        BadEvent::Silence => 0,
     }
 }
 
@@ -175,10 +187,10 @@ pub fn test(
                 compared(&arms.segments).map(|segment| tally(segment, |count, _| count.bursts)).collect();
             e = e.min(e_value(margin, &bursts) * services.max(1) as f64);
         }
-        BadEvent::Error => {}
-        BadEvent::Slow => {
-            let slow = sum(compared(&arms.segments).map(|segment| segment.new.slow));
-            if slow < SLOW_MIN {
+        BadEvent::Error | BadEvent::Silence => {}
+        BadEvent::Slow | BadEvent::Unreached => {
+            let least = if event == BadEvent::Slow { SLOW_MIN } else { UNREACHED_MIN };
+            if sum(compared(&arms.segments).map(|segment| bad(&segment.new, event))) < least {
                 e = e.min(1.0);
             }
         }
@@ -211,7 +223,7 @@ pub fn detectable_ratio(arms: &Arms, event: BadEvent, margin: f64, threshold: f6
             })
             .collect();
         let enough = match event {
-            BadEvent::Error => true,
+            BadEvent::Error | BadEvent::Unreached | BadEvent::Silence => true,
             BadEvent::Slow => expected.iter().map(|tally| tally.new).sum::<f64>() >= SLOW_MIN as f64,
         };
         enough && e_value(margin, &expected) >= threshold

@@ -2,9 +2,9 @@
 //!
 //! | step | |
 //! |---|---|
-//! | `observe web.r2=100/3` | the proxy counts 100 more requests and 3 more errors of web in r2, and is read; `/slow=5` more than 1 s, `/bursts=1`, `restarted` before them: from 0 |
+//! | `observe web.r2=100/3` | the proxy counts 100 more requests and 3 more errors of web in r2, and is read; `/slow=5` more than 1 s, `/bursts=1`, `/unreached=2` attempts without a connection, `/waiting=7` in flight; `restarted` before them: from 0 |
 //! | `flow 10s 5 web.r1=190 web.r2=10/1` | the same every second, for 10 s or until the rollout turns back; only the first and the last are shown |
-//! | `measure 0 0.2 [stable=0.1]`, `measure 0 none` | what the source of gate 0 said |
+//! | `measure 0 0.2 [stable=0.1]`, `measure 0 none` | what the source of gate 0 said; `late=5s`: asked that long before, `of=#2`: by that rollout |
 //! | `alert NAME [warning] on|off` | |
 //! | `load api 90 80 [copies=3]` | what the metrics of an autoscaled service say; `-` is nothing |
 //! | `evidence`, `due` | shows |
@@ -117,6 +117,8 @@ impl Script {
             arm.requests += requests;
             arm.errors += errors;
             arm.error_bursts += named("bursts=").map_or(errors, |bursts| bursts.parse().unwrap());
+            arm.unreached += number(named("unreached="));
+            arm.in_flight = number(named("waiting="));
             arm.latency.resize(LATENCY_BOUNDS_MS.len() + 1, 0);
             // Under 10 ms, or under 5 s.
             arm.latency[1] += requests - slow;
@@ -178,7 +180,21 @@ impl Script {
             },
         };
         let gate = words[0].parse().unwrap();
-        self.input(&Input::Measured { environment: self.key.clone(), gate, reading });
+        let env = self.env().unwrap();
+        let rollout = env.rollout.as_ref().map_or(RolloutNumber(0), |rollout| rollout.number);
+        // An answer from far away may come when something else is asked.
+        let asked =
+            env.gates_due().iter().find(|due| due.gate == gate).map_or(Timestamp(self.now), |due| due.due);
+        let late = words.iter().find_map(|word| word.strip_prefix("late=")).map(seconds);
+        let due = late.map_or(asked, |late| {
+            Timestamp(asked.0.saturating_sub(u64::try_from(late.as_millis()).unwrap()))
+        });
+        let of = words
+            .iter()
+            .find_map(|word| word.strip_prefix("of=#"))
+            .map(|n| RolloutNumber(n.parse().unwrap()));
+        let (environment, rollout) = (self.key.clone(), of.unwrap_or(rollout));
+        self.input(&Input::Measured { environment, rollout, gate, due, reading });
     }
 
     pub fn alert(&mut self, words: &[&str]) {

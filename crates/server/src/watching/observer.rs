@@ -22,10 +22,19 @@ const SEND_EVERY_YOUNG: Duration = Duration::from_secs(1);
 const SEND_EVERY: Duration = Duration::from_secs(5);
 const YOUNG: Duration = Duration::from_secs(60);
 
+/// Requests wait for the new version and none was answered since the last look: it may hang. The engine reckons how long
+/// from what it is told, so that it is told often then.
+const SEND_EVERY_SILENT: Duration = Duration::from_millis(500);
+
+/// Below it nobody looks twice. (The engine asks for six.)
+const SILENT_WAITING_MIN: u64 = 3;
+
 /// What was last sent of an environment.
 #[derive(Debug)]
 struct Sent {
     at: Instant,
+    /// What the last look saw, sent or not.
+    looked: Observation,
     /// When traffic was last set anew.
     since: Instant,
     applied: Generation,
@@ -49,7 +58,8 @@ pub async fn run(pump: Pump, routes: Routes) {
         if let Some(arms) = ask(&routes, &watched).await {
             for one in watched {
                 let observation = one.observation(&arms);
-                if let Some(next) = is_due(sent.get(&one.environment), &one, observation) {
+                let known = sent.get_mut(&one.environment);
+                if let Some(next) = is_due(known, &one, observation, Instant::now()) {
                     let observation = next.observation.clone();
                     sent.insert(one.environment.clone(), next);
                     pump.outcome(Input::Observed { environment: one.environment, observation }).await;
@@ -128,25 +138,101 @@ fn counters(arm: &Arm) -> ArmCounters {
         errors: arm.errors,
         error_bursts: arm.error_bursts,
         latency: arm.latency.clone(),
+        unreached: arm.unreached,
+        in_flight: arm.in_flight,
     }
 }
 
 /// What to send now, if anything.
-fn is_due(before: Option<&Sent>, watched: &Watched, observation: Observation) -> Option<Sent> {
-    let now = Instant::now();
+fn is_due(
+    before: Option<&mut Sent>,
+    watched: &Watched,
+    observation: Observation,
+    now: Instant,
+) -> Option<Sent> {
+    let looked = observation.clone();
     let Some(before) = before else {
-        return Some(Sent { at: now, since: now, applied: watched.applied, observation });
+        return Some(Sent { at: now, looked, since: now, applied: watched.applied, observation });
     };
     let is_shifted = before.applied != watched.applied || before.observation.source != observation.source;
-    let every = if now - before.since < YOUNG { SEND_EVERY_YOUNG } else { SEND_EVERY };
-    let is_worse = errors(&observation, watched.to) > errors(&before.observation, watched.to);
+    let every = if is_silent(&before.looked, &observation, watched.to) {
+        SEND_EVERY_SILENT
+    } else if now - before.since < YOUNG {
+        SEND_EVERY_YOUNG
+    } else {
+        SEND_EVERY
+    };
+    let is_worse = bad(&observation, watched.to) > bad(&before.observation, watched.to);
     if !is_shifted && !is_worse && now - before.at < every {
+        before.looked = looked;
         return None;
     }
     let since = if is_shifted { now } else { before.since };
-    Some(Sent { at: now, since, applied: watched.applied, observation })
+    Some(Sent { at: now, looked, since, applied: watched.applied, observation })
 }
 
-fn errors(observation: &Observation, release: ReleaseNumber) -> u64 {
-    observation.services.values().filter_map(|arms| arms.get(&release)).map(|arm| arm.errors).sum()
+/// Errors, and attempts that got no connection.
+fn bad(observation: &Observation, release: ReleaseNumber) -> u64 {
+    let arms = observation.services.values().filter_map(|arms| arms.get(&release));
+    arms.map(|arm| arm.errors + arm.unreached).sum()
+}
+
+/// Does some service let requests wait and answer none of them?
+fn is_silent(before: &Observation, now: &Observation, release: ReleaseNumber) -> bool {
+    now.services.iter().any(|(service, arms)| {
+        let answered = |arms: &BTreeMap<ReleaseNumber, ArmCounters>| Some(arms.get(&release)?.requests);
+        let was = before.services.get(service).and_then(answered).unwrap_or(0);
+        let waits = arms.get(&release).is_some_and(|arm| arm.in_flight >= SILENT_WAITING_MIN);
+        waits && answered(arms) == Some(was)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::key;
+
+    const NEW: ReleaseNumber = ReleaseNumber(2);
+
+    fn observed(requests: u64, in_flight: u64, unreached: u64) -> Observation {
+        let counted = ArmCounters { requests, in_flight, unreached, ..ArmCounters::default() };
+        let service = ServiceName::new("web").unwrap();
+        Observation { source: 1, services: BTreeMap::from([(service, BTreeMap::from([(NEW, counted)]))]) }
+    }
+
+    fn watched() -> Watched {
+        Watched {
+            environment: key("production"),
+            services: vec![ServiceName::new("web").unwrap()],
+            to: NEW,
+            releases: vec![NEW],
+            applied: Generation(1),
+        }
+    }
+
+    #[test]
+    fn what_may_hang_is_told_often_and_what_answers_is_not() {
+        let began = Instant::now();
+        let mut sent = is_due(None, &watched(), observed(10, 0, 0), began).expect("the first look is told");
+        let mut told = 0;
+        let mut look = |after: Duration, requests, in_flight, unreached| {
+            let observation = observed(requests, in_flight, unreached);
+            // It has been judged for long: it is told every five seconds.
+            if let Some(next) = is_due(Some(&mut sent), &watched(), observation, began + YOUNG + after) {
+                sent = next;
+                told += 1;
+            }
+            told
+        };
+        let ms = Duration::from_millis;
+        assert_eq!(look(ms(0), 20, 9, 0), 1);
+        for second in 1..5 {
+            assert_eq!(look(ms(second * 1_000), 20 + second, 9, 0), 1, "what waits is answered");
+        }
+        assert_eq!(look(ms(4_100), 24, 9, 0), 2, "no answer since the last look");
+        assert_eq!(look(ms(4_200), 24, 9, 0), 2, "not with every look");
+        assert_eq!(look(ms(4_600), 24, 9, 0), 3);
+        assert_eq!(look(ms(5_200), 24, 2, 0), 3, "two that wait are no silence");
+        assert_eq!(look(ms(5_300), 24, 2, 1), 4, "an attempt that got no connection is told at once");
+    }
 }

@@ -1,6 +1,8 @@
 //! What must hold of verdicts, and of copies that follow the load. Reckoned by rules of its own, coarser than those of
 //! the engine: what it would not miss, the engine must not miss either.
 
+use std::time::Duration;
+
 use fairway_engine::strategy::Strategy;
 use fairway_engine::{AbortCause, Environment, Event, Fact, Pace, Phase, Segment, Verdict};
 
@@ -12,6 +14,13 @@ const ERRORS_PLAIN: u64 = 60;
 const RATIO_PLAIN: f64 = 8.0;
 /// ... and it has no more than this share of the requests, so that stable is there to be compared with.
 const SHARE_MAX: f64 = 0.6;
+
+/// So long a silence, ...
+const SILENT: Duration = Duration::from_secs(10);
+/// ... in which stable gave so many answers and let nobody wait, and so many attempts without a connection, of which
+/// stable had none, are as plain.
+const ANSWERS_PLAIN: u64 = 200;
+const UNREACHED_PLAIN: u64 = 60;
 
 impl Checker {
     /// What is much worse is turned back by then, whatever else happens.
@@ -59,6 +68,31 @@ impl Checker {
                     )
                 )
             });
+            let is_silent = trial.looked_at.zip(arms.silence).is_some_and(|(at, silence)| {
+                at.since(silence.since) >= SILENT
+                    && silence.answered >= ANSWERS_PLAIN
+                    && silence.waiting > 0
+                    && arms.stable.raw.in_flight == 0
+            });
+            let unreached = arms.segments.iter().filter(compared).fold((0, 0), |(new, stable), segment| {
+                (new + segment.new.unreached, stable + segment.stable.unreached)
+            });
+            // While stable fails what it has answered says little.
+            let stable_fails = trial.kept.iter().any(|kept| {
+                let before =
+                    kept.totals.get(service).map_or((0, 0), |(_, stable)| (stable.requests, stable.errors));
+                let (requests, errors) =
+                    (arms.stable.total.requests - before.0, arms.stable.total.errors - before.1);
+                requests >= 20 && errors * 25 >= requests
+            });
+            let is_beside = takes && trial.weight > 0 && trial.weight <= 60 && !stable_fails;
+            if (is_silent || unreached.0 >= UNREACHED_PLAIN && unreached.1 == 0) && is_beside && !stands_still
+            {
+                return broken(
+                    "what answers nobody is turned back",
+                    format!("{service}: silence {:?}, {unreached:?} without a connection", arms.silence),
+                );
+            }
             if is_plain && !stands_still {
                 return broken(
                     "what is much worse is turned back",

@@ -129,7 +129,9 @@ impl World {
             | Quality::Erring
             | Quality::Failing
             | Quality::Slow
-            | Quality::Bursty => {
+            | Quality::Bursty
+            | Quality::Hanging
+            | Quality::Refusing => {
                 self.after(ready_ms, Next::Process(id.clone(), Turn::BecomesReady));
             }
             Quality::LateCrash => {

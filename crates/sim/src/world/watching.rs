@@ -57,14 +57,16 @@ impl World {
     fn ask_gates(&mut self) -> Result<(), Violation> {
         let Some(environment) = self.environment() else { return Ok(()) };
         let now = self.clock();
-        let due: Vec<(u32, bool)> = environment
+        let due: Vec<(u32, Timestamp, bool)> = environment
             .gates_due()
             .iter()
             .filter(|gate| gate.due <= now)
-            .map(|gate| (gate.gate, matches!(gate.check, Check::Query { .. })))
+            .map(|gate| (gate.gate, gate.due, matches!(gate.check, Check::Query { .. })))
             .collect();
+        let asks = environment.rollout.as_ref().map(|rollout| rollout.number);
         let releases = environment.rollout.as_ref().map(|rollout| (rollout.to, rollout.from));
-        for (gate, is_query) in due {
+        for (gate, due, is_query) in due {
+            let Some(rollout) = asks else { break };
             let rate = releases.and_then(|(to, _)| self.traffic.error_rate(to));
             let reading = match (self.traffic.are_metrics_down && is_query, rate) {
                 (true, _) => Reading::None { why: "connection refused".to_owned() },
@@ -79,7 +81,11 @@ impl World {
                     Reading::Value { value: Number(f64::from(u8::from(fails))), stable: None }
                 }
             };
-            self.input(&Input::Measured { environment: self.key.clone(), gate, reading })?;
+            // Now and then an answer to a question of long ago.
+            let late_ms = if self.is_stormy() && self.rng.percent(5) { 1_000 } else { 0 };
+            let due = Timestamp(due.0.saturating_sub(late_ms));
+            let environment = self.key.clone();
+            self.input(&Input::Measured { environment, rollout, gate, due, reading })?;
         }
         Ok(())
     }

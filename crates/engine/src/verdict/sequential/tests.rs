@@ -7,6 +7,7 @@ fn arms(weight: u32, new: (u64, u64), stable: (u64, u64)) -> Arms {
         bursts: errors,
         timed: requests,
         slow: errors,
+        unreached: errors,
     };
     Arms { segments: vec![Segment { weight, new: count(new), stable: count(stable) }], ..Arms::default() }
 }
@@ -19,7 +20,7 @@ fn rejects(weight: u32, new: (u64, u64), stable: (u64, u64)) -> bool {
 fn the_weights_of_the_mixture_sum_to_one() {
     let sum: f64 = MIXTURE.iter().map(|(_, weight)| weight).sum();
     assert!((sum - 1.0).abs() < 1e-12, "{sum}");
-    assert!((ALPHA_ERRORS + ALPHA_SLOW - 1.0).abs() < 1e-12);
+    assert!((ALPHA_ERRORS + ALPHA_SLOW + ALPHA_UNREACHED - 1.0).abs() < 1e-12);
 }
 
 /// The end-to-end figure hangs on this: one bad answer a second, and three seconds.
