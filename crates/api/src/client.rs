@@ -18,6 +18,7 @@ use crate::{
     Accepted, AlertList, ApiError, ChannelInfo, ChannelTest, CheckResult, Command, DeployRequest,
     EnvironmentStatus, Event, ExecFrame, ExecRequest, Exported, GcReport, JobInfo, JobRequest, LogLine,
     LogQuery, Plan, RolloutInfo, SecretInfo, SecretValue, SilenceInfo, SilenceRequest, SloInfo, Status,
+    UpgradeReport, UpgradeRequest,
 };
 
 /// A line of a stream longer than this is not one of ours: log lines are cut at 64 KiB before they are stored.
@@ -184,6 +185,11 @@ impl Client {
 
     pub async fn gc(&self, dry_run: bool) -> Result<GcReport, ClientError> {
         self.send(Method::POST, &format!("/v1/gc?dry_run={dry_run}"), &()).await
+    }
+
+    /// Puts another program in the server's and the proxy's place.
+    pub async fn upgrade(&self, request: &UpgradeRequest) -> Result<UpgradeReport, ClientError> {
+        self.send(Method::POST, "/v1/upgrade", request).await
     }
 
     /// Which of these blobs (64 hex digits) the server does not have.

@@ -18,6 +18,7 @@ mod log;
 mod secret;
 mod slo;
 mod status;
+mod upgrade;
 
 pub use alerts::{
     AlertInfo, AlertList, AlertState, ChannelInfo, ChannelState, ChannelTest, Matcher, MatcherOp,
@@ -39,3 +40,4 @@ pub use status::{
     CheckResult, EndedInfo, EnvironmentStatus, Health, InstanceStatus, ProxyStatus, ReleaseInfo, RolloutInfo,
     RolloutStatus, RoutesStatus, ServerInfo, ServiceStatus, Status, StepInfo, TrafficStatus, WarmInfo,
 };
+pub use upgrade::{ProxyHandover, UpgradeReport, UpgradeRequest, Upgraded};

@@ -18,6 +18,16 @@ pub struct ServerInfo {
     /// Number of the last event on the record.
     pub seq: u64,
     pub proxy: ProxyStatus,
+    /// The program that this server runs.
+    #[serde(default)]
+    pub binary: String,
+    /// How it took over from an earlier one, if it did.
+    #[serde(default)]
+    pub upgraded: Option<crate::Upgraded>,
+    /// Copies that are held by a shim of another program than the server's: they go on, and are replaced as copies
+    /// are replaced.
+    #[serde(default)]
+    pub older_shims: u32,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,11 +36,11 @@ pub enum ProxyStatus {
     Serving {
         pid: u32,
         generation: u64,
+        #[serde(default)]
+        version: String,
     },
     /// It may well serve: we cannot tell.
-    Unreachable {
-        why: String,
-    },
+    Unreachable { why: String },
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -36,6 +36,8 @@ pub enum StartError {
     Supervisor(String),
     #[error("the store of samples {} cannot be opened: {why}", path.display())]
     Metrics { path: PathBuf, why: String },
+    #[error("what the program before handed over cannot be taken: {0}")]
+    Handed(String),
     #[error("the runtime does not start")]
     Runtime { source: std::io::Error },
     #[error("the record cannot be carried on")]
@@ -78,6 +80,7 @@ impl StartError {
                 ("server/listen", Some("another process has the address, or the directory is not writable"))
             }
             StartError::Supervisor(_) => ("server/supervisor", None),
+            StartError::Handed(_) => ("server/handed", Some("fairway server run")),
             StartError::Runtime { .. } => ("server/runtime", None),
             StartError::Broken(_) => (
                 "server/log",

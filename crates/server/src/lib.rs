@@ -4,6 +4,7 @@
 //! proxy, the shim of an instance, the server of static files.
 
 use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -33,12 +34,17 @@ mod starts;
 mod status;
 #[cfg(test)]
 mod testing;
+mod upgrade;
 pub mod upload;
 mod values;
 mod warn;
 mod watching;
 
 /// Name of the API's socket in the state directory.
+use serve::Ended;
+pub use upgrade::State;
+use upgrade::Taken;
+
 pub const SOCKET_NAME: &str = "fairway.sock";
 
 /// The server waits for the disk and for people; the proxy has the cores.
@@ -54,6 +60,11 @@ pub struct ServerOptions {
     /// Where `GET /metrics` is answered besides the unix socket; loopback in most cases.
     pub listen: Option<SocketAddr>,
 }
+    /// Whether remote write and OTLP are taken there as well. What is sent in may decide about a release, and whoever
+    /// reaches the address may send.
+    pub take_samples: bool,
+    /// What the program before this one in the same process left open, in its own words.
+    pub handed: Option<String>,
 
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -65,11 +76,48 @@ pub struct ServeError(pub fairway_api::ApiError);
 /// When it cannot start, with code, cause and hint.
 pub fn run(options: &ServerOptions) -> Result<(), ServeError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
+    let taken = match options.handed.as_deref().map(Taken::from_option).transpose() {
+        Ok(taken) => taken,
+        Err(why) => return Err(ServeError(error::StartError::Handed(why).to_api())),
+    };
+    let predecessor = taken.as_ref().map(|taken| taken.predecessor.clone());
+    if let Some(predecessor) = &predecessor {
+        predecessor.watch();
+    }
+    let served = std::panic::catch_unwind(AssertUnwindSafe(|| run_once(options, taken)));
+    let why = match served {
+        Ok(Ok(Ended::Stopped)) => return Ok(()),
+        Ok(Ok(Ended::Replaced { successor, kept })) => {
+            let source = upgrade::succeed(&successor, &kept);
+            return Err(ServeError(error::StartError::Runtime { source }.to_api()));
+        }
+        Ok(Err(ref error)) => error.0.causes.iter().fold(error.to_string(), |text, cause| format!("{text}: {cause}")),
+        Err(_) => "it panicked: this is a defect of Fairway".to_owned(),
+    };
+    if let Some(predecessor) = predecessor {
+        // Nothing happens where this program has served already.
+        predecessor.return_to(&why);
+    }
+    match served {
+        Ok(ended) => ended.map(drop),
+        Err(panic) => std::panic::resume_unwind(panic),
+    }
+}
+
+/// Whether this program could go on with the state of the directory; reads it and changes nothing.
+///
+/// # Errors
+/// What a start would end with.
+pub fn check(options: &ServerOptions) -> Result<State, ServeError> {
+    State::read(options).map_err(|error| ServeError(error.to_api()))
+}
+
+fn run_once(options: &ServerOptions, taken: Option<Taken>) -> Result<Ended, ServeError> {
         .worker_threads(WORKER_THREADS)
         .enable_all()
         .build()
         .map_err(|source| ServeError(error::StartError::Runtime { source }.to_api()))?;
-    let result = runtime.block_on(serve::serve(options)).map_err(|error| ServeError(error.to_api()));
+    let result = runtime.block_on(serve::serve(options, taken)).map_err(|error| ServeError(error.to_api()));
     runtime.shutdown_background();
     result
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use fairway_engine::id::{EnvironmentKey, Generation, InstanceId, ReleaseNumber};
+use fairway_engine::id::{EnvironmentKey, Generation, InstanceId, ReleaseNumber, ServiceName};
 use fairway_engine::strategy::Match as EngineMatch;
 use fairway_engine::{Environment, Input, InstanceState, Outcome, RouteTable, ServiceRoute};
 use fairway_proxy::control::{ApplyError, Client, Event, Events, RejectReason};
@@ -26,6 +26,9 @@ const ASK_DRAINED_EVERY: Duration = Duration::from_millis(250);
 
 /// One answer of the proxy. To a snapshot it writes one file and swaps pointers; ten seconds is a hung machine.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A snapshot is in force within milliseconds, on a machine that is busy within some hundred.
+const STREAM_MARGIN_MAX: Duration = Duration::from_secs(1);
 
 /// A snapshot that was refused through no table's fault, as on a full disk, is offered again after this.
 const OFFER_AGAIN: Duration = Duration::from_secs(1);
@@ -424,9 +427,21 @@ fn parse_instance_key(key: &str) -> Option<(EnvironmentKey, InstanceId)> {
     Some((environment_of(key)?, instance.parse().ok()?))
 }
 
+/// How long a WebSocket or an event stream may hold on to an instance that is leaving: a little less than the instance
+/// itself has, so that streams end in order, by the proxy, and not by the signal that ends their instance.
+fn stream_drain_ms(environment: &Environment, name: &ServiceName, route: &ServiceRoute) -> u64 {
+    let of_release = |release: &ReleaseNumber| Some(environment.service(*release, name)?.stop.drain);
+    let Some(drain) = route.versions.keys().filter_map(of_release).min() else {
+        return Timeouts::default().stream_drain_ms;
+    };
+    // The instance's time runs from the decision, the stream's from the snapshot that follows from it.
+    let margin = (drain / 10).min(STREAM_MARGIN_MAX);
+    u64::try_from((drain - margin).as_millis()).unwrap_or(u64::MAX)
+}
+
 /// `shop/production/api`
 #[must_use]
-pub fn service_key(environment: &EnvironmentKey, service: &fairway_engine::id::ServiceName) -> String {
+pub fn service_key(environment: &EnvironmentKey, service: &ServiceName) -> String {
     format!("{environment}/{service}")
 }
 
@@ -457,7 +472,10 @@ fn part(environment: &Environment, ports: &Ports) -> Part {
                 sticky,
                 health: None,
                 hold: Hold::default(),
-                timeouts: Timeouts::default(),
+                timeouts: Timeouts {
+                    stream_drain_ms: stream_drain_ms(environment, name, service),
+                    ..Timeouts::default()
+                },
                 retry: Retry::default(),
                 request_body_bytes_max: None,
                 mirror: mirror_of(service),

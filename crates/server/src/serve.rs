@@ -1,6 +1,7 @@
 //! The composition root of the control plane.
 
 use std::io::Write;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use fairway_store::database::DATABASE_FILE;
 use fairway_store::{Log, ServerLock, Snapshots, Trees};
 use fairway_targets::supervisor::Supervisor;
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::api::{self, App, Caller, Writes};
@@ -26,6 +27,7 @@ use crate::pump::{self, Pump};
 use crate::record::replay;
 use crate::routes;
 use crate::secrets::Vault;
+use crate::upgrade::{self, Kept, Predecessor, Successor, Taken, Upgrades};
 use crate::warn::warn;
 use crate::watching::Watching;
 use crate::{ENDED_KEPT, SOCKET_NAME, ServerOptions};
@@ -43,13 +45,32 @@ const FIGURES_CONNECTIONS_MAX: usize = 16;
 /// Accept fails when descriptors run out; trying again at once would only burn CPU.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-pub async fn serve(options: &ServerOptions) -> Result<(), StartError> {
+/// How a server ended that was not broken.
+#[derive(Debug)]
+pub enum Ended {
+    Stopped,
+    /// This process is to become another program; `kept` is what must stay open meanwhile.
+    Replaced {
+        successor: Successor,
+        kept: Kept,
+    },
+}
+
+pub async fn serve(options: &ServerOptions, taken: Option<Taken>) -> Result<Ended, StartError> {
     let state_dir = std::path::absolute(&options.state_dir)
         .map_err(|source| StartError::StateDir { path: options.state_dir.clone(), source })?;
     make_private(&state_dir)?;
     let socket_path = state_dir.join(SOCKET_NAME);
     let wall = Clock::start(Timestamp(0)).now();
-    let _lock = ServerLock::acquire(&state_dir, &socket_path.display().to_string(), wall.0)?;
+    let address = socket_path.display().to_string();
+    let (upgraded, handed, predecessor) = match taken {
+        Some(Taken { upgraded, kept, predecessor }) => (Some(upgraded), Some(kept), predecessor),
+        None => (None, None, Predecessor::default()),
+    };
+    let lock = match &handed {
+        Some(kept) => ServerLock::inherit(descriptor(&kept.lock)?, &state_dir, &address, wall.0)?,
+        None => ServerLock::acquire(&state_dir, &address, wall.0)?,
+    };
 
     let log_path = state_dir.join(DATABASE_FILE);
     let log = Log::open(&log_path)?;
@@ -62,15 +83,31 @@ pub async fn serve(options: &ServerOptions) -> Result<(), StartError> {
     let ports = Arc::new(Ports::open(state_dir.join("ports.json")));
 
     // Bound before anything is started: an address that is taken must change nothing.
-    let figures = match options.listen {
-        Some(address) => Some(
+    let (commands, figures) = match handed {
+        Some(kept) => {
+            upgrade::adopt_children();
+            let (commands, figures) =
+                kept.listeners().map_err(|error| StartError::Handed(error.to_string()))?;
+            (Some(commands), figures)
+        }
+        None => (None, None),
+    };
+    let figures = match (options.listen, figures) {
+        (Some(_), Some(figures)) => Some(figures),
+        (Some(address), None) => Some(
             TcpListener::bind(address)
                 .await
                 .map_err(|source| StartError::Listen { address: address.to_string(), source })?,
         ),
-        None => None,
+        (None, _) => None,
     };
-    let commands = bind(&socket_path)?;
+    let commands = match commands {
+        Some(commands) => commands,
+        None => bind(&socket_path)?,
+    };
+    // Stay open when the tasks that accept have ended: whoever connects then waits for the successor.
+    let kept_commands = descriptor(&commands)?;
+    let kept_figures = figures.as_ref().map(descriptor).transpose()?;
 
     let (effects_in, effects) = mpsc::unbounded_channel();
     let (pump, pump_thread) = pump::start(log, snapshots, state, seq, Clock::start(last_at), effects_in)
@@ -93,7 +130,10 @@ pub async fn serve(options: &ServerOptions) -> Result<(), StartError> {
     let mut watchers = watching.start();
 
     let supervisor = drivers.supervisor.clone();
+    let (upgrades, mut successors) = Upgrades::new();
     let app = App {
+        upgrades,
+        upgraded,
         pump: pump.clone(),
         routes: routes.clone(),
         drivers,
@@ -105,18 +145,23 @@ pub async fn serve(options: &ServerOptions) -> Result<(), StartError> {
     };
     let mut tasks = JoinSet::new();
     if let Some(listener) = figures {
-        // Who is on this machine may send samples in, as it may send them to any Prometheus here.
-        let is_here = listener.local_addr().is_ok_and(|address| address.ip().is_loopback());
-        let writes = if is_here { Writes::Taken } else { Writes::Refused };
+        let writes = if options.take_samples { Writes::Taken } else { Writes::Refused };
         tasks.spawn(serve_figures(listener, api::public_router(app.clone(), writes)));
     }
-    tasks.spawn(serve_commands(commands, api::router(app)));
+    let (last_call, called) = watch::channel(());
+    let mut answering = tokio::spawn(serve_commands(commands, api::router(app), called));
     tasks.spawn(tidy_up(supervisor));
     // Nobody may be reading, which is no reason not to serve.
     drop(writeln!(std::io::stdout(), "fairway server ready at {}", socket_path.display()));
+    predecessor.retire();
 
+    let mut successor = None;
     let died = tokio::select! {
         () = wait_for_stop() => None,
+        Some(next) = successors.recv() => {
+            successor = Some(next);
+            None
+        }
         () = pump.ended() => Some("the thread that decides"),
         Some(_) = vital.join_next() => Some("a task that drives the machine"),
         Some(_) = watchers.join_next() => Some("a task that watches"),
@@ -131,9 +176,26 @@ pub async fn serve(options: &ServerOptions) -> Result<(), StartError> {
             Ok(Ok(Ok(())) | Err(_)) | Err(_) => Err(StartError::Died(what)),
         };
     }
+    tasks.abort_all();
+    if let Some(successor) = successor {
+        drop(last_call);
+        // Streams are cut; whoever follows one comes back to the successor.
+        if tokio::time::timeout(LINGER, &mut answering).await.is_err() {
+            answering.abort();
+        }
+        routes_task.abort();
+        pump.stop().await;
+        drop(tokio::task::spawn_blocking(move || pump_thread.join()).await);
+        let kept = Kept {
+            lock: lock.hand_on().map_err(|source| StartError::Runtime { source })?,
+            commands: kept_commands,
+            figures: kept_figures,
+        };
+        return Ok(Ended::Replaced { successor, kept });
+    }
     // No new commands; what runs keeps running, the next server carries on.
     drop(std::fs::remove_file(&socket_path));
-    tasks.abort_all();
+    drop(last_call);
     if nothing_runs(&pump)
         && let Some(client) = routes.proxy().client()
     {
@@ -144,7 +206,12 @@ pub async fn serve(options: &ServerOptions) -> Result<(), StartError> {
     pump.stop().await;
     // The pump ends after what it has before it, which is an fsync.
     drop(tokio::task::spawn_blocking(move || pump_thread.join()).await);
-    Ok(())
+    Ok(Ended::Stopped)
+}
+
+/// Another descriptor of the same file; the program that this process may become gets it.
+fn descriptor(of: &impl AsFd) -> Result<OwnedFd, StartError> {
+    of.as_fd().try_clone_to_owned().map_err(|source| StartError::Runtime { source })
 }
 
 /// What ended copies left behind must not fill the disk.
@@ -203,26 +270,36 @@ fn bind(path: &PathBuf) -> Result<UnixListener, StartError> {
     UnixListener::from_std(listener).map_err(fail)
 }
 
-async fn serve_commands(listener: UnixListener, router: Router) {
+/// Until the last call; then until everybody who was let in has an answer.
+async fn serve_commands(listener: UnixListener, router: Router, mut last_call: watch::Receiver<()>) {
+    let mut connections = JoinSet::new();
     loop {
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
-            Err(_) => {
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
-            }
+        let stream = tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => stream,
+                Err(_) => {
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            },
+            Some(_) = connections.join_next() => continue,
+            _ = last_call.changed() => break,
         };
         let caller = match stream.peer_cred() {
             Ok(credentials) => Caller(user_name(credentials.uid())),
             Err(_) => continue,
         };
         let router = router.clone().layer(Extension(caller));
-        tokio::spawn(serve_connection(stream, router));
+        connections.spawn(serve_connection(stream, router, last_call.clone()));
     }
+    drop(listener);
+    while connections.join_next().await.is_some() {}
 }
 
 async fn serve_figures(listener: TcpListener, router: Router) {
     let mut connections = JoinSet::new();
+    // Nobody who only reads is waited for.
+    let (_never, last_call) = watch::channel(());
     loop {
         if connections.len() >= FIGURES_CONNECTIONS_MAX {
             // Whoever comes now waits in the kernel's queue.
@@ -231,7 +308,7 @@ async fn serve_figures(listener: TcpListener, router: Router) {
         }
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => drop(connections.spawn(serve_connection(stream, router.clone()))),
+                Ok((stream, _)) => drop(connections.spawn(serve_connection(stream, router.clone(), last_call.clone()))),
                 Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
             },
             Some(_) = connections.join_next() => {}
@@ -239,7 +316,7 @@ async fn serve_figures(listener: TcpListener, router: Router) {
     }
 }
 
-async fn serve_connection<S>(stream: S, router: Router)
+async fn serve_connection<S>(stream: S, router: Router, mut last_call: watch::Receiver<()>)
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
@@ -247,8 +324,15 @@ where
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(hyper_util::rt::TokioTimer::new())
         .serve_connection(hyper_util::rt::TokioIo::new(stream), service);
+    let mut connection = std::pin::pin!(connection);
     // A client that goes away in the middle is its own business.
-    drop(connection.await);
+    tokio::select! {
+        _ = connection.as_mut() => {}
+        _ = last_call.changed() => {
+            connection.as_mut().graceful_shutdown();
+            drop(connection.await);
+        }
+    }
 }
 
 async fn wait_for_stop() {

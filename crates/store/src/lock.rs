@@ -8,7 +8,8 @@
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::FlockOperation;
@@ -91,6 +92,10 @@ impl ServerLock {
             }
             Err(errno) => return Err(fail(errno.into())),
         }
+        Self::of(file, address, now_ms).map_err(fail)
+    }
+
+    fn of(file: File, address: &str, now_ms: u64) -> io::Result<Self> {
         let holder = Holder {
             pid: std::process::id(),
             since_ms: now_ms,
@@ -99,8 +104,35 @@ impl ServerLock {
             address: address.to_owned(),
         };
         let lock = Self { file, holder };
-        lock.write_note().map_err(fail)?;
+        lock.write_note()?;
         Ok(lock)
+    }
+
+    /// Another descriptor of the same lock, for a program that takes this process over: as long as either is open,
+    /// nobody else gets the directory. It is closed at an `exec` unless the caller lets it through.
+    ///
+    /// # Errors
+    /// When there are no descriptors left.
+    pub fn hand_on(&self) -> io::Result<OwnedFd> {
+        self.file.as_fd().try_clone_to_owned()
+    }
+
+    /// Goes on with a lock that the program before this one in the same process held, and that [`ServerLock::hand_on`]
+    /// kept open.
+    ///
+    /// # Errors
+    /// `Held` when the descriptor is not one of the lock of `dir`, or the lock is somebody else's.
+    pub fn inherit(descriptor: OwnedFd, dir: &Path, address: &str, now_ms: u64) -> Result<Self, LockError> {
+        let path = dir.join(LOCK_FILE);
+        let fail = |error: io::Error| LockError::Io(io_error(&path, &error));
+        let file = File::from(descriptor);
+        let (own, there) = (file.metadata().map_err(fail)?, fs::metadata(&path).map_err(fail)?);
+        let is_the_lock = (own.dev(), own.ino()) == (there.dev(), there.ino());
+        // Of the same open file: it succeeds at once where the lock is ours, and where nobody has it.
+        if !is_the_lock || rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+            return Err(LockError::Held { dir: dir.to_owned(), holder: last_holder(dir) });
+        }
+        Self::of(file, address, now_ms).map_err(fail)
     }
 
     /// Says where the API listens, once that is known.
@@ -194,6 +226,31 @@ mod tests {
         assert!(holder.start_ticks > 0 && !holder.boot_id.is_empty());
         drop(lock);
         assert!(ServerLock::acquire(dir.path(), "", 0).is_ok());
+    }
+
+    #[test]
+    fn a_lock_that_is_handed_on_is_never_free_in_between() {
+        let dir = tempfile::tempdir().unwrap();
+        let lock = ServerLock::acquire(dir.path(), "", 0).unwrap();
+        let handed = lock.hand_on().unwrap();
+        drop(lock);
+        assert!(ServerLock::acquire(dir.path(), "", 0).is_err(), "nobody has taken it up yet, and it is held");
+        let lock = ServerLock::inherit(handed, dir.path(), "a", 0).unwrap();
+        assert!(ServerLock::acquire(dir.path(), "", 0).is_err());
+        drop(lock);
+        assert!(ServerLock::acquire(dir.path(), "", 0).is_ok());
+    }
+
+    #[test]
+    fn another_file_is_no_lock() {
+        let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let lock = ServerLock::acquire(dir.path(), "", 0).unwrap();
+        let elsewhere = ServerLock::acquire(other.path(), "", 0).unwrap().hand_on().unwrap();
+        assert!(ServerLock::inherit(elsewhere, dir.path(), "", 0).is_err());
+        // The right file, opened anew: the lock is of the open file and not of its name.
+        let stranger = OwnedFd::from(File::open(dir.path().join(LOCK_FILE)).unwrap());
+        assert!(ServerLock::inherit(stranger, dir.path(), "", 0).is_err());
+        drop(lock);
     }
 
     #[test]

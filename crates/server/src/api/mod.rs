@@ -10,7 +10,7 @@ use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post, put};
-use fairway_api::ApiError;
+use fairway_api::{ApiError, Upgraded};
 use fairway_engine::id::EnvironmentKey;
 use fairway_store::Trees;
 
@@ -19,6 +19,7 @@ use crate::error::Refused;
 use crate::pump::Pump;
 use crate::routes::Routes;
 use crate::secrets::Vault;
+use crate::upgrade::Upgrades;
 use crate::watching::Watching;
 
 mod alerts;
@@ -39,6 +40,7 @@ mod prometheus;
 mod secrets;
 mod slo;
 mod status;
+mod upgrade;
 
 pub use prometheus::Writes;
 
@@ -61,6 +63,9 @@ pub struct App {
     pub watching: Arc<Watching>,
 }
 
+    pub upgrades: Upgrades,
+    /// How this server took over from an earlier one.
+    pub upgraded: Option<Upgraded>,
 /// Who calls, put beside the request when its connection is accepted.
 #[derive(Clone, Debug)]
 pub struct Caller(pub String);
@@ -94,6 +99,7 @@ pub fn router(app: App) -> Router {
         .route("/v1/gc", post(gc::gc))
         .route("/v1/blobs/missing", post(blobs::missing))
         .route("/v1/blobs/{digest}", put(blobs::put).layer(DefaultBodyLimit::max(BLOB_BYTES_MAX)))
+        .route("/v1/upgrade", post(upgrade::upgrade))
         .route("/metrics", get(metrics::metrics))
         .merge(prometheus::router(app.clone(), Writes::Taken))
         .fallback(not_found)

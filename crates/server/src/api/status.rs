@@ -10,6 +10,7 @@ use super::{Answer, App, PROXY_TIMEOUT, key};
 use crate::error::Refused;
 use crate::routes::ProxyState;
 use crate::status::{self, Live, Routing};
+use crate::upgrade;
 
 pub async fn all(State(app): State<App>) -> Answer<Status> {
     let (proxy, live) = live(&app).await;
@@ -43,6 +44,9 @@ fn server(app: &App, proxy: ProxyStatus) -> ServerInfo {
         state_dir: app.state_dir.display().to_string(),
         seq: app.pump.shared.seq(),
         proxy,
+        binary: std::env::current_exe().map_or_else(|_| String::new(), |path| path.display().to_string()),
+        upgraded: app.upgraded.clone(),
+        older_shims: upgrade::older_shims(&app.drivers.known()),
     }
 }
 
@@ -59,7 +63,8 @@ async fn live(app: &App) -> (ProxyStatus, Live) {
             Err(why) => unknown(why, None),
             Ok(stats) => {
                 let routing = behind.map_or(Routing::InForce, |why| Routing::Behind { why });
-                (ProxyStatus::Serving { pid: stats.pid, generation }, routing, Some(stats))
+                let version = client.hello().version.clone();
+                (ProxyStatus::Serving { pid: stats.pid, generation, version }, routing, Some(stats))
             }
         },
     };

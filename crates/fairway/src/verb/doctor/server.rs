@@ -55,11 +55,18 @@ fn tell(status: &Status) -> Vec<Finding> {
         Finding::new(Level::Ok, "server", detail)
     } else {
         Finding::new(Level::Warn, "server", format!("{detail}; this command is {own}"))
-            .hint("restart the server: what it runs goes on")
+            .hint("fairway server upgrade")
     };
     let proxy = match &server.proxy {
-        ProxyStatus::Serving { pid, generation } => {
-            Finding::new(Level::Ok, "proxy", format!("pid {pid}, route table {generation}"))
+        ProxyStatus::Serving { pid, generation, version } => {
+            let detail = format!("{version}, pid {pid}, route table {generation}");
+            match *version == server.version {
+                true => Finding::new(Level::Ok, "proxy", detail),
+                false => {
+                    Finding::new(Level::Warn, "proxy", format!("{detail}; the server is {}", server.version))
+                        .hint("fairway server upgrade")
+                }
+            }
         }
         ProxyStatus::Unreachable { why } => {
             Finding::new(Level::Warn, "proxy", format!("does not answer: {why}"))

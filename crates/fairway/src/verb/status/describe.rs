@@ -1,7 +1,8 @@
 //! A status as people read it.
 
 use fairway_api::{
-    EnvironmentStatus, InstanceStatus, JobOutcome, ProxyStatus, ServiceStatus, Status, TrafficStatus,
+    EnvironmentStatus, InstanceStatus, JobOutcome, ProxyStatus, ServerInfo, ServiceStatus, Status,
+    TrafficStatus,
 };
 
 use crate::ago;
@@ -35,7 +36,30 @@ pub fn status(status: &Status, detailed: bool, now_ms: u64, look: &Look) -> Stri
     } else if !status.environments.is_empty() {
         parts.push(overview(&status.environments, now_ms, colours));
     }
+    parts.extend(versions(&status.server, detailed, colours));
     parts.join("\n\n")
+}
+
+/// Which Fairway it is; below the details of an environment only where there is something to be done about it.
+fn versions(server: &ServerInfo, detailed: bool, colours: Colours) -> Option<String> {
+    let proxy = match &server.proxy {
+        ProxyStatus::Serving { version, .. } => Some(version),
+        ProxyStatus::Unreachable { .. } => None,
+    };
+    let mut text = match proxy {
+        Some(proxy) if *proxy != server.version => {
+            let proxy = if proxy.is_empty() { "of an earlier version" } else { proxy };
+            let differ = format!("server {}, proxy {proxy}", server.version);
+            format!("{}: `fairway server upgrade`", colours.paint(Paint::Warn, &differ))
+        }
+        Some(_) | None if detailed => return None,
+        Some(_) => format!("server and proxy {}", server.version),
+        None => format!("server {}", server.version),
+    };
+    if server.older_shims > 0 && !detailed {
+        text.push_str(&format!(", {} copies held by shims of an earlier program", server.older_shims));
+    }
+    Some(text)
 }
 
 fn overview(environments: &[EnvironmentStatus], now_ms: u64, colours: Colours) -> String {
@@ -238,7 +262,7 @@ fn traffic(traffic: &[TrafficStatus], colours: Colours) -> String {
 
 #[cfg(test)]
 mod tests {
-    use fairway_api::{ReleaseInfo, ServerInfo};
+    use fairway_api::ReleaseInfo;
 
     use super::*;
     use crate::ladder::tests::{environment as an_environment, rollout};
@@ -254,7 +278,10 @@ mod tests {
                 now_ms: 61_000,
                 state_dir: "/s".to_owned(),
                 seq: 9,
-                proxy: ProxyStatus::Serving { pid: 2, generation: 4 },
+                proxy: ProxyStatus::Serving { pid: 2, generation: 4, version: "0.1.0".to_owned() },
+                binary: "/usr/bin/fairway".to_owned(),
+                upgraded: None,
+                older_shims: 0,
             },
             environments,
         }
@@ -314,6 +341,19 @@ shop/production  serving  all copies ready
     }
 
     #[test]
+    fn a_proxy_of_another_version_is_told() {
+        let mut all = whole(vec![an_environment()]);
+        assert!(status(&all, false, 0, &PLAIN).ends_with("\n\nserver and proxy 0.1.0"));
+        assert!(!status(&all, true, 0, &PLAIN).contains("server and proxy"));
+        all.server.version = "0.2.0".to_owned();
+        all.server.older_shims = 2;
+        let text = "\n\nserver 0.2.0, proxy 0.1.0: `fairway server upgrade`";
+        assert!(status(&all, true, 0, &PLAIN).ends_with(text));
+        let text = format!("{text}, 2 copies held by shims of an earlier program");
+        assert!(status(&all, false, 0, &PLAIN).ends_with(&text));
+    }
+
+    #[test]
     fn a_proxy_that_does_not_answer_is_unknown_not_down() {
         let mut all = whole(vec![an_environment()]);
         all.server.proxy = ProxyStatus::Unreachable { why: "timed out".to_owned() };
@@ -329,7 +369,7 @@ shop/production  serving  all copies ready
     fn an_empty_server_says_how_to_begin() {
         assert_eq!(
             status(&whole(Vec::new()), false, 0, &PLAIN),
-            "nothing is deployed; `fairway deploy -e ENV` or `fairway up`"
+            "nothing is deployed; `fairway deploy -e ENV` or `fairway up`\n\nserver and proxy 0.1.0"
         );
     }
 }

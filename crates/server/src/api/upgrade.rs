@@ -1,0 +1,20 @@
+//! `POST /v1/upgrade`.
+
+use std::path::Path;
+
+use axum::Json;
+use axum::extract::State;
+use fairway_api::{UpgradeReport, UpgradeRequest};
+
+use super::{Answer, App};
+
+/// Carried out to its end even where the caller goes away: half of it helps nobody.
+pub async fn upgrade(State(app): State<App>, Json(request): Json<UpgradeRequest>) -> Answer<UpgradeReport> {
+    let upgrade = tokio::spawn(async move {
+        app.upgrades.begin(Path::new(&request.binary), app.routes.proxies()).await
+    });
+    let done = upgrade.await.unwrap_or_else(|error| {
+        Err(fairway_api::ApiError::new("server/panic", format!("the upgrade failed: {error}")))
+    });
+    Ok(Json(done?))
+}
