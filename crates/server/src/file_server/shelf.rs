@@ -50,9 +50,9 @@ pub(crate) fn put(shelf: &Path, name: &str, document: &[u8]) -> io::Result<PathB
 fn create(shelf: &Path) -> io::Result<(PathBuf, fs::File)> {
     let nanos = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
     let path = shelf.join(format!(".new-{}-{nanos}", std::process::id()));
-    let mut options = fs::OpenOptions::new();
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o644);
-    let file = options.write(true).create_new(true).open(&path)?;
+    let file = fs::File::create_new(&path)?;
+    // As for the directories, and whatever this server's umask is.
+    file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
     Ok((path, file))
 }
 
@@ -61,7 +61,7 @@ fn create(shelf: &Path) -> io::Result<(PathBuf, fs::File)> {
 fn remove_dead(shelf: &Path, but: &Path) {
     let Ok(entries) = fs::read_dir(shelf) else { return };
     for path in entries.take(ENTRIES_MAX).flatten().map(|entry| entry.path()).filter(|path| path != but) {
-        if Document::read(&path).is_ok_and(|document| !document.root.is_dir()) {
+        if Document::root_of(&path).is_ok_and(|root| !root.is_dir()) {
             let _ = fs::remove_file(&path);
         }
     }

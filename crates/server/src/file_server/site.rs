@@ -127,24 +127,42 @@ impl Document {
     /// # Errors
     /// When it cannot be read, or is not one.
     pub(crate) fn read(path: &Path) -> io::Result<Self> {
-        let mut bytes = Vec::new();
-        fs::File::open(path)?.take(DOCUMENT_BYTES_MAX + 1).read_to_end(&mut bytes)?;
-        let fail = |why: String| {
-            io::Error::new(io::ErrorKind::InvalidData, format!("{} is not a site: {why}", path.display()))
-        };
-        if bytes.len() as u64 > DOCUMENT_BYTES_MAX {
-            return Err(fail("it is too large".to_owned()));
-        }
-        let document: Self = serde_json::from_slice(&bytes).map_err(|error| fail(error.to_string()))?;
+        let document: Self = parse(path)?;
         if document.version != VERSION {
-            return Err(fail(format!("its version is {}, {VERSION} is known", document.version)));
+            let why = format!("its version is {}, {VERSION} is known", document.version);
+            return Err(not_a_site(path, &why));
         }
         Ok(document)
+    }
+
+    /// The directory alone, without keeping the rest.
+    ///
+    /// # Errors
+    /// As for [`Document::read`].
+    pub(crate) fn root_of(path: &Path) -> io::Result<PathBuf> {
+        #[derive(Deserialize)]
+        struct Root {
+            root: PathBuf,
+        }
+        parse::<Root>(path).map(|document| document.root)
     }
 
     pub(crate) fn encode(&self) -> io::Result<Vec<u8>> {
         serde_json::to_vec(self).map_err(io::Error::from)
     }
+}
+
+fn parse<T: serde::de::DeserializeOwned>(path: &Path) -> io::Result<T> {
+    let mut bytes = Vec::new();
+    fs::File::open(path)?.take(DOCUMENT_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > DOCUMENT_BYTES_MAX {
+        return Err(not_a_site(path, "it is too large"));
+    }
+    serde_json::from_slice(&bytes).map_err(|error| not_a_site(path, &error.to_string()))
+}
+
+fn not_a_site(path: &Path, why: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("{} is not a site: {why}", path.display()))
 }
 
 fn digest(path: &Path) -> io::Result<(String, u64)> {
