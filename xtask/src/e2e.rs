@@ -9,6 +9,7 @@ mod loss;
 mod notes;
 mod quick;
 mod refusals;
+mod site;
 
 use std::path::{Path, PathBuf};
 
@@ -41,6 +42,8 @@ enum What {
     Alerts,
     /// Commands one right after the other, and several at once
     Quick,
+    /// A static site over deploys: old pages keep working, downloads end well
+    Site,
     /// `kill -9` of server, proxy and shims at random moments; then all must be as it was asked
     Crashes(crashes::Arguments),
     /// Deploys and rollbacks of the example shop under load, with kills of the control plane among them
@@ -58,6 +61,7 @@ pub fn run(arguments: &Arguments) -> Done {
         Some(What::Canary) => count.add(canary::run(&fairway)),
         Some(What::Alerts) => count.add(alerts::run(&fairway)),
         Some(What::Quick) => count.add(quick::run(&fairway)),
+        Some(What::Site) => count.add(site::run(&fairway)),
         Some(What::Crashes(arguments)) => count.add(crashes::run(&fairway, arguments)),
         Some(What::Loss(arguments)) => count.add(loss::run(&fairway, arguments)),
     }
@@ -68,6 +72,7 @@ pub fn run(arguments: &Arguments) -> Done {
 pub fn short(fairway: &Path) -> Count {
     let mut count = refusals::run(fairway);
     count.add(quick::run(fairway));
+    count.add(site::run(fairway));
     count.add(canary::run(fairway));
     count.add(alerts::run(fairway));
     count.add(crashes::run(fairway, &crashes::Arguments::short()));
