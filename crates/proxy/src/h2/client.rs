@@ -44,6 +44,7 @@ struct Instance {
 
 #[derive(Debug)]
 struct Connection {
+    /// In the order in which they were established.
     serial: u64,
     send: SendRequest<Bytes>,
     state: Rc<State>,
@@ -152,8 +153,11 @@ impl Upstreams {
             }
             instance.connecting.set(true);
             let attempt = Attempt(&instance);
-            let connection =
-                Rc::new(connect(instance.next_serial.replace(instance.next_serial.get() + 1), target).await?);
+            let mut connection = connect(target).await?;
+            // Given when it is there: whoever found the others failing meanwhile may use it.
+            connection.serial = instance.next_serial.get();
+            instance.next_serial.set(connection.serial + 1);
+            let connection = Rc::new(connection);
             let opened = connection.request(false);
             instance.connections.borrow_mut().push(connection);
             drop(attempt);
@@ -190,12 +194,8 @@ impl Upstreams {
 }
 
 /// Connects, and waits for the first word: whoever says nothing does not speak HTTP/2, and no request is lost to it.
-async fn connect(serial: u64, target: Target<'_>) -> io::Result<Connection> {
+async fn connect(target: Target<'_>) -> io::Result<Connection> {
     let stream = Stream::connect(target.addr).await?;
-    establish(serial, stream, target).await
-}
-
-async fn establish(serial: u64, stream: Stream, target: Target<'_>) -> io::Result<Connection> {
     let (wire, watch) = Wire::new(Rc::new(stream), Bytes::new(), Role::Client);
     let mut builder = Builder::new();
     builder
@@ -224,5 +224,5 @@ async fn establish(serial: u64, stream: Stream, target: Target<'_>) -> io::Resul
         }
         state.ready.notified().await;
     }
-    Ok(Connection { serial, send, state, idle_ms: target.idle_ms })
+    Ok(Connection { serial: 0, send, state, idle_ms: target.idle_ms })
 }

@@ -5,6 +5,7 @@
 mod drain;
 mod evidence;
 mod frames;
+mod h2c;
 mod handover;
 mod http2;
 mod loss;
