@@ -1,31 +1,6 @@
 //! Texts as Go shows them in errors.
 
-use std::fmt::Write as _;
-
-/// In double quotes, as `%q` has it.
-pub(super) fn quoted(text: &str) -> String {
-    let mut out = String::with_capacity(text.len() + 2);
-    out.push('"');
-    for char in text.chars() {
-        match char {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            '\u{7}' => out.push_str("\\a"),
-            '\u{8}' => out.push_str("\\b"),
-            '\u{c}' => out.push_str("\\f"),
-            '\u{b}' => out.push_str("\\v"),
-            '\0'..='\x1f' | '\x7f' => {
-                let _ = write!(out, "\\x{:02x}", u32::from(char));
-            }
-            _ => out.push(char),
-        }
-    }
-    out.push('"');
-    out
-}
+pub(super) use crate::promql::quote as quoted;
 
 /// A metric's or label's name out of the form that has only old characters: `U__foo_2e_bar` is `foo.bar`. What is not
 /// in that form stays as it is.
@@ -57,11 +32,6 @@ fn unescaped(mut escaped: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn text_is_quoted_as_go_quotes_it() {
-        assert_eq!(quoted("a\"\\\n\t\u{1}é\u{7f}"), r#""a\"\\\n\t\x01é\x7f""#);
-    }
 
     #[test]
     fn names_are_unescaped() {

@@ -332,6 +332,44 @@ pub enum Group {
     Right(Vec<String>),
 }
 
+impl Node {
+    /// The selector of an instant vector or of a range vector that comes from storage as it is.
+    #[must_use]
+    pub fn selector(&self) -> Option<&Selector> {
+        match self {
+            Self::Selector(selector) => Some(selector),
+            Self::Range(range) => Some(&range.selector),
+            Self::Number(_)
+            | Self::Text(_)
+            | Self::Subquery(_)
+            | Self::Call(_)
+            | Self::Aggregate(_)
+            | Self::Binary(_)
+            | Self::Negate(_)
+            | Self::Plus(_)
+            | Self::Paren(_) => None,
+        }
+    }
+
+    /// What modifiers behind it change: selectors and subqueries can be shifted in time, and selectors alone reach
+    /// beyond their ends.
+    pub fn modified(&mut self) -> Option<(&mut Shift, Option<&mut Edge>)> {
+        match self {
+            Self::Selector(selector) => Some((&mut selector.shift, Some(&mut selector.edge))),
+            Self::Range(range) => Some((&mut range.selector.shift, Some(&mut range.selector.edge))),
+            Self::Subquery(subquery) => Some((&mut subquery.shift, None)),
+            Self::Number(_)
+            | Self::Text(_)
+            | Self::Call(_)
+            | Self::Aggregate(_)
+            | Self::Binary(_)
+            | Self::Negate(_)
+            | Self::Plus(_)
+            | Self::Paren(_) => None,
+        }
+    }
+}
+
 impl Expr {
     /// Without the parentheses around it.
     #[must_use]

@@ -238,7 +238,7 @@ impl<'a> Run<'a> {
                 Ok(Val::Vector(self.select_instant(selector, grid, selector::Take::Value)?))
             }
             Node::Call(call) => self.call(call, expr.span, grid),
-            Node::Aggregate(aggregate) => Ok(Val::Vector(self.aggregate(aggregate, expr.span, grid)?)),
+            Node::Aggregate(aggregate) => Ok(Val::Vector(self.aggregate(aggregate, grid)?)),
             Node::Binary(_) => self.binary_chain(expr, grid),
             Node::Negate(inner) => self.negate(inner, grid),
             Node::Plus(inner) | Node::Paren(inner) => self.eval(inner, grid),

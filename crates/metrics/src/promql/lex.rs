@@ -590,3 +590,15 @@ fn scan_duration(bytes: &[u8], digits: usize) -> (usize, bool) {
     }
     if at(length).is_some_and(is_alphanumeric) { (length + 1, false) } else { (length, true) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_quoted_as_go_quotes_it_and_read_again_as_it_was() {
+        let text = "a\"\\\n\r\t\u{7}\u{8}\u{b}\u{c}\u{1}é\u{7f}";
+        assert_eq!(quote(text), r#""a\"\\\n\r\t\a\b\v\f\x01é\x7f""#);
+        assert_eq!(crate::promql::literal::unquote(&quote(text)), text);
+    }
+}

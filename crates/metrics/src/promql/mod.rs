@@ -25,6 +25,7 @@ mod regex_go;
 pub use answer::{Answer, Element, EvalError, Value};
 pub use ast::{Place, Span, Type};
 pub use eval::{Engine, Limits, Names, Stop};
+pub(crate) use lex::quote;
 pub use literal::duration as parse_duration_ns;
 pub use parse::{
     Dialect, NESTING_MAX, OPERATORS_MAX, ParseError, QUERY_BYTES_MAX, Query, parse, parse_as, parse_selector,

@@ -110,19 +110,7 @@ pub fn parse_selector(text: &str) -> Result<Vec<Matcher>, ParseError> {
     if let Some(error) = parser.type_error {
         return Err(error);
     }
-    match expr.node {
-        Node::Selector(selector) => Ok(selector.matchers),
-        Node::Number(_)
-        | Node::Text(_)
-        | Node::Range(_)
-        | Node::Subquery(_)
-        | Node::Call(_)
-        | Node::Aggregate(_)
-        | Node::Binary(_)
-        | Node::Negate(_)
-        | Node::Plus(_)
-        | Node::Paren(_) => Ok(Vec::new()),
-    }
+    if let Node::Selector(selector) = expr.node { Ok(selector.matchers) } else { Ok(Vec::new()) }
 }
 
 struct Parser<'a> {

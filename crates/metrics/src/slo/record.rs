@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::levels::{Level, Severity, levels};
 use super::{SloError, SloGoal, SloSpec, WINDOW_MAX, WINDOW_MIN};
 use crate::labels::Labels;
-use crate::promql::{self, Type};
+use crate::promql::{self, Type, quote};
 use crate::rules::emit::Yaml;
 use crate::rules::{RuleFile, show_duration};
 
@@ -76,7 +76,7 @@ fn check(spec: &SloSpec) -> Result<(), SloError> {
 
 /// Errors and all events, a second, over `window`, of the raw series.
 fn rates(spec: &SloSpec, window: &str) -> (String, String) {
-    let of = |service: &str| format!("environment={},service={}", quoted(&spec.environment), quoted(service));
+    let of = |service: &str| format!("environment={},service={}", quote(&spec.environment), quote(service));
     match &spec.goal {
         SloGoal::Availability { service } => {
             let of = of(service);
@@ -107,12 +107,8 @@ fn bound(seconds: f64) -> String {
     if seconds.fract() == 0.0 { format!("le=~\"{seconds}(\\\\.0)?\"") } else { format!("le=\"{seconds}\"") }
 }
 
-fn quoted(text: &str) -> String {
-    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n"))
-}
-
 pub(super) fn selector(spec: &SloSpec) -> String {
-    format!("{{environment={},slo={}}}", quoted(&spec.environment), quoted(&spec.name))
+    format!("{{environment={},slo={}}}", quote(&spec.environment), quote(&spec.name))
 }
 
 fn labels(spec: &SloSpec) -> BTreeMap<&'static str, String> {

@@ -9,7 +9,7 @@ use super::sum::{Mean, Sum};
 use super::{Eval, Run, window};
 use crate::labels::{Labels, NAME};
 use crate::promql::answer::EvalError;
-use crate::promql::ast::{Aggregate, AggregateOp, Grouping, Node, Span};
+use crate::promql::ast::{Aggregate, AggregateOp, Grouping, Node};
 use crate::promql::lex::quote;
 
 /// The parameter at each step, with its bounds over all of them.
@@ -151,8 +151,7 @@ impl Gathered {
 }
 
 impl Run<'_> {
-    pub(super) fn aggregate(&mut self, aggregate: &Aggregate, span: Span, grid: Grid) -> Eval<Vec<Column>> {
-        let _ = span;
+    pub(super) fn aggregate(&mut self, aggregate: &Aggregate, grid: Grid) -> Eval<Vec<Column>> {
         match aggregate.op {
             AggregateOp::CountValues => self.count_values(aggregate, grid),
             AggregateOp::TopK | AggregateOp::BottomK | AggregateOp::LimitK => {
@@ -182,12 +181,14 @@ impl Run<'_> {
                 if param.has_nan {
                     return Err(EvalError::ParameterNan { what: "Ratio" });
                 }
-                let span = aggregate.param.as_ref().map_or(span, |param| param.bare().span);
-                if param.max > 1.0 {
-                    self.notes.invalid_ratio(span, param.max, 1.0);
-                }
-                if param.min < -1.0 {
-                    self.notes.invalid_ratio(span, param.min, -1.0);
+                if let Some(arg) = &aggregate.param {
+                    let span = arg.bare().span;
+                    if param.max > 1.0 {
+                        self.notes.invalid_ratio(span, param.max, 1.0);
+                    }
+                    if param.min < -1.0 {
+                        self.notes.invalid_ratio(span, param.min, -1.0);
+                    }
                 }
                 Ok(self.limit_ratio(columns, &param))
             }

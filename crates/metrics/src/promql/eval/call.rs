@@ -147,28 +147,18 @@ impl Run<'_> {
 
     /// Of a bare selector, the time of the sample itself; of anything else, that of the evaluation.
     fn timestamp(&mut self, arg: &Expr, grid: Grid) -> Eval<Val> {
-        let mut columns = match &arg.bare().node {
-            Node::Selector(selector) => self.select_instant(selector, grid, Take::TimeUnshifted)?,
-            Node::Number(_)
-            | Node::Text(_)
-            | Node::Range(_)
-            | Node::Subquery(_)
-            | Node::Call(_)
-            | Node::Aggregate(_)
-            | Node::Binary(_)
-            | Node::Negate(_)
-            | Node::Plus(_)
-            | Node::Paren(_) => {
-                let mut columns = self.columns(arg, grid)?;
-                for column in &mut columns {
-                    for (step, value) in column.values.iter_mut().enumerate() {
-                        if !crate::sample::is_stale(*value) {
-                            *value = grid.at(step) as f64 / 1000.0;
-                        }
+        let mut columns = if let Node::Selector(selector) = &arg.bare().node {
+            self.select_instant(selector, grid, Take::TimeUnshifted)?
+        } else {
+            let mut columns = self.columns(arg, grid)?;
+            for column in &mut columns {
+                for (step, value) in column.values.iter_mut().enumerate() {
+                    if !crate::sample::is_stale(*value) {
+                        *value = grid.at(step) as f64 / 1000.0;
                     }
                 }
-                columns
             }
+            columns
         };
         for column in &mut columns {
             self.drop_name(column);
@@ -193,19 +183,7 @@ impl Run<'_> {
 
 /// The labels that a selector fixes by equality, each once.
 fn absent_labels(arg: &Expr) -> Labels {
-    let matchers: &[Matcher] = match &arg.bare().node {
-        Node::Selector(selector) => &selector.matchers,
-        Node::Range(range) => &range.selector.matchers,
-        Node::Number(_)
-        | Node::Text(_)
-        | Node::Subquery(_)
-        | Node::Call(_)
-        | Node::Aggregate(_)
-        | Node::Binary(_)
-        | Node::Negate(_)
-        | Node::Plus(_)
-        | Node::Paren(_) => &[],
-    };
+    let matchers = arg.bare().node.selector().map_or(&[][..], |selector| &selector.matchers);
     let mut list: Vec<(&str, &str)> = Vec::new();
     let mut seen: Vec<&str> = Vec::new();
     for Matcher { label, test } in matchers.iter().filter(|matcher| matcher.label != crate::labels::NAME) {

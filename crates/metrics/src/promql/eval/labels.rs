@@ -15,19 +15,7 @@ const REGEX_BYTES_MAX: usize = 1 << 20;
 
 /// The text of a string argument: the type checker lets only literals through.
 pub fn text(arg: &Expr) -> &str {
-    match &arg.bare().node {
-        Node::Text(text) => text,
-        Node::Number(_)
-        | Node::Selector(_)
-        | Node::Range(_)
-        | Node::Subquery(_)
-        | Node::Call(_)
-        | Node::Aggregate(_)
-        | Node::Binary(_)
-        | Node::Negate(_)
-        | Node::Plus(_)
-        | Node::Paren(_) => "",
-    }
+    if let Node::Text(text) = &arg.bare().node { text } else { "" }
 }
 
 impl Run<'_> {

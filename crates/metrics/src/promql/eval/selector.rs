@@ -5,7 +5,9 @@ use super::grid::Grid;
 use super::window::{Frame, RangeInput, RangeSeries};
 use super::{Eval, Names, Run, Val};
 use crate::promql::answer::EvalError;
-use crate::promql::ast::{Arithmetic, At, DurationOp, Edge, Expr, Length, Node, Selector, Shift};
+use crate::promql::ast::{
+    Arithmetic, At, DurationOp, Edge, Expr, Length, Node, Range, Selector, Shift, Subquery,
+};
 use crate::sample::{Sample, TimestampMs, is_stale};
 use crate::select::Series;
 
@@ -128,80 +130,77 @@ impl Run<'_> {
 
     /// The series of a range vector and the frame that moves over them; nothing when `expr` is none.
     pub(super) fn range_input(&mut self, expr: &Expr, grid: Grid) -> Eval<Option<RangeInput>> {
-        match &expr.bare().node {
-            Node::Range(range) => {
-                let range_ns = self.positive_length(&range.range)?;
-                let (offset_ns, at) = self.shift(&range.selector.shift)?;
-                let edge = range.selector.edge;
-                let frame = Frame::new(range_ns, offset_ns, at, edge, self.engine.lookback_ms);
-                let (from, to) = frame.reach(grid);
-                let series =
-                    if grid.count == 0 { Vec::new() } else { self.fetch(&range.selector, from, to)? };
-                let series = series
-                    .into_iter()
-                    .map(|Series { labels, mut samples }| {
-                        samples.retain(|sample| !is_stale(sample.value));
-                        RangeSeries { labels, drops_name: false, samples }
-                    })
-                    .collect();
-                Ok(Some(RangeInput { frame, series }))
-            }
-            Node::Subquery(subquery) => {
-                let range_ns = self.positive_length(&subquery.range)?;
-                let range_ms = range_ns / NS_PER_MS;
-                let (offset_ns, at) = self.shift(&subquery.shift)?;
-                let offset_ms = offset_ns / NS_PER_MS;
-                let step_ms = match &subquery.step {
-                    // A step below a millisecond would never end.
-                    Some(step) => (self.positive_length(step)? / NS_PER_MS).max(1),
-                    None => self.engine.subquery_step_ms.max(1),
-                };
-                let first_ms = at.unwrap_or(grid.start_ms).saturating_sub(offset_ms);
-                let last_ms = at.unwrap_or(grid.end_ms()).saturating_sub(offset_ms);
-                let before = first_ms.saturating_sub(range_ms);
-                // Steps lie on multiples, so that the answer does not depend on when it is asked for.
-                let mut start_ms = step_ms.saturating_mul(before / step_ms);
-                if start_ms <= before {
-                    start_ms = start_ms.saturating_add(step_ms);
-                }
-                let frame = Frame::new(range_ns, offset_ns, at, Edge::Plain, self.engine.lookback_ms);
-                if grid.count == 0 || start_ms > last_ms {
-                    return Ok(Some(RangeInput { frame, series: Vec::new() }));
-                }
-                let count = last_ms.abs_diff(start_ms) / step_ms.unsigned_abs() + 1;
-                if count > self.engine.limits.samples_max as u64 {
-                    return Err(EvalError::TooManySamples { limit: self.engine.limits.samples_max });
-                }
-                let inner = Grid { start_ms, step_ms, count: count as usize };
-                let columns = match self.eval(&subquery.inner, inner)? {
-                    Val::Vector(columns) => columns,
-                    Val::Scalar(_) | Val::Text(_) => Vec::new(),
-                };
-                // In Prometheus' storage of such results, series are in the order of their labels too.
-                let mut series: Vec<RangeSeries> = columns
-                    .into_iter()
-                    .map(|column| RangeSeries {
-                        samples: column.points(inner).collect(),
-                        drops_name: column.drops_name,
-                        labels: column.labels,
-                    })
-                    .filter(|series| !series.samples.is_empty())
-                    .collect();
-                if self.engine.names == Names::Immediate {
-                    series.sort_by(|a, b| a.labels.cmp(&b.labels));
-                }
-                Ok(Some(RangeInput { frame, series }))
-            }
-            Node::Number(_)
-            | Node::Text(_)
-            | Node::Selector(_)
-            | Node::Call(_)
-            | Node::Aggregate(_)
-            | Node::Binary(_)
-            | Node::Negate(_)
-            | Node::Plus(_)
-            | Node::Paren(_) => Ok(None),
+        if let Node::Range(range) = &expr.bare().node {
+            self.of_range(range, grid).map(Some)
+        } else if let Node::Subquery(subquery) = &expr.bare().node {
+            self.of_subquery(subquery, grid).map(Some)
+        } else {
+            Ok(None)
         }
+    }
+
+    fn of_range(&self, range: &Range, grid: Grid) -> Eval<RangeInput> {
+        let range_ns = self.positive_length(&range.range)?;
+        let (offset_ns, at) = self.shift(&range.selector.shift)?;
+        let edge = range.selector.edge;
+        let frame = Frame::new(range_ns, offset_ns, at, edge, self.engine.lookback_ms);
+        let (from, to) = frame.reach(grid);
+        let series = if grid.count == 0 { Vec::new() } else { self.fetch(&range.selector, from, to)? };
+        let series = series
+            .into_iter()
+            .map(|Series { labels, mut samples }| {
+                samples.retain(|sample| !is_stale(sample.value));
+                RangeSeries { labels, drops_name: false, samples }
+            })
+            .collect();
+        Ok(RangeInput { frame, series })
+    }
+
+    fn of_subquery(&mut self, subquery: &Subquery, grid: Grid) -> Eval<RangeInput> {
+        let range_ns = self.positive_length(&subquery.range)?;
+        let range_ms = range_ns / NS_PER_MS;
+        let (offset_ns, at) = self.shift(&subquery.shift)?;
+        let offset_ms = offset_ns / NS_PER_MS;
+        let step_ms = match &subquery.step {
+            // A step below a millisecond would never end.
+            Some(step) => (self.positive_length(step)? / NS_PER_MS).max(1),
+            None => self.engine.subquery_step_ms.max(1),
+        };
+        let first_ms = at.unwrap_or(grid.start_ms).saturating_sub(offset_ms);
+        let last_ms = at.unwrap_or(grid.end_ms()).saturating_sub(offset_ms);
+        let before = first_ms.saturating_sub(range_ms);
+        // Steps lie on multiples, so that the answer does not depend on when it is asked for.
+        let mut start_ms = step_ms.saturating_mul(before / step_ms);
+        if start_ms <= before {
+            start_ms = start_ms.saturating_add(step_ms);
+        }
+        let frame = Frame::new(range_ns, offset_ns, at, Edge::Plain, self.engine.lookback_ms);
+        if grid.count == 0 || start_ms > last_ms {
+            return Ok(RangeInput { frame, series: Vec::new() });
+        }
+        let count = last_ms.abs_diff(start_ms) / step_ms.unsigned_abs() + 1;
+        if count > self.engine.limits.samples_max as u64 {
+            return Err(EvalError::TooManySamples { limit: self.engine.limits.samples_max });
+        }
+        let inner = Grid { start_ms, step_ms, count: count as usize };
+        let columns = match self.eval(&subquery.inner, inner)? {
+            Val::Vector(columns) => columns,
+            Val::Scalar(_) | Val::Text(_) => Vec::new(),
+        };
+        // In Prometheus' storage of such results, series are in the order of their labels too.
+        let mut series: Vec<RangeSeries> = columns
+            .into_iter()
+            .map(|column| RangeSeries {
+                samples: column.points(inner).collect(),
+                drops_name: column.drops_name,
+                labels: column.labels,
+            })
+            .filter(|series| !series.samples.is_empty())
+            .collect();
+        if self.engine.names == Names::Immediate {
+            series.sort_by(|a, b| a.labels.cmp(&b.labels));
+        }
+        Ok(RangeInput { frame, series })
     }
 }
 

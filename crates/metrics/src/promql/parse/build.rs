@@ -143,34 +143,18 @@ impl Parser<'_> {
 
     /// The second argument of `info` is no selector of series but of their labels: it may match everything.
     fn check_info(&mut self, arg: &Expr) {
-        match &arg.node {
-            Node::Selector(selector) => {
-                let named = self.text.as_bytes().get(arg.span.start) != Some(&b'{');
-                if self
-                    .type_error
-                    .as_ref()
-                    .is_some_and(|error| error.span == arg.span && error.message == EMPTY)
-                {
-                    self.type_error = None;
-                }
-                if named && selector.matchers.iter().any(|matcher| matcher.label == NAME) {
-                    self.blame(arg.span, "expected label selectors only, got vector selector instead");
-                }
+        let Node::Selector(selector) = &arg.node else {
+            if arg.ty == Type::InstantVector {
+                self.blame(arg.span, "expected label selectors only");
             }
-            Node::Number(_)
-            | Node::Text(_)
-            | Node::Range(_)
-            | Node::Subquery(_)
-            | Node::Call(_)
-            | Node::Aggregate(_)
-            | Node::Binary(_)
-            | Node::Negate(_)
-            | Node::Plus(_)
-            | Node::Paren(_) => {
-                if arg.ty == Type::InstantVector {
-                    self.blame(arg.span, "expected label selectors only");
-                }
-            }
+            return;
+        };
+        let named = self.text.as_bytes().get(arg.span.start) != Some(&b'{');
+        if self.type_error.as_ref().is_some_and(|error| error.span == arg.span && error.message == EMPTY) {
+            self.type_error = None;
+        }
+        if named && selector.matchers.iter().any(|matcher| matcher.label == NAME) {
+            self.blame(arg.span, "expected label selectors only, got vector selector instead");
         }
     }
 
@@ -249,25 +233,13 @@ impl Parser<'_> {
 
     fn shift<'e>(&self, expr: &'e mut Expr, what: &str) -> Parsed<&'e mut Shift> {
         let span = expr.span;
-        match &mut expr.node {
-            Node::Selector(selector) => Ok(&mut selector.shift),
-            Node::Range(range) => Ok(&mut range.selector.shift),
-            Node::Subquery(subquery) => Ok(&mut subquery.shift),
-            Node::Number(_)
-            | Node::Text(_)
-            | Node::Call(_)
-            | Node::Aggregate(_)
-            | Node::Binary(_)
-            | Node::Negate(_)
-            | Node::Plus(_)
-            | Node::Paren(_) => Err(self.error(
-                span,
-                format!(
-                    "{what} modifier must be preceded by an instant vector selector or range vector selector or a \
-                     subquery"
-                ),
-            )),
-        }
+        let modified = expr.node.modified().map(|(shift, _)| shift);
+        modified.ok_or_else(|| {
+            let message = format!(
+                "{what} modifier must be preceded by an instant vector selector or range vector selector or a subquery"
+            );
+            self.error(span, message)
+        })
     }
 
     pub(super) fn offset(&self, expr: &mut Expr, offset: Length) -> Parsed<()> {
@@ -300,22 +272,12 @@ impl Parser<'_> {
             return Err(self.error(expr.span, format!("{word} modifier is experimental and not enabled")));
         }
         let span = expr.span;
-        let known = match &mut expr.node {
-            Node::Selector(selector) => &mut selector.edge,
-            Node::Range(range) => &mut range.selector.edge,
-            Node::Subquery(_) => {
+        let known = match expr.node.modified() {
+            Some((_, Some(edge))) => edge,
+            Some((_, None)) => {
                 return Err(self.error(span, format!("{word} modifier is not supported for subqueries")));
             }
-            Node::Number(_)
-            | Node::Text(_)
-            | Node::Call(_)
-            | Node::Aggregate(_)
-            | Node::Binary(_)
-            | Node::Negate(_)
-            | Node::Plus(_)
-            | Node::Paren(_) => {
-                return Err(self.error(span, format!("{word} modifier not implemented")));
-            }
+            None => return Err(self.error(span, format!("{word} modifier not implemented"))),
         };
         if *known != Edge::Plain && *known != edge {
             return Err(self.error(span, "anchored and smoothed modifiers cannot be used together"));
