@@ -84,8 +84,8 @@ pub(crate) const H2_CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 /// What is handed over of one stream's body before the kernel takes it: one read of a response.
 pub(crate) const H2_SEND_BUFFER_BYTES_MAX: usize = 128 * 1024;
 
-/// Streams that are remembered after they were reset, so that frames on their way are no error; beyond it, streams that
-/// we refuse or that are reset before they are looked at end the connection. As many as may be open at once.
+/// Streams that are remembered after we reset them, so that frames on their way are no error; and streams that the client
+/// may have opened and reset before anybody looked: beyond it the connection ends. As many as may be open at once.
 pub(crate) const H2_REMEMBERED_RESETS_MAX: usize = 100;
 
 /// Connections to an instance that speaks HTTP/2, per core. One carries a hundred requests and more with most servers;

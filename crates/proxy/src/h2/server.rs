@@ -76,7 +76,6 @@ fn builder(limits: &Limits) -> Builder {
         .max_send_buffer_size(H2_SEND_BUFFER_BYTES_MAX)
         .max_concurrent_reset_streams(H2_REMEMBERED_RESETS_MAX)
         .max_pending_accept_reset_streams(H2_REMEMBERED_RESETS_MAX)
-        .max_local_error_reset_streams(Some(H2_REMEMBERED_RESETS_MAX))
         .enable_connect_protocol();
     builder
 }

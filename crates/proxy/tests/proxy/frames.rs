@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 
 use crate::support::{HANG, Origin, Proxy, eventually, ok, service};
 
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-const DATA: u8 = 0;
+pub const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const PRIORITY: u8 = 2;
 const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
+pub const SETTINGS: u8 = 4;
 const PUSH_PROMISE: u8 = 5;
 const PING: u8 = 6;
 const GOAWAY: u8 = 7;
@@ -25,7 +25,7 @@ const END_HEADERS: u8 = 4;
 const PADDED: u8 = 8;
 const WHOLE: u8 = END_STREAM | END_HEADERS;
 
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let mut frame = (payload.len() as u32).to_be_bytes()[1..].to_vec();
     frame.extend_from_slice(&[kind, flags]);
     frame.extend_from_slice(&stream.to_be_bytes());
@@ -58,7 +58,7 @@ const POST: [(&str, &str); 4] =
     [(":method", "POST"), (":scheme", "http"), (":authority", "test"), (":path", "/")];
 
 /// [`GET`] and more.
-fn get(more: &[(&str, &str)]) -> Vec<u8> {
+pub fn get(more: &[(&str, &str)]) -> Vec<u8> {
     frame(HEADERS, WHOLE, 1, &block(&[&GET, more].concat()))
 }
 

@@ -10,6 +10,7 @@ use rcgen::{CertifiedKey, KeyPair};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
+use crate::frames;
 use crate::support::*;
 
 /// A certificate that signs itself, in files.
@@ -263,4 +264,28 @@ fn a_balancer_says_whose_connection_it_is() {
     check(&proxy, b"PROXY TCP4 203.0.113.7 nonsense\r\n", "closed");
     serve(&mut proxy, "10.0.0.0/8");
     check(&proxy, b"PROXY TCP4 203.0.113.7 127.0.0.1 5000 80\r\n", "closed");
+}
+
+#[test]
+fn http_2_is_agreed_on_and_served() {
+    let origin = Origin::start(|request| ok(request.field("x-forwarded-proto").unwrap()));
+    let mut proxy = Proxy::start();
+    let shop = identity(proxy.dir.path(), "shop", &["shop.example"]);
+    proxy.serve_with(service(&[("i", origin.addr)]), |snapshot| encrypt(snapshot, &[&shop]));
+    let tcp = || TcpStream::connect(proxy.addr).unwrap();
+    let old = connect_with(tcp(), &shop, "shop.example", &[b"http/1.1"]).unwrap();
+    assert_eq!(old.get_ref().conn.alpn_protocol(), Some(&b"http/1.1"[..]));
+    let mut stream = connect_with(tcp(), &shop, "shop.example", &[b"http/1.1", b"h2"]).unwrap();
+    assert_eq!(stream.get_ref().conn.alpn_protocol(), Some(&b"h2"[..]));
+    let begin = [frames::PREFACE, &frames::frame(frames::SETTINGS, 0, 0, &[]), &frames::get(&[])].concat();
+    stream.get_mut().write_all(&begin).unwrap();
+    loop {
+        let mut head = [0; 9];
+        stream.read_exact(&mut head).unwrap();
+        let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
+        stream.read_exact(&mut payload).unwrap();
+        if head[3] == frames::DATA {
+            return assert_eq!(payload, b"https");
+        }
+    }
 }

@@ -2,6 +2,7 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use h2::server::SendResponse;
@@ -9,7 +10,7 @@ use h2::{Reason, RecvStream, SendStream};
 
 use crate::codec::{Body, HeadScan, ResponseHead, header_storage};
 use crate::h2::Stopped;
-use crate::h2::budget::EARNED;
+use crate::h2::budget::{EARNED, LARGE};
 use crate::h2::fields::{self, Asked};
 use crate::h2::incoming::Incoming;
 use crate::h2::outgoing::Outgoing;
@@ -26,7 +27,12 @@ pub(super) struct Serving {
     asked: Asked,
     is_head: bool,
     watch: Rc<Watch>,
+    since: Instant,
 }
+
+/// A client that waited for so long before it gave up is no flood: it is sent away by its own clock, or by somebody who
+/// lost patience. An instance that hangs must not cost its clients the requests that they have elsewhere.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 enum Answer {
@@ -46,7 +52,7 @@ impl Serving {
         watch: Rc<Watch>,
     ) -> Self {
         let answer = Answer::Head { respond, scan: HeadScan::default(), held: BytesMut::new() };
-        Self { pipe, body, incoming, answer, asked, is_head, watch }
+        Self { pipe, body, incoming, answer, asked, is_head, watch, since: Instant::now() }
     }
 
     /// `relay`: serves the other end of the pipe.
@@ -66,6 +72,9 @@ impl Serving {
                 Poll::Pending => {}
                 Poll::Ready(Ok(())) => return Poll::Ready(()),
                 Poll::Ready(Err(Stopped::Peer)) => {
+                    if self.since.elapsed() >= PATIENCE {
+                        self.watch.budget.earn(LARGE);
+                    }
                     self.pipe.reset();
                     return Poll::Ready(());
                 }
