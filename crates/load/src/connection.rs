@@ -1,6 +1,6 @@
 use std::io;
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::net::RecvFlags;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -36,6 +36,32 @@ impl Connection {
     }
 }
 
+/// In so many pieces a slow body is sent at most: each arrives in a packet of its own.
+const PIECES_MAX: usize = 10;
+
+/// What is sent, and how fast.
+#[derive(Debug)]
+pub(crate) struct Request {
+    pub(crate) bytes: Vec<u8>,
+    /// From which byte on it is sent in pieces, and over what time.
+    pub(crate) slow: Option<(usize, Duration)>,
+}
+
+impl Request {
+    async fn send(&self, stream: &mut TcpStream) -> io::Result<()> {
+        let Some((at, over)) = self.slow else { return stream.write_all(&self.bytes).await };
+        let (head, body) = self.bytes.split_at(at);
+        stream.write_all(head).await?;
+        let pieces = body.chunks(body.len().div_ceil(PIECES_MAX).max(1));
+        let pause = over / u32::try_from(pieces.len()).unwrap_or(u32::MAX).max(1);
+        for piece in pieces {
+            tokio::time::sleep(pause).await;
+            stream.write_all(piece).await?;
+        }
+        Ok(())
+    }
+}
+
 /// One request on one connection, and how far it came. Everything that a timeout must still
 /// be able to tell is kept here, outside the future that the timeout drops.
 #[derive(Debug)]
@@ -59,7 +85,7 @@ impl Exchange {
     pub(crate) async fn run(
         target: SocketAddr,
         pooled: Option<Connection>,
-        request: &[u8],
+        request: &Request,
         deadline: Instant,
         wanted: &Wanted,
     ) -> Exchange {
@@ -89,7 +115,7 @@ impl Exchange {
         &mut self,
         target: SocketAddr,
         pooled: Option<Connection>,
-        request: &[u8],
+        request: &Request,
         wanted: &Wanted,
     ) -> Result<(), Cause> {
         let mut connection = match pooled {
@@ -104,9 +130,8 @@ impl Exchange {
         let reused = connection.reused;
         self.phase = Phase::Send;
         self.sent = Some(Instant::now());
-        connection
-            .stream
-            .write_all(request)
+        request
+            .send(&mut connection.stream)
             .await
             .map_err(|error| Cause::from_io(&error, Phase::Send, reused))?;
 

@@ -12,14 +12,17 @@ pub enum Kind {
     KeepAlivePost,
     /// POST with a unique id over a connection of its own.
     FreshPost,
+    /// POST with a unique id over a connection of its own, whose body comes in pieces over [`crate::Plan::slow_post`].
+    SlowPost,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 4] = [Kind::KeepAliveGet, Kind::FreshGet, Kind::KeepAlivePost, Kind::FreshPost];
+    pub const ALL: [Kind; 5] =
+        [Kind::KeepAliveGet, Kind::FreshGet, Kind::KeepAlivePost, Kind::FreshPost, Kind::SlowPost];
 
     pub fn is_post(self) -> bool {
         match self {
-            Kind::KeepAlivePost | Kind::FreshPost => true,
+            Kind::KeepAlivePost | Kind::FreshPost | Kind::SlowPost => true,
             Kind::KeepAliveGet | Kind::FreshGet => false,
         }
     }
@@ -27,7 +30,7 @@ impl Kind {
     pub fn keeps_alive(self) -> bool {
         match self {
             Kind::KeepAliveGet | Kind::KeepAlivePost => true,
-            Kind::FreshGet | Kind::FreshPost => false,
+            Kind::FreshGet | Kind::FreshPost | Kind::SlowPost => false,
         }
     }
 
@@ -37,6 +40,7 @@ impl Kind {
             Kind::FreshGet => 1,
             Kind::KeepAlivePost => 2,
             Kind::FreshPost => 3,
+            Kind::SlowPost => 4,
         }
     }
 }

@@ -33,6 +33,7 @@ mod record;
 mod report;
 mod response;
 mod run;
+mod stream;
 mod timer;
 
 pub use failure::{Cause, Failure, FailureClass, Phase};
@@ -40,3 +41,4 @@ pub use kind::Kind;
 pub use plan::{Body, Plan, PlanError, Share, Until};
 pub use report::{ActReport, KindReport, Report, Spread, Tally, Verdict, VersionSeen};
 pub use run::{Running, Snapshot, StartError, start};
+pub use stream::{StreamBreak, StreamKind, StreamPlan, StreamReport, StreamTally, Streams, start_streams};

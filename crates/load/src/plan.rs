@@ -45,6 +45,8 @@ pub struct Plan {
     pub in_flight_max: usize,
     /// From the planned start to the last byte of the answer.
     pub timeout: Duration,
+    /// How long the body of a [`Kind::SlowPost`] is under way. Shorter than `timeout`.
+    pub slow_post: Duration,
 }
 
 /// When the plan ends by itself.
@@ -115,6 +117,7 @@ impl Plan {
             keep_alive_connections: 16,
             in_flight_max: 256,
             timeout: Duration::from_secs(10),
+            slow_post: Duration::from_secs(1),
         }
     }
 
@@ -136,6 +139,9 @@ impl Plan {
             return Err(PlanError::EmptyMix);
         }
         for share in &self.mix {
+            if share.kind == Kind::SlowPost && self.slow_post >= self.timeout {
+                return Err(PlanError::SlowPost { slow_post: self.slow_post, timeout: self.timeout });
+            }
             if share.weight == 0 || share.paths.is_empty() {
                 return Err(PlanError::EmptyShare { kind: share.kind });
             }
@@ -195,6 +201,8 @@ pub enum PlanError {
         max = WAITING_MAX
     )]
     Timeout { timeout: Duration, rate_per_s: f64 },
+    #[error("a body that takes {slow_post:?} never arrives within the timeout of {timeout:?}")]
+    SlowPost { slow_post: Duration, timeout: Duration },
     #[error("{name} = {value}: give 1 to {max}", max = CONNECTIONS_MAX)]
     Connections { name: &'static str, value: usize },
     #[error("the mix is empty")]
@@ -233,6 +241,13 @@ mod tests {
         check(
             |p| p.timeout = Duration::ZERO,
             Err(PlanError::Timeout { timeout: Duration::ZERO, rate_per_s: 100.0 }),
+        );
+        check(
+            |p| {
+                p.slow_post = p.timeout;
+                p.mix.push(Share::new(Kind::SlowPost, 1, "/"));
+            },
+            Err(PlanError::SlowPost { slow_post: Duration::from_secs(10), timeout: Duration::from_secs(10) }),
         );
         check(|p| p.in_flight_max = 0, Err(PlanError::Connections { name: "in_flight_max", value: 0 }));
         check(|p| p.mix.clear(), Err(PlanError::EmptyMix));

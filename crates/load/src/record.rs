@@ -55,7 +55,7 @@ struct Act {
 
 #[derive(Debug, Clone)]
 struct Counts {
-    kinds: [KindReport; 4],
+    kinds: [KindReport; Kind::ALL.len()],
     failed_by: BTreeMap<FailureClass, u64>,
     on_time: u64,
     latency: Histogram<u32>,

@@ -8,13 +8,13 @@ use serde::Serialize;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::connection::{Connection, Exchange};
+use crate::connection::{Connection, Exchange, Request};
 use crate::plan::{Plan, PlanError, Until};
 use crate::record::{Answer, Planned, Record, version_label};
 use crate::report::{Report, VersionSeen};
 use crate::response::Wanted;
 use crate::timer::Timer;
-use crate::{Cause, Failure, FailureClass};
+use crate::{Cause, Failure, FailureClass, Kind};
 
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -303,7 +303,7 @@ impl Generator {
         let pooled = if planned.kind.keeps_alive() { self.take_idle() } else { None };
         let (plan, wanted) = (Arc::clone(&self.plan), Arc::clone(&self.wanted));
         self.in_flight.spawn(async move {
-            let request = request_bytes(&plan, &planned);
+            let request = request_of(&plan, &planned);
             let exchange = Exchange::run(plan.target, pooled, &request, deadline, &wanted).await;
             (planned, exchange)
         });
@@ -389,7 +389,7 @@ impl Generator {
     }
 }
 
-fn request_bytes(plan: &Plan, planned: &Planned) -> Vec<u8> {
+fn request_of(plan: &Plan, planned: &Planned) -> Request {
     use std::io::Write;
     let mut bytes = Vec::with_capacity(512);
     let method = if planned.kind.is_post() { "POST" } else { "GET" };
@@ -402,15 +402,16 @@ fn request_bytes(plan: &Plan, planned: &Planned) -> Vec<u8> {
     if !planned.kind.keeps_alive() {
         put(&["Connection: close\r\n"]);
     }
-    if planned.kind.is_post() {
-        let body = plan.body.build(&planned.id);
-        write!(bytes, "Content-Type: application/json\r\nContent-Length: {}\r\n\r\n", body.len())
-            .expect("a Vec takes every write");
-        bytes.extend_from_slice(&body);
-    } else {
+    if !planned.kind.is_post() {
         bytes.extend_from_slice(b"\r\n");
+        return Request { bytes, slow: None };
     }
-    bytes
+    let body = plan.body.build(&planned.id);
+    write!(bytes, "Content-Type: application/json\r\nContent-Length: {}\r\n\r\n", body.len())
+        .expect("a Vec takes every write");
+    let slow = (planned.kind == Kind::SlowPost).then_some((bytes.len(), plan.slow_post));
+    bytes.extend_from_slice(&body);
+    Request { bytes, slow }
 }
 
 #[cfg(test)]
