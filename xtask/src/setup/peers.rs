@@ -1,5 +1,6 @@
-//! Programs of others that ours are held against: Prometheus and Alertmanager, and proxies, as Debian's testing has
-//! them. Unpacked beside the build output and never installed: the machine's own packages stay as they are.
+//! Programs of others that ours are held against: Prometheus and Alertmanager, an authority for certificates, and
+//! proxies, as Debian's testing has them. Unpacked beside the build output and never installed: the machine's own
+//! packages stay as they are.
 
 mod apt;
 pub mod edge;
@@ -29,13 +30,15 @@ pub const ALERTMANAGER: Peer = Peer {
 };
 pub const AMTOOL: Peer =
     Peer { package: "prometheus-alertmanager", program: "usr/bin/amtool", variable: "FAIRWAY_AMTOOL" };
+/// An authority for certificates.
+pub const PEBBLE: Peer = Peer { package: "pebble", program: "usr/bin/pebble", variable: "FAIRWAY_PEBBLE" };
 
 /// The variables that name the programs. Where one cannot be had, its tests say that they did not run.
 pub fn variables() -> Vec<(&'static str, PathBuf)> {
-    let peers = [PROMETHEUS, PROMTOOL, ALERTMANAGER, AMTOOL];
+    let peers = [PROMETHEUS, PROMTOOL, ALERTMANAGER, AMTOOL, PEBBLE];
     let directory = directory();
     if let Err(fault) = provide(&peers, &directory) {
-        eprint!("note: nothing is compared with Prometheus and Alertmanager: {fault}");
+        eprint!("note: nothing is compared with programs of others: {fault}");
     }
     let found = peers.into_iter().map(|peer| (peer.variable, directory.join(peer.program)));
     found.filter(|(_, program)| program.is_file()).collect()
