@@ -26,8 +26,9 @@ impl Environment {
         let rollout = self.active(illegal)?;
         let releases = (rollout.to, rollout.from);
         // One that was tried before has counters from then.
-        let is_new_to_traffic = !self.history.iter().any(|before| before.to == releases.0);
-        self.trial(illegal)?.observe(at, observation, releases, is_new_to_traffic);
+        let Self { trial, history, .. } = self;
+        let is_new_to_traffic = || !history.iter().any(|before| before.to == releases.0);
+        trial.get_or_insert_with(Trial::default).observe(at, observation, releases, is_new_to_traffic);
         Ok(())
     }
 

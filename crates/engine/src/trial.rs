@@ -171,20 +171,25 @@ impl Trial {
         at: Timestamp,
         observation: &Observation,
         (to, from): (ReleaseNumber, Option<ReleaseNumber>),
-        is_new_to_traffic: bool,
+        is_new_to_traffic: impl FnOnce() -> bool,
     ) {
         let is_first = self.source.is_none();
+        // Readings are most of a log: the rest of them do without the search.
+        let is_head_start = is_first && !is_new_to_traffic();
         let is_same_life = self.source == Some(observation.source);
         self.source = Some(observation.source);
         for (service, read) in &observation.services {
             let suspended = self.suspended(service);
             let weight = self.weight;
-            let arms = self.arms.entry(service.clone()).or_default();
+            if !self.arms.contains_key(service) {
+                self.arms.insert(service.clone(), Arms::default());
+            }
+            let Some(arms) = self.arms.get_mut(service) else { continue };
             let nothing = ArmCounters::default();
             let new = read.get(&to).unwrap_or(&nothing);
             let stable = from.and_then(|from| read.get(&from)).unwrap_or(&nothing);
             // What stable had counted before the rollout is no part of it.
-            let new = arms.new.read(new, is_same_life, is_first && !is_new_to_traffic);
+            let new = arms.new.read(new, is_same_life, is_head_start);
             let stable = arms.stable.read(stable, is_same_life, is_first);
             arms.listen(at, is_same_life, &new, &stable);
             match suspended {
@@ -383,7 +388,7 @@ impl Arm {
             Some(new) if is_same_life => new,
             Some(_) | None => raw.clone(),
         };
-        self.raw = raw.clone();
+        self.raw.copy_from(raw);
         self.total.add(&new);
         new
     }
@@ -399,17 +404,28 @@ impl ArmCounters {
     fn checked_minus(&self, earlier: &ArmCounters) -> Option<ArmCounters> {
         let buckets = self.latency.len().max(earlier.latency.len());
         let bucket = |counters: &ArmCounters, index| counters.latency.get(index).copied().unwrap_or(0);
+        // One allocation of the right size: a collected `Option<Vec>` would grow by and by.
+        let mut latency = Vec::with_capacity(buckets);
+        for index in 0..buckets {
+            latency.push(bucket(self, index).checked_sub(bucket(earlier, index))?);
+        }
         Some(ArmCounters {
             requests: self.requests.checked_sub(earlier.requests)?,
             errors: self.errors.checked_sub(earlier.errors)?,
             error_bursts: self.error_bursts.checked_sub(earlier.error_bursts)?,
-            latency: (0..buckets)
-                .map(|index| bucket(self, index).checked_sub(bucket(earlier, index)))
-                .collect::<Option<_>>()?,
+            latency,
             unreached: self.unreached.checked_sub(earlier.unreached)?,
             // Of what is no sum there is no difference.
             in_flight: 0,
         })
+    }
+
+    /// A clone into what is there, buckets and all: a replay takes in hundreds of thousands of readings.
+    fn copy_from(&mut self, other: &ArmCounters) {
+        let ArmCounters { requests, errors, error_bursts, latency, unreached, in_flight } = other;
+        self.latency.clone_from(latency);
+        (self.requests, self.errors, self.error_bursts) = (*requests, *errors, *error_bursts);
+        (self.unreached, self.in_flight) = (*unreached, *in_flight);
     }
 
     /// Of sums that only grow.

@@ -17,7 +17,7 @@ fn observation(source: u64, new: ArmCounters, stable: ArmCounters) -> Observatio
 
 fn read(trial: &mut Trial, second: u64, source: u64, new: (u64, u64), stable: (u64, u64)) {
     let observation = observation(source, counters(new.0, new.1), counters(stable.0, stable.1));
-    trial.observe(Timestamp(second * 1_000), &observation, (NEW, Some(OLD)), true);
+    trial.observe(Timestamp(second * 1_000), &observation, (NEW, Some(OLD)), || true);
 }
 
 fn totals(trial: &Trial) -> (u64, u64) {
@@ -41,7 +41,7 @@ fn a_new_version_that_was_never_tried_counts_from_its_first_request() {
     assert_eq!(totals(&trial), (3, 0));
     let mut again = Trial::default();
     let seen = observation(7, counters(3, 2), counters(5_000, 50));
-    again.observe(Timestamp(0), &seen, (NEW, Some(OLD)), false);
+    again.observe(Timestamp(0), &seen, (NEW, Some(OLD)), || false);
     assert_eq!(totals(&again), (0, 0), "these are of its first rollout");
 }
 
