@@ -24,6 +24,8 @@ pub struct GateStatus {
     pub name: String,
     #[serde(default)]
     pub kind: GateKind,
+    #[serde(default)]
+    pub about: About,
     /// `passing`, `failing`, `waiting`, `no data`, `skipped`
     pub verdict: String,
     /// Why it cannot say more.
@@ -65,6 +67,24 @@ pub enum GateKind {
     Trigger,
 }
 
+/// What a gate looks at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum About {
+    /// Answers of class 5xx, and requests without an answer.
+    Errors,
+    Slowness,
+    /// Attempts that got no connection to the version.
+    Connections,
+    /// Requests wait, and none is answered.
+    Silence,
+    /// A critical alert.
+    Alert,
+    /// What a query, a command or a webhook says.
+    #[default]
+    Source,
+}
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Unit {
@@ -82,7 +102,7 @@ pub enum Unit {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CountsStatus {
     pub new_requests: u64,
-    /// Errors, or slow answers.
+    /// What the gate is about: errors, slow answers, attempts without a connection, requests that wait.
     pub new_bad: u64,
     pub stable_requests: u64,
     pub stable_bad: u64,

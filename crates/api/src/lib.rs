@@ -28,7 +28,7 @@ pub use command::{Accepted, Command};
 pub use deploy::{DeployRequest, Plan, PlanStep, Risk, RuleText, SourceInfo};
 pub use error::{ApiError, Related, SourceSpan};
 pub use event::Event;
-pub use evidence::{ArmStatus, CountsStatus, EvidenceStatus, GateKind, GateStatus, Unit};
+pub use evidence::{About, ArmStatus, CountsStatus, EvidenceStatus, GateKind, GateStatus, Unit};
 pub use exec::{ExecFrame, ExecRequest};
 pub use export::{Exported, ExportedFile, ExportedSecret};
 pub use gc::{GcItem, GcReport};

@@ -144,7 +144,7 @@ pub struct StepInfo {
 }
 
 /// A rollout that is over.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RolloutInfo {
     pub number: u32,
     pub kind: String,
@@ -158,6 +158,9 @@ pub struct RolloutInfo {
     /// `completed`, `rolled back`, `failed`, `superseded`, `taken down`
     pub outcome: String,
     pub cause: Option<String>,
+    /// The cause with its numbers, where it was evidence: which gate, what it measured and against what.
+    #[serde(default)]
+    pub finding: Option<crate::GateStatus>,
     pub last_lines: Vec<String>,
     pub reason: Option<String>,
     pub title: Option<String>,

@@ -6,6 +6,7 @@ use std::time::Duration;
 use fairway_engine::monitoring::{Probe, ProbeCheck};
 
 use crate::code;
+use crate::deploy::show_duration;
 use crate::diagnostic::Diagnostic;
 use crate::keys;
 use crate::monitoring::public_url;
@@ -14,6 +15,9 @@ use crate::value::url::{address, host_port};
 
 /// The port of a certificate whose address names none.
 const HTTPS: u16 = 443;
+
+/// Whoever waits longer than this for an answer has gone.
+const TIMEOUT_MAX: Duration = Duration::from_secs(5);
 
 pub(crate) fn read(root: &Reader<'_>, environment_url: &str) -> BTreeMap<String, Probe> {
     let probes = root.map_of_tables("probe", &keys::UPTIME);
@@ -51,8 +55,7 @@ fn probe(reader: &Reader<'_>, environment_url: &str) -> Option<Probe> {
     };
     let every = reader.fixed::<Duration>("every");
     // A check that is made every two seconds takes two at most, without anybody having to say so.
-    let timeout =
-        reader.get_or("timeout", || TIMEOUT_MAX.min(every), |timeout| format!("{}s", timeout.as_secs_f64()));
+    let timeout = reader.get_or("timeout", || TIMEOUT_MAX.min(every), show_duration);
     if timeout > every {
         let message = format!("{} is longer than every: checks would pile up", reader.path_of("timeout"));
         let at = reader.value_at(if reader.has("timeout") { "timeout" } else { "every" });

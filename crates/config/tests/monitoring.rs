@@ -351,6 +351,17 @@ fn a_project_that_uses_all_of_it_is_sound_and_without_a_warning() {
 }
 
 #[test]
+fn a_check_that_is_made_often_needs_no_timeout_of_its_own() {
+    let text = format!(
+        "{HEAD}[probe.often]\ntcp = \"a:1\"\nevery = \"2s\"\n[probe.seldom]\ntcp = \"a:1\"\nevery = \"6s\"\n"
+    );
+    let probes = resolve(&text, "dev").monitoring.probes;
+    assert_eq!((probes["often"].timeout, probes["seldom"].timeout), (seconds(2), seconds(5)));
+    let too_long = text.replace("\"2s\"", "\"2s\"\ntimeout = \"3s\"");
+    assert_eq!(codes(&too_long), ["config/conflict"]);
+}
+
+#[test]
 fn nothing_is_needed_for_monitoring() {
     let monitoring = resolve(HEAD, "dev").monitoring;
     assert_eq!(monitoring.source, MetricsSource::BuiltIn);

@@ -1,6 +1,6 @@
 //! What a rollout is judged by, as text: a block of lines for a terminal and `status`, one line for a log.
 
-use fairway_api::{ArmStatus, EvidenceStatus, GateKind, GateStatus, RolloutStatus, Unit};
+use fairway_api::{About, ArmStatus, EvidenceStatus, GateKind, GateStatus, RolloutStatus, Unit};
 
 use crate::ago;
 use crate::duration;
@@ -147,7 +147,9 @@ fn gate(one: &GateStatus, now_ms: u64) -> Vec<String> {
     }];
     // The verdict has said that there is no data.
     pieces.extend(one.reason.as_deref().map(|why| printable(why.strip_prefix("no data: ").unwrap_or(why))));
-    if let Some(counts) = &one.counts {
+    if let (Some(counts), About::Silence) = (&one.counts, one.about) {
+        pieces.push(format!("{} wait, stable answered {}", counts.new_requests, counts.stable_requests));
+    } else if let Some(counts) = &one.counts {
         let slow = counts.slow_above_ms.map(|ms| format!(" over {ms} ms")).unwrap_or_default();
         pieces.push(format!(
             "new {} of {}{slow}, stable {} of {}",
@@ -160,7 +162,9 @@ fn gate(one: &GateStatus, now_ms: u64) -> Vec<String> {
     if one.needed > 0 && !is_counted {
         pieces.push(format!("requests {}/{}", one.samples, one.needed));
     }
-    if one.kind == GateKind::Count {
+    // The others are found or not.
+    let is_of_a_rate = matches!(one.about, About::Errors | About::Slowness);
+    if one.kind == GateKind::Count && is_of_a_rate {
         pieces.push(could_see(one));
     }
     if let Some(at) = one.next_look_ms {
@@ -278,7 +282,8 @@ pub fn line(rollout: &RolloutStatus) -> Option<String> {
     pieces.extend(open.into_iter().map(|(why, names)| format!("{why}: {}", names.join(", "))));
     // The count test that sees least is what a "nothing found" rests on; one of a service that nobody asked sees nothing.
     let is_asked = |one: &&GateStatus| one.counts.as_ref().is_some_and(|counts| counts.new_requests > 0);
-    let counts = gates().filter(|one| one.verdict == "passing").filter(is_asked);
+    let is_of_a_rate = |one: &&GateStatus| matches!(one.about, About::Errors | About::Slowness);
+    let counts = gates().filter(|one| one.verdict == "passing").filter(is_asked).filter(is_of_a_rate);
     if let Some(weakest) = counts.max_by(|a, b| ratio(a).total_cmp(&ratio(b))) {
         pieces.push(could_see(weakest));
     }
@@ -297,59 +302,17 @@ pub fn stand(rollout: &RolloutStatus) -> Option<String> {
     Some(format!("{:?} {} {:?} {}", rollout.step, rollout.weight, rollout.paused_by, verdicts.join(" ")))
 }
 
-/// What a release was called off for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Against {
-    Errors {
-        service: Option<String>,
-    },
-    Slowness {
-        service: Option<String>,
-    },
-    /// A query, a command or a webhook.
-    Measure,
-    Alert,
-}
-
-/// Reads it out of the words in which the record has it; none when it was not evidence that ended the rollout.
+/// The command that shows most about what a release was called off for.
 #[must_use]
-pub fn against(cause: &str) -> Option<Against> {
-    let (name, numbers) = cause.split_once(": ")?;
-    if name.starts_with("critical alert ") {
-        return Some(Against::Alert);
-    }
-    let is_finding =
-        ["(turned back at ", "(at most ", "(at least "].iter().any(|mark| numbers.contains(mark))
-            || numbers.starts_with("no data");
-    if !is_finding {
-        return None;
-    }
-    let of = |what: &str| name.strip_prefix(what).map(|service| Some(service.to_owned()));
-    if let Some(service) = of("errors of ") {
-        return Some(Against::Errors { service });
-    }
-    if let Some(service) = of("slow answers of ") {
-        return Some(Against::Slowness { service });
-    }
-    Some(match name.split(' ').next().unwrap_or_default() {
-        "error_rate" => Against::Errors { service: None },
-        "p50" | "p90" | "p95" | "p99" => Against::Slowness { service: None },
-        _ => Against::Measure,
-    })
-}
-
-/// The command that shows most about it next.
-#[must_use]
-pub fn look_next(against: &Against, environment: &str, release: &str) -> String {
-    let logs = |service: &Option<String>, grep: &str| {
-        let service = service.as_deref().map(|service| format!("{service} ")).unwrap_or_default();
-        format!("fairway logs {service}-e {environment} --release {release} --grep '(?i){grep}'")
-    };
-    match against {
-        Against::Errors { service } => logs(service, "error|panic|exception"),
-        Against::Slowness { service } => logs(service, "slow|timeout|timed out"),
-        Against::Measure => format!("fairway logs -e {environment} --release {release}"),
-        Against::Alert => format!("fairway alert list -e {environment}"),
+pub fn look_next(finding: &GateStatus, environment: &str, release: &str) -> String {
+    let service = finding.service.as_deref().map(|service| format!("{service} ")).unwrap_or_default();
+    let logs = format!("fairway logs {service}-e {environment} --release {release}");
+    match finding.about {
+        About::Errors => format!("{logs} --grep '(?i)error|panic|exception'"),
+        About::Slowness => format!("{logs} --grep '(?i)slow|timeout|timed out'"),
+        // What hangs or cannot be reached says last what it was about to do.
+        About::Silence | About::Connections | About::Source => logs,
+        About::Alert => format!("fairway alert list -e {environment}"),
     }
 }
 

@@ -254,8 +254,8 @@ fn of_rollout(mut error: ApiError, environment: &str, rollout: &RolloutInfo) -> 
     error.causes.extend(rollout.cause.clone());
     error.last_lines.clone_from(&rollout.last_lines);
     let to = &rollout.to;
-    if let Some(against) = rollout.cause.as_deref().and_then(evidence::against) {
-        let look = evidence::look_next(&against, environment, to);
+    if let Some(finding) = &rollout.finding {
+        let look = evidence::look_next(finding, environment, to);
         let number = rollout.number;
         return error.hint(format!(
             "`{look}` shows more; `fairway history {number} -e {environment}` keeps the numbers"
@@ -341,6 +341,7 @@ mod tests {
             ended_ms: 1,
             outcome: outcome.to_owned(),
             cause: Some("api.r12.3 failed: exit code 1".to_owned()),
+            finding: None,
             last_lines: vec!["boom".to_owned()],
             reason: None,
             title: None,
@@ -371,6 +372,7 @@ mod tests {
         let cause = "errors of api: 12 errors in 40 requests of the new version, 2 in 900 of stable, at a share of \
                      5 %: evidence 312 (turned back at 200)";
         info.cause = Some(cause.to_owned());
+        info.finding = Some(evidence::tests::finding(fairway_api::About::Errors, "api"));
         let problem = Problem::Rollout { environment, rollout: info };
         let report = &problem.report()[0];
         assert_eq!((report.exit, problem.exit().code()), (5, 5));

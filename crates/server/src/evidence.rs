@@ -2,7 +2,7 @@
 
 use fairway_api as api;
 use fairway_engine::evidence::Number;
-use fairway_engine::verdict::{ArmReport, Bound, EvidenceView, Finding, GateId, TestCounts};
+use fairway_engine::verdict::{ArmReport, BadEvent, Bound, EvidenceView, Finding, GateId, TestCounts};
 
 #[must_use]
 pub fn to_api(view: &EvidenceView) -> api::EvidenceStatus {
@@ -41,6 +41,7 @@ pub fn gate(finding: &Finding) -> api::GateStatus {
             GateId::Gate { .. } => api::GateKind::Gate,
             GateId::Trigger { .. } => api::GateKind::Trigger,
         },
+        about: about(finding),
         verdict: finding.verdict.name().to_owned(),
         reason: finding.verdict.reason().map(ToString::to_string),
         service: finding.service.as_ref().map(ToString::to_string),
@@ -58,10 +59,34 @@ pub fn gate(finding: &Finding) -> api::GateStatus {
     }
 }
 
+fn about(finding: &Finding) -> api::About {
+    match &finding.gate {
+        GateId::Sequential { event, .. } => match event {
+            BadEvent::Error => api::About::Errors,
+            BadEvent::Slow => api::About::Slowness,
+            BadEvent::Unreached => api::About::Connections,
+            BadEvent::Silence => api::About::Silence,
+        },
+        GateId::Gate { .. } | GateId::Trigger { .. } => match unit(finding) {
+            api::Unit::Share => api::About::Errors,
+            api::Unit::Seconds => api::About::Slowness,
+            // The third trigger.
+            api::Unit::Plain | api::Unit::Evidence if matches!(finding.gate, GateId::Trigger { .. }) => {
+                api::About::Alert
+            }
+            api::Unit::Plain | api::Unit::Evidence => api::About::Source,
+        },
+    }
+}
+
 /// A gate on the proxy's counters bears the name of its metric; what other sources say has no unit that is known.
 fn unit(finding: &Finding) -> api::Unit {
-    if finding.counts.is_some() {
-        return api::Unit::Evidence;
+    match finding.gate {
+        GateId::Sequential { event: BadEvent::Silence, .. } => return api::Unit::Seconds,
+        GateId::Sequential { event: BadEvent::Error | BadEvent::Slow | BadEvent::Unreached, .. } => {
+            return api::Unit::Evidence;
+        }
+        GateId::Gate { .. } | GateId::Trigger { .. } => {}
     }
     // `error_rate #2`, `p95 for 60 s`
     match finding.name.split(' ').next().unwrap_or_default() {
@@ -100,24 +125,44 @@ mod tests {
 
     use super::*;
 
+    fn finding(gate: GateId, name: &str) -> Finding {
+        Finding {
+            gate,
+            name: name.to_owned(),
+            verdict: Verdict::Failing,
+            service: None,
+            value: None,
+            bound: None,
+            stable: None,
+            samples: 0,
+            needed: 0,
+            counts: None,
+            detectable_ratio: None,
+            next_look: None,
+        }
+    }
+
+    #[test]
+    fn what_a_gate_is_about_is_said_beside_its_name() {
+        let of = |gate: GateId, name: &str| about(&finding(gate, name));
+        let counted = |event| {
+            let service = fairway_engine::id::ServiceName::new("web").unwrap();
+            of(GateId::Sequential { service, event }, "whatever it is called")
+        };
+        assert_eq!(counted(BadEvent::Error), api::About::Errors);
+        assert_eq!(counted(BadEvent::Slow), api::About::Slowness);
+        assert_eq!(counted(BadEvent::Unreached), api::About::Connections);
+        assert_eq!(counted(BadEvent::Silence), api::About::Silence);
+        let trigger = GateId::Trigger { index: 0 };
+        assert_eq!(of(trigger.clone(), "error_rate for 120 s"), api::About::Errors);
+        assert_eq!(of(trigger.clone(), "p95 for 60 s"), api::About::Slowness);
+        assert_eq!(of(trigger, "critical alert WebDown: no copy is ready"), api::About::Alert);
+        assert_eq!(of(GateId::Gate { index: 0 }, "max(queue_depth)"), api::About::Source);
+    }
+
     #[test]
     fn a_gate_of_the_proxys_counters_has_a_unit_and_a_query_has_none() {
-        let of = |name: &str| {
-            unit(&Finding {
-                gate: GateId::Gate { index: 0 },
-                name: name.to_owned(),
-                verdict: Verdict::Passing,
-                service: None,
-                value: None,
-                bound: None,
-                stable: None,
-                samples: 0,
-                needed: 0,
-                counts: None,
-                detectable_ratio: None,
-                next_look: None,
-            })
-        };
+        let of = |name: &str| unit(&finding(GateId::Gate { index: 0 }, name));
         assert_eq!(of("error_rate #2"), api::Unit::Share);
         assert_eq!(of("p95 for 60 s"), api::Unit::Seconds);
         assert_eq!(of("max(error_rate{version=\"$version\"})"), api::Unit::Plain);

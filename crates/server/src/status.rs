@@ -5,7 +5,7 @@ use fairway_engine::id::{InstanceId, ReleaseNumber, ServiceName};
 use fairway_engine::release::Release;
 use fairway_engine::service::{BackingEngine, Runs};
 use fairway_engine::{
-    Environment, Instance, InstanceEnd, InstanceState, Job, JobEnd, JobState, Pace, Phase, Power,
+    AbortCause, Environment, Instance, InstanceEnd, InstanceState, Job, JobEnd, JobState, Pace, Phase, Power,
     RolloutKind, RolloutOutcome, RolloutSummary,
 };
 use fairway_proxy::control::{LATENCY_BOUNDS_US, Stats};
@@ -330,6 +330,17 @@ pub fn rollout_info(env: &Environment, summary: &RolloutSummary) -> api::Rollout
         RolloutOutcome::TakenDown { by } => (Some(format!("{by} took the environment down")), Vec::new()),
         RolloutOutcome::Completed => (None, Vec::new()),
     };
+    let finding = match &summary.outcome {
+        RolloutOutcome::RolledBack { cause: AbortCause::Evidence { finding } }
+        | RolloutOutcome::Failed { cause: AbortCause::Evidence { finding } } => {
+            Some(crate::evidence::gate(finding))
+        }
+        RolloutOutcome::RolledBack { .. }
+        | RolloutOutcome::Failed { .. }
+        | RolloutOutcome::Superseded { .. }
+        | RolloutOutcome::TakenDown { .. }
+        | RolloutOutcome::Completed => None,
+    };
     api::RolloutInfo {
         number: summary.number.0,
         kind: kind_name(summary.kind).to_owned(),
@@ -342,6 +353,7 @@ pub fn rollout_info(env: &Environment, summary: &RolloutSummary) -> api::Rollout
         ended_ms: summary.ended_at.0,
         outcome: summary.outcome.name().to_owned(),
         cause,
+        finding,
         last_lines,
         reason: summary.reason.clone(),
         title: env.release(summary.to).and_then(|release| release.spec.source.title.clone()),

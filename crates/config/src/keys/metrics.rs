@@ -132,7 +132,13 @@ pub(crate) static UPTIME: TableSpec = TableSpec {
         ),
         key("dns", Kind::Text(&SERVER), Words("not used"), "\"shop.example\"", "A name that must resolve."),
         key("every", EVERY, Default("30s"), "\"30s\"", "Time between two checks."),
-        key("timeout", TIMEOUT, Words("5s, or every where that is less"), "\"5s\"", "Time that one check may take."),
+        key(
+            "timeout",
+            TIMEOUT,
+            Words("5s, or every where that is less"),
+            "\"5s\"",
+            "Time that one check may take.",
+        ),
     ],
 };
 

@@ -11,6 +11,7 @@ fn gate_of(name: &str, verdict: &str) -> GateStatus {
     GateStatus {
         name: name.to_owned(),
         kind: GateKind::Gate,
+        about: About::Source,
         verdict: verdict.to_owned(),
         reason: None,
         service: None,
@@ -25,6 +26,16 @@ fn gate_of(name: &str, verdict: &str) -> GateStatus {
         detectable_ratio: None,
         counts: None,
         text: String::new(),
+    }
+}
+
+/// What called a release off.
+pub(crate) fn finding(about: About, service: &str) -> GateStatus {
+    GateStatus {
+        kind: GateKind::Count,
+        about,
+        service: Some(service.to_owned()),
+        ..gate_of("errors", "failing")
     }
 }
 
@@ -52,6 +63,7 @@ pub(crate) fn judged() -> RolloutStatus {
     };
     let errors = GateStatus {
         kind: GateKind::Count,
+        about: About::Errors,
         service: Some("api".to_owned()),
         value: Some(0.41),
         unit: Unit::Evidence,
@@ -65,6 +77,7 @@ pub(crate) fn judged() -> RolloutStatus {
     };
     let slow = GateStatus {
         kind: GateKind::Count,
+        about: About::Slowness,
         reason: Some("12 of 20 requests".to_owned()),
         service: Some("api".to_owned()),
         unit: Unit::Evidence,
@@ -236,22 +249,52 @@ fn a_trigger_that_is_about_to_fire_is_told_in_full() {
 }
 
 #[test]
-fn what_was_found_leads_to_the_logs_that_show_it() {
-    let errors = "errors of api: 12 errors in 40 requests of the new version, 2 in 900 of stable, at a share of 5 %: \
-                  evidence 312 (turned back at 200)";
-    let found = against(errors).unwrap();
-    assert_eq!(found, Against::Errors { service: Some("api".to_owned()) });
+fn silence_and_failed_connections_are_shown_as_what_they_are() {
+    let counts = |new_requests, new_bad, stable_requests| {
+        let (stable_bad, share, slow_above_ms) = (0, 0.05, None);
+        Some(CountsStatus { new_requests, new_bad, stable_requests, stable_bad, share, slow_above_ms })
+    };
+    let silence = GateStatus {
+        name: "silence of api".to_owned(),
+        value: Some(3.2),
+        unit: Unit::Seconds,
+        bound: Some("max".to_owned()),
+        threshold: Some(3.0),
+        counts: counts(21, 21, 590),
+        ..finding(About::Silence, "api")
+    };
     assert_eq!(
-        look_next(&found, "production", "r12"),
-        "fairway logs api -e production --release r12 --grep '(?i)error|panic|exception'"
+        gate(&silence, 0).join(" · "),
+        "silence of api · 21 wait, stable answered 590 · 3.20s, at most 3.00s"
     );
-    let slow = against("p95: 1.34 s (at most 0.800 s) in 300 requests").unwrap();
-    assert_eq!(slow, Against::Slowness { service: None });
-    assert_eq!(against("max(queue_depth): 120 (at most 100)"), Some(Against::Measure));
-    assert_eq!(against("critical alert ServiceDown: web"), Some(Against::Alert));
-    for other in ["api.r12.3 failed: exit code 1", "ann: it looks bad", "the deadline of 600 s has passed"] {
-        assert_eq!(against(other), None, "{other}");
-    }
+    let connections = GateStatus {
+        name: "failed connections of api".to_owned(),
+        value: Some(9000.0),
+        unit: Unit::Evidence,
+        bound: Some("evidence".to_owned()),
+        threshold: Some(1000.0),
+        counts: counts(0, 7, 590),
+        ..finding(About::Connections, "api")
+    };
+    assert_eq!(
+        gate(&connections, 0).join(" · "),
+        "failed connections of api · new 7 of 0, stable 0 of 590 · evidence 9000, turned back at 1000"
+    );
+}
+
+#[test]
+fn what_was_found_leads_to_the_logs_that_show_it() {
+    let look = |about, service: Option<&str>| {
+        let one = GateStatus { service: service.map(str::to_owned), ..finding(about, "api") };
+        look_next(&one, "production", "r12")
+    };
+    let logs = "fairway logs api -e production --release r12";
+    assert_eq!(look(About::Errors, Some("api")), format!("{logs} --grep '(?i)error|panic|exception'"));
+    assert_eq!(look(About::Slowness, Some("api")), format!("{logs} --grep '(?i)slow|timeout|timed out'"));
+    assert_eq!(look(About::Silence, Some("api")), logs);
+    assert_eq!(look(About::Connections, Some("api")), logs);
+    assert_eq!(look(About::Source, None), "fairway logs -e production --release r12");
+    assert_eq!(look(About::Alert, None), "fairway alert list -e production");
 }
 
 #[test]

@@ -89,8 +89,8 @@ fn describe(rollout: &RolloutInfo, environment: &str, columns: usize, colours: C
     facts.extend(rollout.switched_ms.map(|at| ("switched", format!("{} UTC", ago::utc(at)))));
     let took = duration::show_ms(rollout.requested_ms, rollout.ended_ms);
     facts.push(("ended", format!("{} UTC, after {took}", ago::utc(rollout.ended_ms))));
-    if let Some(against) = rollout.cause.as_deref().and_then(evidence::against) {
-        facts.push(("look at", evidence::look_next(&against, environment, &rollout.to)));
+    if let Some(finding) = &rollout.finding {
+        facts.push(("look at", evidence::look_next(finding, environment, &rollout.to)));
     }
     let mut lines =
         vec![colours.paint(Paint::Bold, &format!("rollout #{} of {environment}", rollout.number))];
@@ -183,6 +183,7 @@ mod tests {
             ended_ms: 61_000,
             outcome: "rolled back".to_owned(),
             cause: Some(CAUSE.to_owned()),
+            finding: Some(evidence::tests::finding(fairway_api::About::Errors, "api")),
             last_lines: Vec::new(),
             reason: None,
             title: Some("Add gifts".to_owned()),
