@@ -18,8 +18,8 @@ use crate::http2::{Answer, Browser, request, run};
 use crate::support::{HANG, Origin, Proxy, eventually, free_addr, ok, service, version};
 
 /// A server of HTTP/2 with a runtime of its own.
-struct Origin2 {
-    addr: SocketAddr,
+pub struct Origin2 {
+    pub addr: SocketAddr,
     connections: Arc<AtomicUsize>,
     runtime: Option<tokio::runtime::Runtime>,
 }
@@ -33,7 +33,7 @@ impl Drop for Origin2 {
 }
 
 impl Origin2 {
-    fn start<F, A>(handler: F) -> Self
+    pub fn start<F, A>(handler: F) -> Self
     where
         F: Fn(Request<RecvStream>, SendResponse<Bytes>) -> A + Clone + Send + Sync + 'static,
         A: Future<Output = ()> + Send,
@@ -84,7 +84,7 @@ impl Origin2 {
         self.connections.load(Ordering::SeqCst)
     }
 
-    fn service(&self) -> Service {
+    pub fn service(&self) -> Service {
         Service { protocol: Protocol::H2c, ..service(&[("i", self.addr)]) }
     }
 }
@@ -96,7 +96,7 @@ fn serving(service: Service) -> Proxy {
     proxy
 }
 
-async fn answer(mut respond: SendResponse<Bytes>, status: u16, body: impl Into<Bytes>) {
+pub async fn answer(mut respond: SendResponse<Bytes>, status: u16, body: impl Into<Bytes>) {
     let body = body.into();
     let response = Response::builder().status(status).header("content-length", body.len());
     let mut out = respond.send_response(response.body(()).unwrap(), body.is_empty()).unwrap();
@@ -105,7 +105,7 @@ async fn answer(mut respond: SendResponse<Bytes>, status: u16, body: impl Into<B
     }
 }
 
-async fn read(body: &mut RecvStream) -> Vec<u8> {
+pub async fn read(body: &mut RecvStream) -> Vec<u8> {
     let mut all = Vec::new();
     while let Some(Ok(data)) = body.data().await {
         all.extend_from_slice(&data);

@@ -6,6 +6,7 @@ mod drain;
 mod evidence;
 mod frames;
 mod h2c;
+mod h2loss;
 mod handover;
 mod http2;
 mod loss;
