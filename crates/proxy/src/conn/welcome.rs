@@ -56,7 +56,9 @@ pub(crate) async fn welcome(
             let is_http2 = tls.alpn().as_deref() == Some(HTTP2_ALPN);
             let stream = Stream::Tls(Box::new(tls));
             if is_http2 {
-                return streams::serve(worker, listener, stream, Bytes::new(), client, deadline).await;
+                // In a box, because the others need not have the room.
+                let serving = streams::serve(worker, listener, stream, Bytes::new(), client, deadline);
+                return Box::pin(serving).await;
             }
             stream
         }
