@@ -21,11 +21,15 @@ pub(crate) fn read(
     services: &BTreeMap<ServiceName, Service>,
 ) -> Entrance {
     let tls = tls(root);
-    if let Some(TlsEntrance { certificate: CertificateSource::Acme { .. }, .. }) = &tls {
+    let named = match tls.as_ref().map(|tls| &tls.certificate) {
+        Some(CertificateSource::Acme { .. } | CertificateSource::Files { .. }) => true,
+        Some(CertificateSource::SelfSigned) | None => false,
+    };
+    if named {
         let mut routes = services.values().filter_map(|service| service.route.as_ref());
         let nameless = routes.any(|route| route.host.is_none()) && host.is_none();
         if nameless {
-            let message = "an authority gives certificates for host names, and the environment has none";
+            let message = "a certificate is for a host name, and the environment has none";
             let hint = "add host = \"shop.example\", or try it out with tls = \"self-signed\"";
             root.cx.push_at(Diagnostic::error(code::CONFLICT, message).hint(hint), root.value_at("tls"));
         }
@@ -42,6 +46,8 @@ fn tls(root: &Reader<'_>) -> Option<TlsEntrance> {
         directory: LETS_ENCRYPT.to_owned(),
         contact: None,
         challenge: AcmeChallenge::Http01,
+        roots: None,
+        preflight: true,
     };
     let plain = root.optional_table("tls", &keys::TLS).is_none();
     let table = root.table("tls", &keys::TLS);
@@ -89,6 +95,8 @@ fn authority(table: &Reader<'_>) -> CertificateSource {
         directory: table.get_or("directory", || LETS_ENCRYPT.to_owned(), |text| format!("{text:?}")),
         contact: table.get("contact"),
         challenge: if challenge == "tls-alpn-01" { AcmeChallenge::TlsAlpn01 } else { AcmeChallenge::Http01 },
+        roots: table.get("roots"),
+        preflight: table.fixed("preflight"),
     }
 }
 

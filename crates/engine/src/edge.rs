@@ -32,7 +32,15 @@ pub struct TlsEntrance {
 #[serde(rename_all = "snake_case", tag = "kind")]
 pub enum CertificateSource {
     /// From an authority, by RFC 8555, for every host of the environment.
-    Acme { directory: String, contact: Option<String>, challenge: AcmeChallenge },
+    Acme {
+        directory: String,
+        contact: Option<String>,
+        challenge: AcmeChallenge,
+        /// PEM file with the certificates that are believed when the authority is asked; none: the machine's.
+        roots: Option<String>,
+        /// Whether the hosts are asked from here first.
+        preflight: bool,
+    },
     /// PEM files on the machine.
     Files { chain: String, key: String },
     /// Made here; browsers warn of it.

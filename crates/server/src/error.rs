@@ -36,6 +36,8 @@ pub enum StartError {
     Supervisor(String),
     #[error("the store of samples {} cannot be opened: {why}", path.display())]
     Metrics { path: PathBuf, why: String },
+    #[error("certificates cannot be kept in {}: {why}", path.display())]
+    Certificates { path: PathBuf, why: String },
     #[error("what the program before handed over cannot be taken: {0}")]
     Handed(String),
     #[error("the runtime does not start")]
@@ -64,6 +66,10 @@ impl StartError {
             StartError::Metrics { .. } => (
                 "server/metrics",
                 Some("move the directory away to begin with no samples; the record is elsewhere"),
+            ),
+            StartError::Certificates { .. } => (
+                "server/certificates",
+                Some("the directory holds private keys: it must belong to this user, and to nobody else"),
             ),
             StartError::Secrets(_) => ("server/secrets", None),
             StartError::UnknownEvent { .. } => (

@@ -1,25 +1,33 @@
 //! Route tables of all environments become one snapshot for the proxy, and its answers become outcomes.
 
+mod edge;
+mod offers;
+
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use fairway_engine::edge::{Edge, Hsts};
 use fairway_engine::id::{EnvironmentKey, Generation, InstanceId, ReleaseNumber, ServiceName};
 use fairway_engine::strategy::Match as EngineMatch;
 use fairway_engine::{Environment, Input, InstanceState, Outcome, RouteTable, ServiceRoute};
 use fairway_proxy::control::{ApplyError, Client, Event, Events, RejectReason};
 use fairway_proxy::snapshot::{
-    Hold, Instance, Listener, Maintenance, Match, Mirror, Policy, Purpose, Retry, Route, Service, Snapshot,
-    Sticky, Timeouts, Version,
+    Instance, Listener, Maintenance, Match, Mirror, Policy, Purpose, Route, Service, Snapshot, Sticky,
+    ToHttps, Version,
 };
 use tokio::sync::Notify;
 
+use crate::certificates::{Certificates, Offer};
 use crate::ports::Ports;
 use crate::proxy_process;
 use crate::pump::Pump;
-use crate::values::{PREVIEW, called_services, internal_listener, preview_listener};
+use offers::Offers;
+
+use crate::values::{called_services, internal_listener, preview_listener};
 
 /// While instances drain, the proxy is asked again: a `drained` that was said while nobody listened is not repeated.
 const ASK_DRAINED_EVERY: Duration = Duration::from_millis(250);
@@ -70,9 +78,15 @@ pub struct Routes {
     wake: Arc<Notify>,
     state: Arc<Mutex<ProxyState>>,
     proxies: proxy_process::Proxies,
+    certificates: Certificates,
 }
 
 impl Routes {
+    #[must_use]
+    pub fn certificates(&self) -> &Certificates {
+        &self.certificates
+    }
+
     /// There is another table to be applied.
     pub fn wake(&self) {
         self.wake.notify_one();
@@ -89,16 +103,36 @@ impl Routes {
     }
 }
 
-/// Starts the driver. It keeps a proxy running and its snapshot current until the task is dropped.
-pub fn start(pump: Pump, ports: Arc<Ports>, proxy_dir: PathBuf) -> (Routes, tokio::task::JoinHandle<()>) {
+/// Starts the driver. It keeps a proxy running, its snapshot current and certificates good until the task is dropped.
+///
+/// # Errors
+/// When there is no place for certificates in the state directory.
+pub fn start(
+    pump: Pump,
+    ports: Arc<Ports>,
+    state_dir: &Path,
+) -> Result<(Routes, tokio::task::JoinHandle<()>), String> {
+    let proxy_dir = state_dir.join("proxy");
+    let wake = Arc::new(Notify::new());
+    let offers = Offers::new(Arc::clone(&wake));
+    let certificates = Certificates::open(state_dir, offers::options()?, Arc::new(offers.clone()))
+        .map_err(|cause| cause.to_string())?;
     let why = "it has not answered yet".to_owned();
     let routes = Routes {
-        wake: Arc::new(Notify::new()),
+        wake,
         state: Arc::new(Mutex::new(ProxyState::Unreachable { why })),
         proxies: proxy_process::Proxies::new(proxy_dir.clone()),
+        certificates: certificates.clone(),
     };
-    let driver = Driver { pump, ports, proxy_dir, routes: routes.clone(), good: BTreeMap::new(), sent: None };
-    (routes, tokio::spawn(driver.run()))
+    let (routing, good) = (routes.clone(), BTreeMap::new());
+    let driver = Driver { pump, ports, proxy_dir, routes: routing, offers, good, sent: None };
+    let task = async move {
+        tokio::select! {
+            () = driver.run() => {}
+            () = certificates.run() => {}
+        }
+    };
+    Ok((routes, tokio::spawn(task)))
 }
 
 struct Driver {
@@ -106,6 +140,7 @@ struct Driver {
     ports: Arc<Ports>,
     proxy_dir: PathBuf,
     routes: Routes,
+    offers: Offers,
     /// What each environment last had accepted: it stays in force where a newer table is refused.
     good: Parts,
     /// The snapshot that this proxy process has.
@@ -137,7 +172,7 @@ enum Offered {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Part {
     generation: Generation,
-    listeners: BTreeMap<String, SocketAddr>,
+    listeners: BTreeMap<String, Listener>,
     services: BTreeMap<String, Service>,
     routes: Vec<Route>,
 }
@@ -231,16 +266,18 @@ impl Driver {
     /// Composes and applies until the proxy has taken all that it will take.
     async fn offer(&mut self, client: &Client, generation: &mut u64) -> Result<Offered, ()> {
         let mut parts = self.parts().await;
+        let (offered, offer) = self.offers.latest();
         let mut why = String::new();
         // Each round ends it or gives up on one environment's new table; one more for a newer snapshot of others.
         for _ in 0..=parts.len() + 1 {
-            let snapshot = compose(*generation + 1, &parts);
+            let snapshot = compose(*generation + 1, &parts, &offer.http_challenges);
             let is_same = self
                 .sent
                 .as_ref()
                 .is_some_and(|sent| Snapshot { generation: sent.generation, ..snapshot.clone() } == *sent);
             if is_same {
                 self.applied(&parts).await;
+                self.offers.confirm(offered);
                 return Ok(Offered::InForce);
             }
             let answer = tokio::time::timeout(ANSWER_TIMEOUT, client.apply(&snapshot)).await;
@@ -249,6 +286,7 @@ impl Driver {
                     *generation = applied.generation;
                     self.sent = Some(snapshot);
                     self.applied(&parts).await;
+                    self.offers.confirm(offered);
                     return Ok(Offered::InForce);
                 }
                 Ok(Err(ApplyError::Rejected(rejected))) => {
@@ -310,12 +348,15 @@ impl Driver {
         let environments: Vec<Environment> =
             self.pump.shared.read(|state| state.environments.values().cloned().collect());
         let ports = Arc::clone(&self.ports);
+        let certificates = self.routes.certificates.clone();
         let made = tokio::task::spawn_blocking(move || {
             ports.retain(|listener| is_needed(listener, &environments));
+            certificates.want(environments.iter().flat_map(edge::wanted).collect());
+            let offer = certificates.offer();
             environments
                 .iter()
                 .filter(|environment| environment.routes.generation.0 > 0)
-                .map(|environment| (environment.key.clone(), part(environment, &ports)))
+                .map(|environment| (environment.key.clone(), part(environment, &ports, &offer)))
                 .collect()
         });
         match made.await {
@@ -358,7 +399,8 @@ async fn until(at: Option<tokio::time::Instant>) {
 fn culprit(parts: &Parts, good: &Parts, reason: &RejectReason) -> Option<EnvironmentKey> {
     let changed: Vec<(&EnvironmentKey, &Part)> =
         parts.iter().filter(|(environment, part)| good.get(*environment) != Some(*part)).collect();
-    let has = |part: &Part, wanted: &SocketAddr| part.listeners.values().any(|address| address == wanted);
+    let has =
+        |part: &Part, wanted: &SocketAddr| part.listeners.values().any(|listener| listener.addr == *wanted);
     let found = match reason {
         RejectReason::Bind { addr, .. } => changed
             .iter()
@@ -370,10 +412,12 @@ fn culprit(parts: &Parts, good: &Parts, reason: &RejectReason) -> Option<Environ
                 let mut others = parts.clone();
                 others.remove(environment);
                 others.extend(good.get(environment).map(|good| (environment.clone(), good.clone())));
-                compose(1, &others).validate().is_ok()
+                compose(1, &others, &BTreeMap::new()).validate().is_ok()
             };
             let is_invalid_alone = |environment: &EnvironmentKey, part: &Part| {
-                compose(1, &Parts::from([(environment.clone(), part.clone())])).validate().is_err()
+                compose(1, &Parts::from([(environment.clone(), part.clone())]), &BTreeMap::new())
+                    .validate()
+                    .is_err()
             };
             changed
                 .iter()
@@ -402,7 +446,7 @@ fn parts_of(snapshot: &Snapshot) -> Parts {
     for route in &snapshot.routes {
         if let Some(part) = environment_of(&route.service).and_then(|key| parts.get_mut(&key)) {
             let own = snapshot.listeners.iter().filter(|listener| listener.name == route.listener);
-            part.listeners.extend(own.map(|listener| (listener.name.clone(), listener.addr)));
+            part.listeners.extend(own.map(|listener| (listener.name.clone(), listener.clone())));
             part.routes.push(route.clone());
         }
     }
@@ -429,11 +473,9 @@ fn parse_instance_key(key: &str) -> Option<(EnvironmentKey, InstanceId)> {
 
 /// How long a WebSocket or an event stream may hold on to an instance that is leaving: a little less than the instance
 /// itself has, so that streams end in order, by the proxy, and not by the signal that ends their instance.
-fn stream_drain_ms(environment: &Environment, name: &ServiceName, route: &ServiceRoute) -> u64 {
+fn stream_drain_ms_max(environment: &Environment, name: &ServiceName, route: &ServiceRoute) -> u64 {
     let of_release = |release: &ReleaseNumber| Some(environment.service(*release, name)?.stop.drain);
-    let Some(drain) = route.versions.keys().filter_map(of_release).min() else {
-        return Timeouts::default().stream_drain_ms;
-    };
+    let Some(drain) = route.versions.keys().filter_map(of_release).min() else { return u64::MAX };
     // The instance's time runs from the decision, the stream's from the snapshot that follows from it.
     let margin = (drain / 10).min(STREAM_MARGIN_MAX);
     u64::try_from((drain - margin).as_millis()).unwrap_or(u64::MAX)
@@ -445,59 +487,36 @@ pub fn service_key(environment: &EnvironmentKey, service: &ServiceName) -> Strin
     format!("{environment}/{service}")
 }
 
-fn part(environment: &Environment, ports: &Ports) -> Part {
+fn part(environment: &Environment, ports: &Ports, offer: &Offer) -> Part {
     let table = &environment.routes.table;
     let key = &environment.key;
     let mut part = Part { generation: environment.routes.generation, ..Part::default() };
-    let public = table.listen.as_ref().and_then(|listen| {
-        let address = listen.address.parse::<SocketAddr>().ok()?;
-        Some((address, listen.host.clone()))
-    });
+    let public = Entries::of(environment, offer);
     for (name, service) in &table.services {
         let total: u32 = service.versions.values().map(|version| version.weight).sum();
-        let versions = service
-            .versions
-            .iter()
-            .map(|(release, version)| (release.to_string(), version_of(key, version)))
-            .collect();
-        let sticky = service
-            .route
-            .as_ref()
-            .and_then(|route| route.sticky_cookie.clone())
-            .map(|cookie| Sticky { cookie, max_age_s: None });
-        part.services.insert(
-            service_key(key, name),
-            Service {
-                versions,
-                sticky,
-                health: None,
-                hold: Hold::default(),
-                timeouts: Timeouts {
-                    stream_drain_ms: stream_drain_ms(environment, name, service),
-                    ..Timeouts::default()
-                },
-                retry: Retry::default(),
-                request_body_bytes_max: None,
-                mirror: mirror_of(service),
-                ..Service::default()
-            },
-        );
+        let asked = edge::edge_of(environment, name).cloned().unwrap_or_default();
+        let mut shaped = service_of(key, service, &asked);
+        let stream_drain_ms = &mut shaped.timeouts.stream_drain_ms;
+        *stream_drain_ms = (*stream_drain_ms).min(stream_drain_ms_max(environment, name, service));
+        part.services.insert(service_key(key, name), shaped);
         let maintenance = table.maintenance.as_ref().map(|message| maintenance_page(message));
-        if let (Some(route), Some((address, host))) = (&service.route, &public)
+        if let (Some(route), Some(public)) = (&service.route, &public)
             && total > 0
         {
-            let listener = address.to_string();
-            part.listeners.insert(listener.clone(), *address);
-            part.routes.push(Route {
-                listener,
-                host: route.host.clone().or_else(|| host.clone()),
-                path: route.path.clone(),
-                strip_prefix: route.strip_prefix,
-                service: service_key(key, name),
-                pin: None,
-                maintenance,
-                policy: Policy::default(),
-            });
+            for entry in &public.0 {
+                let host = route.host.clone().or_else(|| public.1.clone());
+                part.listeners.insert(entry.listener.name.clone(), entry.listener.clone());
+                part.routes.push(Route {
+                    listener: entry.listener.name.clone(),
+                    policy: entry.policy(&asked, host.as_deref(), offer),
+                    host,
+                    path: route.path.clone(),
+                    strip_prefix: route.strip_prefix,
+                    service: service_key(key, name),
+                    pin: None,
+                    maintenance: maintenance.clone(),
+                });
+            }
         }
         // The new version while there is one to be tried, otherwise whatever serves: `fairway smoke` works at any time.
         let pin = table.preview.filter(|release| service.versions.contains_key(release));
@@ -527,10 +546,67 @@ fn part(environment: &Environment, ports: &Ports) -> Part {
     part
 }
 
+/// Where public requests come in, and for which host where a route names none.
+struct Entries(Vec<Entrance>, Option<String>);
+
+struct Entrance {
+    listener: Listener,
+    /// Who comes in here is sent there, once it can be asked.
+    https: Option<ToHttps>,
+    hsts: Option<Hsts>,
+}
+
+impl Entries {
+    fn of(environment: &Environment, offer: &Offer) -> Option<Self> {
+        let listen = environment.routes.table.listen.as_ref()?;
+        let address = listen.address.parse::<SocketAddr>().ok()?;
+        let release = edge::facing(environment);
+        let settings = release.map(|release| release.spec.entrance.clone()).unwrap_or_default();
+        let mut entries =
+            vec![Entrance { listener: edge::listener(address, &settings), https: None, hsts: None }];
+        if let (Some(release), Some(tls)) = (release, &settings.tls)
+            && let Some(listener) =
+                edge::tls_listener(tls, &edge::hosts(environment, release), &settings, offer)
+        {
+            let port = listener.addr.port();
+            let encrypted = Entrance { listener, https: None, hsts: tls.hsts.clone() };
+            if encrypted.listener.addr == address {
+                entries.clear();
+            } else {
+                entries[0].https = tls.redirect.then_some(ToHttps { port });
+            }
+            entries.push(encrypted);
+        }
+        Some(Self(entries, listen.host.clone()))
+    }
+}
+
+impl Entrance {
+    fn policy(&self, asked: &Edge, host: Option<&str>, offer: &Offer) -> Policy {
+        let https = self.https.filter(|_| edge::has_certificate(host, offer));
+        edge::policy(asked, https, self.hsts.as_ref())
+    }
+}
+
+fn service_of(key: &EnvironmentKey, service: &ServiceRoute, asked: &Edge) -> Service {
+    let versions = service.versions.iter();
+    let cookie = service.route.as_ref().and_then(|route| route.sticky_cookie.clone());
+    let mut made = Service {
+        versions: versions
+            .map(|(release, version)| (release.to_string(), version_of(key, version)))
+            .collect(),
+        sticky: cookie.map(|cookie| Sticky { cookie, max_age_s: None }),
+        mirror: mirror_of(service),
+        ..Service::default()
+    };
+    edge::shape(&mut made, asked);
+    made
+}
+
 impl Part {
     /// All but one listener and what it leads to. It is nobody's generation: nothing of it is to be confirmed.
     fn without(mut self, address: SocketAddr) -> Self {
-        self.listeners.retain(|_, own| *own != address);
+        self.listeners.retain(|_, own| own.addr != address);
         self.routes.retain(|route| self.listeners.contains_key(&route.listener));
         Self { generation: Generation::default(), ..self }
     }
@@ -541,7 +617,8 @@ impl Part {
         let name = preview_listener(&environment.key);
         match ports.address(&name) {
             Ok(address) if !environment.routes.table.services.is_empty() => {
-                self.listeners.insert(name, address);
+                let listener = Listener::new(name.clone(), address, Purpose::Preview);
+                self.listeners.insert(name, listener);
             }
             Ok(_) | Err(_) => self.routes.retain(|route| route.listener != name),
         }
@@ -566,7 +643,8 @@ impl Part {
                 if !own && !served {
                     continue;
                 }
-                self.listeners.insert(listener.clone(), address);
+                let opened = Listener::new(listener.clone(), address, Purpose::Internal);
+                self.listeners.insert(listener.clone(), opened);
                 self.routes.push(Route {
                     listener,
                     host: None,
@@ -624,31 +702,22 @@ fn maintenance_page(message: &str) -> Maintenance {
     }
 }
 
-/// Who asks at a listener, by the kind of its name.
-fn purpose_of(listener: &str) -> Purpose {
-    if listener.ends_with(PREVIEW) {
-        Purpose::Preview
-    } else if listener.contains('@') {
-        Purpose::Internal
-    } else {
-        Purpose::Public
-    }
-}
-
-fn compose(generation: u64, parts: &Parts) -> Snapshot {
-    let mut listeners: BTreeMap<String, SocketAddr> = BTreeMap::new();
+fn compose(generation: u64, parts: &Parts, http_challenges: &BTreeMap<String, String>) -> Snapshot {
+    let mut listeners: BTreeMap<&String, Listener> = BTreeMap::new();
     let mut services = BTreeMap::new();
     let mut routes = Vec::new();
     for part in parts.values() {
-        listeners.extend(part.listeners.clone());
+        for (name, listener) in &part.listeners {
+            match listeners.entry(name) {
+                Entry::Vacant(entry) => drop(entry.insert(listener.clone())),
+                Entry::Occupied(mut entry) => edge::merge(entry.get_mut(), listener),
+            }
+        }
         services.extend(part.services.clone());
         routes.extend(part.routes.clone());
     }
-    let listeners = listeners
-        .into_iter()
-        .map(|(name, addr)| Listener::new(name.clone(), addr, purpose_of(&name)))
-        .collect();
-    Snapshot { generation, listeners, services, routes, ..Snapshot::default() }
+    let listeners = listeners.into_values().collect();
+    Snapshot { generation, listeners, services, routes, http_challenges: http_challenges.clone() }
 }
 
 #[cfg(test)]

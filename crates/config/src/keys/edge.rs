@@ -131,6 +131,20 @@ pub(crate) static ACME: TableSpec = TableSpec {
             "\"tls-alpn-01\"",
             "How the hosts are proven: over port 80, or over port 443.",
         ),
+        key(
+            "roots",
+            Kind::Text(&FILE),
+            Words("those of the machine"),
+            "\"/etc/ssl/our-authority.pem\"",
+            "PEM file with the certificates that are believed when the authority is asked: for one of your own.",
+        ),
+        key(
+            "preflight",
+            Kind::Bool,
+            Default("true"),
+            "false",
+            "Ask the hosts from here first, so that no attempt counts against the authority's limits in vain.",
+        ),
     ],
 };
 

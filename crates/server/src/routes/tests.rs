@@ -33,7 +33,7 @@ fn half_way() -> World {
 fn a_new_version_is_on_the_preview_only_and_each_release_calls_its_own() {
     let dir = tempfile::tempdir().unwrap();
     let world = half_way();
-    let part = part(world.of(&key("dev")), &ports(&dir));
+    let part = part(world.of(&key("dev")), &ports(&dir), &Offer::default());
     assert_eq!(of(&part, LISTEN), [text("/api", "api", None), text("/", "web", None)]);
     let preview = [text("/api", "api", Some("r2")), text("/", "web", Some("r2"))];
     assert_eq!(of(&part, "shop/dev#preview"), preview);
@@ -44,7 +44,7 @@ fn a_new_version_is_on_the_preview_only_and_each_release_calls_its_own() {
         versions.iter().map(|(release, version)| (release.as_str(), version.weight)).collect::<Vec<_>>()
     };
     assert_eq!(weights("web"), [("r1", 100), ("r2", 0)]);
-    compose(1, &Parts::from([(key("dev"), part.clone())])).validate().unwrap();
+    compose(1, &Parts::from([(key("dev"), part.clone())]), &BTreeMap::new()).validate().unwrap();
 }
 
 #[test]
@@ -53,7 +53,7 @@ fn a_release_without_its_own_copy_calls_whatever_serves() {
     let dev = key("dev");
     let mut world = half_way();
     world.give(command_of(&dev, Command::Abort { reason: None }));
-    let part = part(world.of(&dev), &ports(&dir));
+    let part = part(world.of(&dev), &ports(&dir), &Offer::default());
     assert_eq!(of(&part, "shop/dev/api@r2"), [text("/", "api", None)], "r2 is drained and still asks");
     assert_eq!(of(&part, "shop/dev/api@r1"), [text("/", "api", Some("r1"))]);
 }
@@ -64,7 +64,7 @@ fn nothing_is_public_before_it_has_weight() {
     let dev = key("dev");
     let mut world = World::default();
     world.give(deploy(&dev, release(LISTEN)));
-    let started = part(world.of(&dev), &ports(&dir));
+    let started = part(world.of(&dev), &ports(&dir), &Offer::default());
     assert_eq!((started.routes.len(), started.listeners.len()), (0, 0), "{started:?}");
 }
 
@@ -79,14 +79,14 @@ fn services_of_several_hosts_share_one_preview() {
         spec.services.insert(name(label), one);
     }
     let world = World::deployed(&dev, spec);
-    let part = part(world.of(&dev), &ports(&dir));
-    compose(1, &Parts::from([(dev, part)])).validate().unwrap();
+    let part = part(world.of(&dev), &ports(&dir), &Offer::default());
+    compose(1, &Parts::from([(dev, part)]), &BTreeMap::new()).validate().unwrap();
 }
 
 fn served(environment: &str, listen: &str, dir: &tempfile::TempDir) -> Part {
     let environment = key(environment);
     let world = World::deployed(&environment, release(listen));
-    part(world.of(&environment), &ports(dir))
+    part(world.of(&environment), &ports(dir), &Offer::default())
 }
 
 #[test]
@@ -96,7 +96,7 @@ fn what_the_proxy_has_is_told_apart_by_environment() {
         (key("dev"), served("dev", LISTEN, &dir)),
         (key("staging"), served("staging", "127.0.0.1:8081", &dir)),
     ]);
-    let read: Parts = parts_of(&compose(7, &parts));
+    let read: Parts = parts_of(&compose(7, &parts, &BTreeMap::new()));
     assert_eq!(read.keys().collect::<Vec<_>>(), parts.keys().collect::<Vec<_>>());
     for (environment, part) in &parts {
         let own = Part { generation: Generation::default(), ..part.clone() };
@@ -117,7 +117,7 @@ fn the_environment_that_is_at_fault_gives_way_and_no_other() {
     let staging = parts.get_mut(&key("staging")).unwrap();
     staging.generation = Generation(91);
     staging.routes[0].path = "no-slash".to_owned();
-    let problems = compose(1, &parts).validate().unwrap_err();
+    let problems = compose(1, &parts, &BTreeMap::new()).validate().unwrap_err();
     assert_eq!(culprit(&parts, &good, &RejectReason::Invalid { problems }), Some(key("staging")));
 
     let bind = |addr: &str| RejectReason::Bind {
@@ -138,7 +138,7 @@ fn two_environments_on_one_address_the_newer_gives_way() {
     let good = Parts::from([(key("staging"), served("staging", LISTEN, &dir))]);
     let mut parts = good.clone();
     parts.insert(key("dev"), served("dev", LISTEN, &dir));
-    let problems = compose(1, &parts).validate().unwrap_err();
+    let problems = compose(1, &parts, &BTreeMap::new()).validate().unwrap_err();
     assert_eq!(culprit(&parts, &good, &RejectReason::Invalid { problems }), Some(key("dev")));
 }
 
@@ -150,5 +150,5 @@ fn a_lost_address_costs_what_it_led_to_and_nothing_else() {
     assert!(of(&rest, LISTEN).is_empty());
     assert_eq!(of(&rest, "shop/dev/api@r1"), of(&part, "shop/dev/api@r1"));
     assert_eq!(rest.generation, Generation::default(), "it is not the table that was asked for");
-    compose(1, &Parts::from([(key("dev"), rest)])).validate().unwrap();
+    compose(1, &Parts::from([(key("dev"), rest)]), &BTreeMap::new()).validate().unwrap();
 }
