@@ -4,10 +4,9 @@ use std::path::Path;
 use std::str::FromStr;
 
 use fairway_api::{Exported, ExportedFile, ExportedSecret};
-use fairway_config::{Diagnostic, Inputs, Project};
-use fairway_engine::id::{EnvironmentKey, TreeDigest};
+use fairway_config::{Diagnostic, Project};
+use fairway_engine::id::EnvironmentKey;
 use fairway_engine::monitoring::{self, AlertMatch, AlertMatchOp, Monitoring, SmtpTls};
-use fairway_engine::release::Source;
 use fairway_metrics::builtin;
 use fairway_metrics::export::{
     self, AlertmanagerConfig, ChannelKind, Export, GrafanaSource, Inhibition, MailTls, MatchOp, Matching,
@@ -16,6 +15,7 @@ use fairway_metrics::export::{
 use fairway_metrics::rules::RuleFile;
 use fairway_metrics::slo;
 
+use crate::validate;
 use crate::watching::objectives;
 
 /// What the examples of `fairway server run --listen` say.
@@ -50,21 +50,8 @@ impl FromStr for What {
 /// # Errors
 /// What is wrong with the file, or with the rule files.
 pub fn project(what: What, project: &Project, environment: &str, root: &Path) -> Result<Exported, Problems> {
-    let artifacts = project.artifacts(environment)?;
-    // Nothing that is exported depends on the files of a release, or on the version of a secret.
-    let nothing = || TreeDigest("0".repeat(64).into());
-    let inputs = Inputs {
-        artifacts: artifacts.into_iter().map(|one| (one.key, nothing())).collect(),
-        secrets: &|_| Some(1),
-        source: Source { commit: None, branch: None, title: None, dirty: false, authors: Vec::new() },
-        strategy: None,
-    };
-    let mut monitoring = project.resolve(environment, &inputs)?.monitoring;
-    monitoring.rules = project.rule_files(environment, root)?;
-    let key = EnvironmentKey {
-        project: project.name().clone(),
-        environment: project.environment(environment)?.name.clone(),
-    };
+    let monitoring = validate::spec(project, environment, root)?.monitoring;
+    let key = validate::key(project, environment)?;
     files(what, Some((&key, &monitoring))).map_err(Problems::Rules)
 }
 

@@ -36,15 +36,16 @@ mod status;
 mod testing;
 mod upgrade;
 pub mod upload;
+pub mod validate;
 mod values;
 mod warn;
 mod watching;
 
-/// Name of the API's socket in the state directory.
 use serve::Ended;
 pub use upgrade::State;
 use upgrade::Taken;
 
+/// Name of the API's socket in the state directory.
 pub const SOCKET_NAME: &str = "fairway.sock";
 
 /// The server waits for the disk and for people; the proxy has the cores.
@@ -59,12 +60,12 @@ pub struct ServerOptions {
     pub state_dir: PathBuf,
     /// Where `GET /metrics` is answered besides the unix socket; loopback in most cases.
     pub listen: Option<SocketAddr>,
-}
     /// Whether remote write and OTLP are taken there as well. What is sent in may decide about a release, and whoever
     /// reaches the address may send.
     pub take_samples: bool,
     /// What the program before this one in the same process left open, in its own words.
     pub handed: Option<String>,
+}
 
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -75,7 +76,6 @@ pub struct ServeError(pub fairway_api::ApiError);
 /// # Errors
 /// When it cannot start, with code, cause and hint.
 pub fn run(options: &ServerOptions) -> Result<(), ServeError> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
     let taken = match options.handed.as_deref().map(Taken::from_option).transpose() {
         Ok(taken) => taken,
         Err(why) => return Err(ServeError(error::StartError::Handed(why).to_api())),
@@ -113,6 +113,7 @@ pub fn check(options: &ServerOptions) -> Result<State, ServeError> {
 }
 
 fn run_once(options: &ServerOptions, taken: Option<Taken>) -> Result<Ended, ServeError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKER_THREADS)
         .enable_all()
         .build()

@@ -10,7 +10,7 @@ use fairway_metrics::httpapi;
 use fairway_metrics::labels::Labels;
 use fairway_metrics::promql;
 use fairway_metrics::sample::Sample;
-use fairway_metrics::store::{Appended, Options, Store};
+use fairway_metrics::store::{Appended, Options, Store, StoreError};
 use fairway_store::Trees;
 use tokio::task::JoinSet;
 
@@ -40,7 +40,7 @@ pub use alerting::Alerting;
 pub use slos::specs as objectives;
 pub use source::{NoValue, Source};
 pub use targets::serving;
-use writing::Writing;
+use writing::{Origin, Writing};
 
 /// A proxy that does not answer in this time is not waited for: what depends on it says "no data".
 const ASK_PROXY_TIMEOUT: Duration = Duration::from_secs(1);
@@ -186,13 +186,13 @@ impl Watching {
         if samples.is_empty() {
             return Some(Appended::default());
         }
-        self.writing.push(&samples, self.now_ms());
+        self.writing.push(Origin::Here, &samples, self.now_ms());
         let watching = Arc::clone(self);
         let kept = tokio::task::spawn_blocking(move || {
             let of_series = samples.iter().map(|(labels, sample)| (labels, *sample));
             let appended = watching.store.append_labels(of_series)?;
             watching.store.sync()?;
-            Ok::<_, fairway_metrics::store::StoreError>(appended)
+            Ok::<_, StoreError>(appended)
         });
         let kept = kept.await.map_err(|error| error.to_string());
         match kept.and_then(|kept| kept.map_err(|error| error.to_string())) {
@@ -243,6 +243,33 @@ impl Watching {
         targets
     }
 
+    /// Into the store, and on to receivers what is new to it.
+    fn add(&self, samples: &[(Labels, Sample)]) -> Result<Appended, StoreError> {
+        if self.writing.is_idle() {
+            return self.store.append_labels(samples.iter().map(|(labels, sample)| (labels, *sample)));
+        }
+        let (mut appended, mut new) = (Appended::default(), Vec::new());
+        let mut outcome = Ok(());
+        for one in samples {
+            match self.store.append_labels([(&one.0, one.1)]) {
+                Ok(added) => {
+                    // What was there already was sent on then: two that write to each other would never end.
+                    if added.accepted > 0 {
+                        new.push(one.clone());
+                    }
+                    appended += added;
+                }
+                Err(error) => {
+                    outcome = Err(error);
+                    break;
+                }
+            }
+        }
+        // When it is sent again after an error, this part of it is not new any more.
+        self.writing.push(Origin::Elsewhere, &new, self.now_ms());
+        outcome.map(|()| appended)
+    }
+
     /// What others send in. It goes where Fairway's own samples go.
     ///
     /// # Errors
@@ -250,14 +277,9 @@ impl Watching {
     pub async fn take_in(self: &Arc<Self>, samples: Vec<(Labels, Sample)>) -> Result<Appended, String> {
         let watching = Arc::clone(self);
         let kept = tokio::task::spawn_blocking(move || {
-            let of_series = samples.iter().map(|(labels, sample)| (labels, *sample));
-            let appended = watching.store.append_labels(of_series)?;
+            let appended = watching.add(&samples)?;
             watching.store.sync()?;
-            // What was there already was sent on then: two that write to each other would never end.
-            if appended.accepted > 0 {
-                watching.writing.push(&samples, watching.now_ms());
-            }
-            Ok::<_, fairway_metrics::store::StoreError>(appended)
+            Ok::<_, StoreError>(appended)
         });
         kept.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
     }

@@ -1,5 +1,10 @@
 //! `fairway validate`
 
+use std::path::Path;
+
+use fairway_api::ApiError;
+use fairway_config::Project;
+use fairway_server::validate;
 use serde_json::json;
 
 use crate::context::Context;
@@ -9,8 +14,8 @@ use crate::problem::{Outcome, of_diagnostics};
 
 /// Check fairway.toml, in all of its environments
 ///
-/// Every problem is shown with its place and with what to do. Nothing but the file is looked at; `fairway doctor`
-/// looks at the machine.
+/// Every problem is shown with its place and with what to do, those of queries and rule files included. Nothing but the
+/// file and the rule files that it names is looked at; `fairway doctor` looks at the machine.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  fairway validate\n  fairway validate --strict")]
 pub struct Args {
@@ -25,6 +30,11 @@ pub fn run(args: &Args, cx: &Context) -> Outcome {
     let warnings = of_diagnostics(project.warnings(), project.source());
     if args.strict && !warnings.is_empty() {
         cx.out.errors(Exit::Usage, &warnings);
+        return Ok(Exit::Usage);
+    }
+    let errors = environments(&project, &file.root);
+    if !errors.is_empty() {
+        cx.out.errors(Exit::Usage, &errors);
         return Ok(Exit::Usage);
     }
     for warning in &warnings {
@@ -49,4 +59,17 @@ pub fn run(args: &Args, cx: &Context) -> Outcome {
         &json!({ "project": project.name().as_str(), "environments": environments, "services": services }),
     );
     Ok(Exit::Done)
+}
+
+/// What a deploy to any of the environments would be refused for. What is wrong for all of them is said once.
+fn environments(project: &Project, root: &Path) -> Vec<ApiError> {
+    let mut errors: Vec<ApiError> = Vec::new();
+    for environment in project.environments() {
+        if let Err(error) = validate::environment(project, environment.name.as_str(), root)
+            && !errors.contains(&error)
+        {
+            errors.push(error);
+        }
+    }
+    errors
 }

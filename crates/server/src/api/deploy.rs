@@ -1,6 +1,6 @@
 //! `POST …/deploy`: the file and its captured artifacts become a release.
 
-mod monitoring;
+pub mod monitoring;
 
 use std::collections::{BTreeMap, BTreeSet};
 

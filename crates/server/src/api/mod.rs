@@ -42,6 +42,8 @@ mod slo;
 mod status;
 mod upgrade;
 
+pub use deploy::monitoring::check as check_monitoring;
+pub use deploy::to_api as config_error;
 pub use prometheus::Writes;
 
 /// A blob is one file of an artifact; larger files than this do not belong in a release.
@@ -61,11 +63,11 @@ pub struct App {
     pub state_dir: PathBuf,
     pub log_path: PathBuf,
     pub watching: Arc<Watching>,
-}
-
     pub upgrades: Upgrades,
     /// How this server took over from an earlier one.
     pub upgraded: Option<Upgraded>,
+}
+
 /// Who calls, put beside the request when its connection is accepted.
 #[derive(Clone, Debug)]
 pub struct Caller(pub String);
@@ -97,9 +99,9 @@ pub fn router(app: App) -> Router {
         .route("/v1/status", get(status::all))
         .nest("/v1/projects/{project}/environments/{environment}", environment)
         .route("/v1/gc", post(gc::gc))
+        .route("/v1/upgrade", post(upgrade::upgrade))
         .route("/v1/blobs/missing", post(blobs::missing))
         .route("/v1/blobs/{digest}", put(blobs::put).layer(DefaultBodyLimit::max(BLOB_BYTES_MAX)))
-        .route("/v1/upgrade", post(upgrade::upgrade))
         .route("/metrics", get(metrics::metrics))
         .merge(prometheus::router(app.clone(), Writes::Taken))
         .fallback(not_found)

@@ -17,7 +17,8 @@ use fairway_metrics::httpapi::{
 };
 use fairway_metrics::labels::Labels;
 use fairway_metrics::promql::Stop;
-use fairway_metrics::remote::{self, ReceiveLimits, ReceivedSeries, Stored, otlp};
+use fairway_metrics::remote::otlp::{self, Otlp};
+use fairway_metrics::remote::{self, ReceiveLimits, ReceivedSeries, Stored};
 use fairway_metrics::sample::Sample;
 use fairway_metrics::store::Appended;
 use tokio::sync::Semaphore;
@@ -43,6 +44,9 @@ const WRITES_MAX: usize = 4;
 
 /// As it comes over the network; unpacked it may be larger, by the limits of `metrics`.
 const WRITE_BYTES_MAX: usize = 16 << 20;
+
+/// How far ahead of now a sample may be, as for remote write: clocks of two machines differ.
+const AHEAD_MS_MAX: i64 = 10 * 60 * 1000;
 
 /// After a full disk or a full store, in seconds: what senders do by themselves without being told.
 const RETRY_AFTER_S: u64 = 5;
@@ -76,7 +80,9 @@ pub fn router<S: Clone + Send + Sync + 'static>(app: App, writes: Writes) -> Rou
         .route("/-/healthy", any(question))
         .route("/-/ready", any(question));
     let router = match writes {
-        Writes::Refused => router,
+        Writes::Refused => {
+            router.route("/api/v1/write", post(not_taken)).route("/api/v1/otlp/v1/metrics", post(not_taken))
+        }
         Writes::Taken => router
             .route("/api/v1/write", post(write))
             .route("/api/v1/otlp/v1/metrics", post(write_otlp))
@@ -213,6 +219,12 @@ fn refusal(appended: &Appended) -> String {
     )
 }
 
+/// As a Prometheus whose receiver is switched off: senders give up with this status, and show the words.
+async fn not_taken() -> Response {
+    let why = "samples are not taken here; `fairway server run --listen ADDRESS --take-samples` takes them";
+    plain(StatusCode::NOT_FOUND, why)
+}
+
 async fn write(State(asked): State<Asked>, headers: HeaderMap, body: Bytes) -> Response {
     let Ok(_turn) = asked.writes.try_acquire() else { return busy() };
     let watching = &asked.app.watching;
@@ -237,6 +249,21 @@ async fn write(State(asked): State<Asked>, headers: HeaderMap, body: Bytes) -> R
     remote_answer(received.answer(&stored))
 }
 
+/// A sample of the future would hide all that comes until then, as the series has a newer one.
+fn refuse_ahead(mut received: Otlp, now_ms: i64) -> Otlp {
+    let latest_ms = now_ms.saturating_add(AHEAD_MS_MAX);
+    for series in &mut received.series {
+        let before = series.samples.len();
+        series.samples.retain(|sample| sample.at_ms <= latest_ms);
+        let ahead = before - series.samples.len();
+        if ahead > 0 {
+            received.points_refused += ahead;
+            received.problem.get_or_insert_with(|| format!("a point of {} is too far ahead", series.labels));
+        }
+    }
+    received
+}
+
 async fn write_otlp(State(asked): State<Asked>, headers: HeaderMap, body: Bytes) -> Response {
     let Ok(_turn) = asked.writes.try_acquire() else { return busy() };
     let decoded = tokio::task::spawn_blocking(move || {
@@ -244,7 +271,7 @@ async fn write_otlp(State(asked): State<Asked>, headers: HeaderMap, body: Bytes)
         otlp::decode(kind, encoding, &body, &ReceiveLimits::default())
     });
     let received = match decoded.await {
-        Ok(Ok(received)) => received,
+        Ok(Ok(received)) => refuse_ahead(received, asked.app.watching.now_ms()),
         Ok(Err(refused)) => return remote_answer(refused.answer()),
         Err(error) => return plain(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
     };
@@ -262,4 +289,22 @@ fn busy() -> Response {
     let mut response = plain(StatusCode::SERVICE_UNAVAILABLE, "not now; send it again");
     response.headers_mut().insert(axum::http::header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_S));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_point_of_the_future_is_refused_and_the_others_of_its_series_are_not() {
+        let at = |at_ms| Sample { at_ms, value: 1.0 };
+        let series = ReceivedSeries {
+            labels: Labels::new([("__name__", "queue")]),
+            samples: vec![at(1_000), at(1_000 + AHEAD_MS_MAX), at(1_001 + AHEAD_MS_MAX), at(i64::MAX)],
+        };
+        let received = Otlp { series: vec![series], ..Otlp::default() };
+        let kept = refuse_ahead(received, 1_000);
+        assert_eq!((kept.series[0].samples.len(), kept.points_refused), (2, 2));
+        assert!(kept.problem.unwrap().contains("queue"));
+    }
 }

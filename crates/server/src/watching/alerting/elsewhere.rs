@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fairway_engine::State;
 use fairway_engine::id::EnvironmentKey;
@@ -18,6 +18,9 @@ use crate::outgoing::Request;
 
 /// As Fairway's own scrapes; Prometheus evaluates hardly more often.
 const ASK_EVERY: Duration = Duration::from_secs(15);
+
+/// While a release is being watched, which an alert undoes: that takes seconds, whoever evaluates the rules.
+const ASK_EVERY_WATCHED: Duration = Duration::from_secs(3);
 
 /// The answer is made from memory. A longer silence is none, and the next question comes soon.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
@@ -54,6 +57,20 @@ fn sources(state: &State) -> BTreeMap<EnvironmentKey, String> {
     state.environments.values().filter_map(of).collect()
 }
 
+/// Between two questions.
+fn ask_every(state: &State) -> Duration {
+    let is_watched = |env: &fairway_engine::Environment| {
+        let rollout = env.rollout.as_ref()?;
+        let of = |number| Some(&env.releases.get(&number)?.spec.monitoring.source);
+        let serving = env.stable.and_then(of);
+        Some([serving, of(rollout.to)].into_iter().flatten().any(|source| *source != MetricsSource::BuiltIn))
+    };
+    match state.environments.values().any(|env| is_watched(env).unwrap_or(false)) {
+        true => ASK_EVERY_WATCHED,
+        false => ASK_EVERY,
+    }
+}
+
 pub async fn run(watching: Arc<Watching>) {
     let mut news = watching.pump.follow();
     let mut asked: BTreeMap<EnvironmentKey, String> = BTreeMap::new();
@@ -74,7 +91,28 @@ pub async fn run(watching: Arc<Watching>) {
                 watching.alerting.hear(environment, &answer);
             }
         }
-        tokio::time::sleep(ASK_EVERY).await;
+        rest(&watching, &mut news, &asked).await;
+    }
+}
+
+/// Until it is time for the next question, or somebody else is to be asked.
+async fn rest<T: Clone>(
+    watching: &Watching,
+    news: &mut Receiver<T>,
+    asked: &BTreeMap<EnvironmentKey, String>,
+) {
+    let began = Instant::now();
+    loop {
+        let (every, wanted) = watching.pump.shared.read(|state| (ask_every(state), sources(state)));
+        let left = every.saturating_sub(began.elapsed());
+        if left.is_zero() || wanted != *asked {
+            return;
+        }
+        tokio::select! {
+            // Missed or read: there is news.
+            _ = news.recv() => while news.try_recv().is_ok() {},
+            () = tokio::time::sleep(left) => {}
+        }
     }
 }
 
