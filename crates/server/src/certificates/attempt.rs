@@ -136,7 +136,8 @@ impl Attempt {
         Ok(pair)
     }
 
-    /// The kinds of challenge for which all names lead here. Where none does, the fault of the preferred one.
+    /// The first kind of challenge for which all names lead here; all kinds, where that is not looked at. Where none
+    /// does, the fault of the preferred one.
     async fn kinds(&self, attempts: u32) -> Result<Vec<ChallengeKind>, Cause> {
         let mut kinds = self.acme.challenges.clone();
         // What this machine sees as right the world may not: a closed port 80 must not hide an open 443.
@@ -145,15 +146,16 @@ impl Attempt {
         if !self.acme.preflight {
             return if kinds.is_empty() { Err(Cause::NoChallenges) } else { Ok(kinds) };
         }
-        let (mut led, mut first) = (Vec::new(), None);
+        let mut first = Err(Cause::NoChallenges);
         for kind in kinds {
             self.at(Step::Preflight(kind));
             match self.preflight(kind).await {
-                Ok(()) => led.push(kind),
-                Err(cause) => drop(first.get_or_insert(cause)),
+                Ok(()) => return Ok(vec![kind]),
+                Err(cause) if first == Err(Cause::NoChallenges) => first = Err(cause),
+                Err(_) => {}
             }
         }
-        if led.is_empty() { Err(first.unwrap_or(Cause::NoChallenges)) } else { Ok(led) }
+        first
     }
 
     async fn preflight(&self, kind: ChallengeKind) -> Result<(), Cause> {

@@ -16,6 +16,7 @@ mod dns;
 mod local;
 mod orders;
 mod pebble;
+mod proxy;
 mod site;
 mod trouble;
 

@@ -79,9 +79,25 @@ async fn no_file_goes_that_the_proxy_may_still_name() {
 }
 
 #[tokio::test]
+async fn a_port_that_leads_elsewhere_leaves_the_other_challenge() {
+    let mut world = World::new().await;
+    let closed = pebble::free_port();
+    let Some(pebble) = Pebble::start_with(closed, world.site.tls_port, 0).await else { return };
+    let lookout =
+        Lookout { resolver: world.resolver.clone(), http_port: closed, tls_port: world.site.tls_port };
+    let options = Options { now: Arc::new(|| now_ahead(&AtomicU64::default())), jitter: 0, lookout };
+    let certificates = Certificates::open(world.state.path(), options, world.site.clone()).unwrap();
+    certificates.want(wanted(&[HOST], pebble.acme(&[ChallengeKind::Http01, ChallengeKind::TlsAlpn01])));
+    world.tasks.push(tokio::spawn(certificates.clone().run()));
+    until_valid(&certificates, HOST).await;
+}
+
+#[tokio::test]
 async fn nonces_that_are_thrown_away_hold_nothing_up() {
     let mut world = World::new().await;
-    let Some(pebble) = Pebble::start_with(&world.site, 20).await else { return };
+    let Some(pebble) = Pebble::start_with(world.site.http_port, world.site.tls_port, 20).await else {
+        return;
+    };
     let certificates = world.start(wanted(&[HOST], pebble.acme(HTTP)));
     until_valid(&certificates, HOST).await;
 }

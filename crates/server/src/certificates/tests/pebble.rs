@@ -29,11 +29,15 @@ impl Drop for Pebble {
 impl Pebble {
     /// Nothing, with a note, where pebble is not installed.
     pub(super) async fn start(site: &Site) -> Option<Self> {
-        Self::start_with(site, 0).await
+        Self::start_with(site.http_port, site.tls_port, 0).await
     }
 
     /// Throws away so many of a hundred nonces.
-    pub(super) async fn start_with(site: &Site, nonces_refused_percent: u8) -> Option<Self> {
+    pub(super) async fn start_with(
+        http_port: u16,
+        tls_port: u16,
+        nonces_refused_percent: u8,
+    ) -> Option<Self> {
         let Some(program) = std::env::var_os("FAIRWAY_PEBBLE") else {
             eprintln!("not run: no FAIRWAY_PEBBLE (cargo xtask test has it)");
             return None;
@@ -53,8 +57,8 @@ impl Pebble {
                 "managementListenAddress": format!("127.0.0.1:{management}"),
                 "certificate": dir.path().join("chain.pem"),
                 "privateKey": dir.path().join("key.pem"),
-                "httpPort": site.http_port,
-                "tlsPort": site.tls_port,
+                "httpPort": http_port,
+                "tlsPort": tls_port,
                 "ocspResponderURL": "",
                 "externalAccountBindingRequired": false,
                 "retryAfter": { "authz": 1, "order": 1 },
