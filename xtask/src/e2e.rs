@@ -7,6 +7,7 @@ mod crashes;
 mod dice;
 mod loss;
 mod notes;
+mod prometheus;
 mod quick;
 mod refusals;
 mod site;
@@ -40,6 +41,8 @@ enum What {
     Canary,
     /// An alert from a rule to a channel, over `kill -9`, silenced, and queried as Grafana does
     Alerts,
+    /// Together with a real Prometheus, Alertmanager and their tools
+    Prometheus,
     /// Commands one right after the other, and several at once
     Quick,
     /// A static site over deploys: old pages keep working, downloads end well
@@ -60,6 +63,7 @@ pub fn run(arguments: &Arguments) -> Done {
         Some(What::Autoscale) => count.add(autoscale::run(&fairway)),
         Some(What::Canary) => count.add(canary::run(&fairway)),
         Some(What::Alerts) => count.add(alerts::run(&fairway)),
+        Some(What::Prometheus) => count.add(prometheus::run(&fairway)),
         Some(What::Quick) => count.add(quick::run(&fairway)),
         Some(What::Site) => count.add(site::run(&fairway)),
         Some(What::Crashes(arguments)) => count.add(crashes::run(&fairway, arguments)),
@@ -75,6 +79,7 @@ pub fn short(fairway: &Path) -> Count {
     count.add(site::run(fairway));
     count.add(canary::run(fairway));
     count.add(alerts::run(fairway));
+    count.add(prometheus::short(fairway));
     count.add(crashes::run(fairway, &crashes::Arguments::short()));
     count.add(loss::run(fairway, &loss::Arguments::short()));
     count

@@ -16,7 +16,7 @@ use serde_json::Value;
 use crate::fault::{Context, Done, Fault};
 use crate::shell;
 
-pub use http::get;
+pub use http::{get, send};
 pub use shop::Shop;
 pub use strays::wait_if_interrupted;
 
@@ -41,6 +41,8 @@ pub struct Home {
     server: Option<Child>,
     /// Where the server answers besides its socket.
     listen: Option<SocketAddr>,
+    /// Whether samples are taken there.
+    take_samples: bool,
     show: Show,
 }
 
@@ -71,6 +73,7 @@ impl Home {
             fairway: fairway.to_owned(),
             server: None,
             listen: None,
+            take_samples: false,
             show,
         })
     }
@@ -107,11 +110,17 @@ impl Home {
         self.listen = Some(address);
     }
 
+    /// Servers that start from now on take samples there, too.
+    pub fn take_samples(&mut self) {
+        self.take_samples = true;
+    }
+
     /// Starts the server and waits until it answers.
     pub fn start_server(&mut self) -> Done {
         let listen = self.listen.map(|address| address.to_string());
         let mut arguments = vec!["server", "run"];
         arguments.extend(listen.as_deref().into_iter().flat_map(|address| ["--listen", address]));
+        arguments.extend(self.take_samples.then_some("--take-samples"));
         let mut command = self.command(&self.path, &arguments);
         self.say(&format!("$ {} &", shown(&arguments)));
         let log = std::fs::OpenOptions::new()

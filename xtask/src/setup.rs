@@ -108,7 +108,7 @@ fn install(packages: &[&str]) -> Done {
     let apt = |arguments: &[&str]| {
         let mut command = Command::new("apt-get");
         command.env("DEBIAN_FRONTEND", "noninteractive").args(arguments);
-        shell::run(&mut command)
+        shell::aside(&mut command)
     };
     let mut arguments = vec!["install", "-y", "--no-install-recommends"];
     arguments.extend(packages);

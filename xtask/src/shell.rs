@@ -35,6 +35,11 @@ pub fn run(command: &mut Command) -> Done {
     if status.success() { Ok(()) } else { Err(Fault::new(format!("{} ended with {status}", shown(command)))) }
 }
 
+/// The same, with what it prints on stderr: our stdout may be read by a program.
+pub fn aside(command: &mut Command) -> Done {
+    run(command.stdout(std::io::stderr()))
+}
+
 pub fn announce(command: &Command) {
     eprintln!("$ {}", shown(command));
 }

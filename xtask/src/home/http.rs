@@ -1,4 +1,4 @@
-//! One GET, for the few answers that we read ourselves. Everything else goes through the load generator.
+//! One request, for the few answers that we read ourselves. Everything else goes through the load generator.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -29,10 +29,29 @@ impl Answer {
 }
 
 pub fn get(address: SocketAddr, path: &str) -> Done<Answer> {
-    let what = format!("GET http://{address}{path}");
+    send(address, "GET", path, &[], b"")
+}
+
+/// One request on a connection of its own.
+pub fn send(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Done<Answer> {
+    let what = format!("{method} http://{address}{path}");
     let mut stream = TcpStream::connect_timeout(&address, TIMEOUT).context(&what)?;
     stream.set_read_timeout(Some(TIMEOUT)).context(&what)?;
-    write!(stream, "GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n").context(&what)?;
+    let mut head = format!("{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n");
+    for (name, value) in headers {
+        head.push_str(&format!("{name}: {value}\r\n"));
+    }
+    if !body.is_empty() {
+        head.push_str(&format!("content-length: {}\r\n", body.len()));
+    }
+    head.push_str("\r\n");
+    stream.write_all(&[head.as_bytes(), body].concat()).context(&what)?;
     let mut bytes = Vec::new();
     stream.take(BYTES_MAX).read_to_end(&mut bytes).context(&what)?;
     parse(&String::from_utf8_lossy(&bytes)).with(&what)

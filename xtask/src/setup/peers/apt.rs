@@ -44,15 +44,15 @@ impl Apt {
     /// Downloads the packages and unpacks them into `into`.
     pub fn unpack(&self, packages: &[&str], with: With, into: &Path) -> Done {
         eprintln!("fetching {} of Debian {SUITE} into {}", packages.join(", "), into.display());
-        shell::run(self.command().arg("update"))?;
+        shell::aside(self.command().arg("update"))?;
         let archives = match with {
             With::Nothing => {
-                shell::run(self.command().arg("download").args(packages))?;
+                shell::aside(self.command().arg("download").args(packages))?;
                 self.directory.clone()
             }
             With::Dependencies => {
                 let mut command = self.command();
-                shell::run(command.args(["--yes", "--download-only", "install"]).args(packages))?;
+                shell::aside(command.args(["--yes", "--download-only", "install"]).args(packages))?;
                 self.path("cache/archives")
             }
         };
