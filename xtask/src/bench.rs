@@ -3,6 +3,7 @@
 mod evidence;
 mod figure;
 mod idle;
+mod loss;
 mod metrics;
 mod probe;
 mod proxy;
@@ -63,6 +64,8 @@ enum Part {
     Idle,
     /// Ingest, room on disk, queries, rules and memory, beside Prometheus
     Metrics,
+    /// What every kind of client loses through 100 rollouts, 20 scales, 10 upgrades and 10 kills: nothing
+    Loss,
     /// How soon the sequential test finds a bad version, and how often it is wrong
     Evidence,
     /// Requests per second of processor time, latency and memory, beside nginx, HAProxy and Caddy
@@ -72,7 +75,7 @@ enum Part {
 impl Part {
     /// Whole processes are started: the binary and the example's programs are needed.
     fn needs_fairway(self) -> bool {
-        matches!(self, Part::Switch | Part::Idle | Part::Proxy)
+        matches!(self, Part::Switch | Part::Idle | Part::Loss | Part::Proxy)
     }
 
     /// The programs of the examples too.
@@ -142,6 +145,7 @@ fn measure(part: Part, fairway: &Path, arguments: &Arguments) -> Done<Vec<Figure
         Part::Engine => Ok(engine()),
         Part::Switch => switch::measure(fairway, rounds),
         Part::Idle => idle::measure(fairway),
+        Part::Loss => loss::measure(fairway),
         Part::Metrics => metrics::measure(),
         Part::Evidence => Ok(evidence::measure()),
         Part::Proxy => {

@@ -5,7 +5,7 @@ mod autoscale;
 mod canary;
 mod crashes;
 mod dice;
-mod loss;
+pub mod loss;
 mod notes;
 mod prometheus;
 mod quick;

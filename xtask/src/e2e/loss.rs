@@ -1,6 +1,9 @@
 //! The promise itself: deploys and rollbacks of the shop under a load that never repeats a request, the control plane
 //! killed among them, and nothing lost or done twice.
 
+mod everything;
+mod harbour;
+
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -10,6 +13,8 @@ use super::dice::Dice;
 use crate::checks::Count;
 use crate::fault::{Context, Done, Fault};
 use crate::home::{Home, Shop, Show, free_address};
+
+pub use everything::{Voyage, sail};
 
 const SETTLE_MAX: Duration = Duration::from_secs(120);
 
@@ -27,6 +32,9 @@ pub struct Arguments {
     /// Requests a second
     #[arg(long, default_value_t = 200.0, value_name = "N")]
     rate: f64,
+    /// Only the part with every kind of client, upgrades and scales, on a service made for it
+    #[arg(long)]
+    everything: bool,
     /// Repeat the same choices
     #[arg(long)]
     seed: Option<u64>,
@@ -34,7 +42,7 @@ pub struct Arguments {
 
 impl Arguments {
     pub fn short() -> Arguments {
-        Arguments { rounds: 6, kills: 2, rate: 100.0, seed: None }
+        Arguments { rounds: 6, kills: 2, rate: 100.0, everything: false, seed: None }
     }
 }
 
@@ -44,6 +52,15 @@ pub fn run(fairway: &Path, arguments: &Arguments) -> Count {
     let name =
         format!("{rounds} deploys and rollbacks, {kills} kills, {rate} requests a second (--seed {seed})");
     let mut count = Count::default();
+    let Voyage { rollouts, scales, upgrades, broken_upgrades, kills: voyage_kills, .. } = Voyage::short();
+    let of_everything = format!(
+        "{rollouts} rollouts, {scales} scales, {upgrades} upgrades and {broken_upgrades} broken ones, {voyage_kills} \
+         kills, every kind of client (--everything --seed {seed})"
+    );
+    count.check(&of_everything, || everything::check(fairway, &Voyage::short(), seed));
+    if arguments.everything {
+        return count;
+    }
     count.check(&name, || {
         let mut home = Home::new(fairway, Show::Nothing)?;
         let findings =
