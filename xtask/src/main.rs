@@ -4,6 +4,7 @@ mod bench;
 mod checks;
 mod demo;
 mod e2e;
+mod exported;
 mod fault;
 mod home;
 mod setup;

@@ -30,7 +30,7 @@ _scratch = None
 def setUpModule():
     global _scratch
     _scratch = tempfile.TemporaryDirectory(prefix="shop-test-")
-    for name in ("v1", "v2", "v3", "broken", "flaky", "slow"):
+    for name in ("v1", "v2", "v3", "broken", "flaky", "slow", "hanging"):
         versions[name] = pathlib.Path(_scratch.name, name)
         subprocess.run([SHOP / "make-version", name, versions[name]], check=True)
 
@@ -88,11 +88,11 @@ def wait_until(condition, complaint):
     raise AssertionError(complaint())
 
 
-def call(address, method, path, body=None, headers=None, connection=None):
+def call(address, method, path, body=None, headers=None, connection=None, timeout=None):
     """One request; never repeated. Returns status, headers, body."""
     own = connection is None
     if own:
-        connection = http.client.HTTPConnection(address, timeout=PATIENCE_SECONDS)
+        connection = http.client.HTTPConnection(address, timeout=timeout or PATIENCE_SECONDS)
     try:
         raw = json.dumps(body) if isinstance(body, dict) else body
         connection.request(method, path, raw, {"connection": "close", **(headers or {})} if own else headers or {})
@@ -565,6 +565,15 @@ class Versions(ShopTest):
         self.assertGreaterEqual(time.monotonic() - began, 0.4)
         self.assertEqual(call(api, "GET", "/healthz")[0], 200)
 
+    def test_hanging_version_answers_at_first_and_then_never_and_looks_healthy(self):
+        self.run_tool("hanging", "bin/migrate", "expand")
+        _, api = self.start_api("hanging")
+        for _ in range(12):
+            self.assertEqual(call(api, "GET", "/api/products")[0], 200)
+        with self.assertRaises(TimeoutError):
+            call(api, "GET", "/api/products", timeout=0.5)
+        self.assertEqual(call(api, "GET", "/healthz")[0], 200)
+
     def test_make_version_replaces_its_own_files_and_no_others(self):
         directory = pathlib.Path(_scratch.name, uuid.uuid4().hex)
         make = SHOP / "make-version"
@@ -582,7 +591,7 @@ class Versions(ShopTest):
         self.assertEqual((done.returncode, [path.name for path in stranger.iterdir()]), (1, ["mine"]))
         done = subprocess.run([make, "v9", directory], capture_output=True, text=True)
         self.assertEqual(done.returncode, 1)
-        self.assertIn("give one of v1, broken, flaky, slow, v2, v3", done.stderr)
+        self.assertIn("give one of v1, broken, flaky, hanging, slow, v2, v3", done.stderr)
 
 
 class Starting(ShopTest):

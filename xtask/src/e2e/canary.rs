@@ -1,13 +1,16 @@
 //! A release that is worse undoes itself on evidence, in seconds; one that is not goes through. Real processes under
 //! load; what no version of the shop answered is Fairway's own failure.
 
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use fairway_load::{Kind, Plan, Report, Running, Share};
+use fairway_load::{Failure, FailureClass, Kind, Plan, Report, Running, Share};
 use serde_json::Value;
 
 use crate::checks::Count;
+use crate::exported;
 use crate::fault::{Context, Done, Fault};
 use crate::home::{Home, Shop, Show, free_address};
 
@@ -15,6 +18,10 @@ const RATE_PER_S: f64 = 200.0;
 
 /// From the first bad answer to the last request that the bad version gets.
 const BACK_WITHIN: Duration = Duration::from_secs(3);
+
+/// From the first request that a hanging version does not answer to the last that it gets: the three seconds that the
+/// silence has to last, and what it takes until enough wait, at ten requests a second.
+const SILENT_BACK_WITHIN: Duration = Duration::from_secs(6);
 
 /// The canary is called off or through long before; longer is a hang.
 const ENDED_WITHIN: Duration = Duration::from_secs(90);
@@ -39,11 +46,13 @@ pub fn run(fairway: &Path) -> Count {
 
 type Story = fn(&mut Home) -> Done<Vec<String>>;
 
-const STORIES: [(&str, Story); 5] = [
+const STORIES: [(&str, Story); 7] = [
     ("a canary of which every tenth answer fails is called off", |home| {
         called_off(home, "flaky", "v5-flaky", "errors")
     }),
     ("a canary that is slow is called off", |home| called_off(home, "slow", "v6-slow", "answers over")),
+    ("a canary that takes requests and answers none is called off", hangs),
+    ("what is exported is what the reference says", exports),
     ("a canary that is as good as stable goes through", goes_through),
     ("a control plane killed within a hold keeps its time", killed),
     ("a gate whose source is gone pauses and says so", source_gone),
@@ -110,6 +119,67 @@ fn took(report: &Report, version: &str) -> Option<Duration> {
         report.failures.iter().filter(|failure| is_of(failure, version)).map(|failure| failure.failed_us);
     let first_us = failed.min().unwrap_or(first_us);
     (last_us > 0).then(|| Duration::from_micros(last_us.saturating_sub(first_us)))
+}
+
+/// What hangs has nothing that ended and could be counted. What it held is lost by the version and not by Fairway: whoever
+/// waits gives up after the load's ten seconds.
+fn hangs(home: &mut Home) -> Done<Vec<String>> {
+    let (shop, load) = begin(home, LONG_STEP)?;
+    shop.check_out("hanging")?;
+    load.mark("canary");
+    let ran = home.run(shop.directory(), &["deploy", "-e", "demo"])?;
+    let serving = shop.version()?;
+    let history = home.must(shop.directory(), &["history", "-e", "demo", "--limit", "1"])?;
+    let report = load.stop();
+    let (held, others): (Vec<&Failure>, Vec<&Failure>) =
+        report.failures.iter().partition(|failure| failure.cause.class() == FailureClass::Timeout);
+    let mut findings: Vec<String> =
+        others.iter().map(|failure| format!("failed by Fairway: {failure}")).collect();
+    if report.failures_dropped > 0 {
+        findings.push(format!("{} failures were not kept: nothing is proved", report.failures_dropped));
+    }
+    if ran.code != 5 || serving != GOOD {
+        findings.push(format!("the deploy ended with {}, and {serving} serves: {}", ran.code, ran.stderr));
+    }
+    if !ran.stderr.contains("silence of api") || !history.stdout.contains("silence of api") {
+        findings.push(format!("neither deploy nor history may be silent about the silence: {}", ran.stderr));
+    }
+    let planned = || held.iter().map(|failure| failure.planned_us);
+    match planned().min().zip(planned().max()) {
+        Some((first, last)) if Duration::from_micros(last - first) <= SILENT_BACK_WITHIN => {
+            let took = Duration::from_micros(last - first).as_secs_f64();
+            println!("        back to 0 % {took:.2} s after the first that hung; it held {}", held.len());
+        }
+        Some((first, last)) => {
+            let took = Duration::from_micros(last - first).as_secs_f64();
+            findings.push(format!("requests hung for {took:.2} s: {} of them", held.len()));
+        }
+        None => findings.push("nothing hung: nothing is proved".to_owned()),
+    }
+    Ok(findings)
+}
+
+/// With two versions beside each other, copies of requests and all.
+fn exports(home: &mut Home) -> Done<Vec<String>> {
+    let steps = "strategy = \"canary\"\nsteps = [{ weight = 10, hold = \"10m\", mirror = 10 }]\n";
+    let (shop, load) = begin(home, steps)?;
+    shop.check_out("v2")?;
+    home.must(shop.directory(), &["deploy", "-e", "demo", "--detach"])?;
+    until(home, &shop, |rollout| rollout["phase"] == "shifting" && rollout["waiting_until_ms"].is_u64())?;
+    std::thread::sleep(Duration::from_secs(1));
+    let mut socket = UnixStream::connect(home.state_dir().join("fairway.sock")).context("the server's socket")?;
+    socket
+        .write_all(b"GET /metrics HTTP/1.0\r\nhost: fairway\r\n\r\n")
+        .context("the question for /metrics")?;
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).context("the answer of /metrics")?;
+    load.stop();
+    let (head, body) = answer.split_once("\r\n\r\n").context("the answer of /metrics")?;
+    let mut findings = exported::check_live(body);
+    if !head.contains(" 200 ") || !body.contains("fairway_requests_mirrored_total{") {
+        findings.push(format!("no figures of a mirroring version: nothing is proved: {head}"));
+    }
+    Ok(findings)
 }
 
 fn is_of(failure: &fairway_load::Failure, version: &str) -> bool {

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::events;
+use crate::exported;
 use crate::fault::{Context, Done, Fault};
 use crate::workspace;
 
@@ -16,7 +17,7 @@ fn directory() -> PathBuf {
 
 /// Every page with its text.
 fn pages(fairway: &Path) -> Done<Vec<(&'static str, String)>> {
-    let mut pages = vec![("events", events::page()?)];
+    let mut pages = vec![("events", events::page()?), ("metrics", exported::page())];
     for (name, arguments) in PAGES {
         pages.push((name, printed(fairway, arguments)?));
     }
@@ -43,7 +44,7 @@ pub fn write(fairway: &Path) -> Done {
 }
 
 pub fn check(fairway: &Path) -> Done<Vec<String>> {
-    let mut findings = Vec::new();
+    let mut findings = exported::check_source()?;
     for (name, text) in pages(fairway)? {
         let path = directory().join(format!("{name}.md"));
         if std::fs::read_to_string(&path).unwrap_or_default() != text {
