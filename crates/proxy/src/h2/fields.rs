@@ -240,8 +240,39 @@ pub(super) fn write_response(
     carrier
 }
 
+/// Whether it is gRPC, which ends with a status in its trailers. (gRPC-Web has it in its body.)
 fn is_grpc(headers: &HeaderMap) -> bool {
-    headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+    let kind = headers.get(CONTENT_TYPE).and_then(|value| value.as_bytes().strip_prefix(b"application/grpc"));
+    kind.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';' | b' ')))
+}
+
+/// How a body ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ending {
+    Plain,
+    /// With a status, or the client takes it for a fault of the service's.
+    GrpcStatus,
+}
+
+impl Ending {
+    /// By the head of the answer.
+    pub(super) fn of(headers: &HeaderMap) -> Self {
+        match is_grpc(headers) && !headers.contains_key(GRPC_STATUS) {
+            true => Self::GrpcStatus,
+            false => Self::Plain,
+        }
+    }
+}
+
+const GRPC_STATUS: &str = "grpc-status";
+
+/// Makes trailers of gRPC complete: without a status the call was cut, by a drain or by the end of the instance, which is
+/// `UNAVAILABLE` (14), and says that another attempt may succeed.
+pub(super) fn conclude(trailers: &mut HeaderMap) {
+    if !trailers.contains_key(GRPC_STATUS) {
+        trailers.insert(GRPC_STATUS, HeaderValue::from_static("14"));
+        trailers.insert("grpc-message", HeaderValue::from_static("the instance ended the call"));
+    }
 }
 
 /// Whether a field may be a trailer (RFC 9110, section 6.5.1): none that decides about framing, routing, who asks, or
@@ -407,6 +438,29 @@ mod tests {
         check(103, &[], false, false, "Nothing -");
         let grpc = [("content-type", "application/grpc+proto"), ("content-length", "7")];
         check(200, &grpc, false, false, "Chunked transfer-encoding: chunked");
+    }
+
+    #[test]
+    fn only_grpc_itself_ends_with_a_status() {
+        let check = |kind: &'static str, status: bool, expect: Ending| {
+            let mut headers = HeaderMap::new();
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+            if status {
+                headers.insert(GRPC_STATUS, 0.into());
+            }
+            assert_eq!(Ending::of(&headers), expect, "{kind}");
+        };
+        check("application/grpc", false, Ending::GrpcStatus);
+        check("application/grpc+proto", false, Ending::GrpcStatus);
+        check("application/grpc; charset=x", false, Ending::GrpcStatus);
+        check("application/grpc", true, Ending::Plain);
+        check("application/grpc-web", false, Ending::Plain);
+        check("application/grpc-web+proto", false, Ending::Plain);
+        check("text/plain", false, Ending::Plain);
+        let mut trailers = HeaderMap::new();
+        trailers.insert(GRPC_STATUS, 5.into());
+        conclude(&mut trailers);
+        assert_eq!((trailers.len(), &trailers[GRPC_STATUS]), (1, &5.into()));
     }
 
     #[test]

@@ -2,10 +2,11 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use h2::SendStream;
+use http::HeaderMap;
 
 use super::Stopped;
 use super::budget::{Budget, EARNED};
-use super::fields::trailers;
+use super::fields::{Ending, conclude, trailers};
 use crate::codec::{Body, Framing};
 use crate::pipe::Pipe;
 
@@ -21,12 +22,23 @@ pub(super) struct Outgoing {
     /// Data that waits for a window.
     data: Bytes,
     trailers: Vec<u8>,
+    ending: Ending,
 }
 
 impl Outgoing {
     /// `held`: what was read behind the head.
-    pub(super) fn new(body: Body, held: BytesMut) -> Self {
-        Self { body, held, data: Bytes::new(), trailers: Vec::new() }
+    pub(super) fn new(body: Body, held: BytesMut, ending: Ending) -> Self {
+        Self { body, held, data: Bytes::new(), trailers: Vec::new(), ending }
+    }
+
+    /// Ends it although it is not complete, if that can be said; otherwise the stream is to be reset.
+    pub(super) fn cut(&self, out: &mut SendStream<Bytes>) -> bool {
+        if self.ending == Ending::Plain {
+            return false;
+        }
+        let mut trailers = HeaderMap::new();
+        conclude(&mut trailers);
+        out.send_trailers(trailers).is_ok()
     }
 
     /// Ready when `h2` has all of it, its end included.
@@ -47,7 +59,8 @@ impl Outgoing {
                     }
                 }
                 let piece = self.data.split_to(self.data.len().min(out.capacity()));
-                let is_last = self.data.is_empty() && self.body.is_done() && self.trailers.is_empty();
+                let has_trailers = !self.trailers.is_empty() || self.ending == Ending::GrpcStatus;
+                let is_last = self.data.is_empty() && self.body.is_done() && !has_trailers;
                 out.send_data(piece, is_last).map_err(|_| Stopped::Peer)?;
                 budget.earn(EARNED);
                 if is_last {
@@ -56,12 +69,13 @@ impl Outgoing {
                 continue;
             }
             if self.body.is_done() {
-                let ended = match self.trailers.is_empty() {
+                let mut trailers = trailers(&self.trailers);
+                if self.ending == Ending::GrpcStatus {
+                    conclude(&mut trailers);
+                }
+                let ended = match trailers.is_empty() {
                     true => out.send_data(Bytes::new(), true),
-                    false => match trailers(&self.trailers) {
-                        none if none.is_empty() => out.send_data(Bytes::new(), true),
-                        some => out.send_trailers(some),
-                    },
+                    false => out.send_trailers(trailers),
                 };
                 return Poll::Ready(ended.map_err(|_| Stopped::Peer));
             }

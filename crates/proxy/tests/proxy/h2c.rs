@@ -210,6 +210,67 @@ fn a_call_in_both_directions_ends_with_its_trailers() {
     assert_eq!(proxy.stats().version("s", "r1").requests[&StatusClass::Success], 1);
 }
 
+/// A sequence that is the same for the same seed (SplitMix64).
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u32) -> u32 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) % u64::from(bound)) as u32
+    }
+}
+
+#[test]
+fn bodies_come_through_in_pieces_of_any_size_and_windows_of_any_size() {
+    let origin = Origin2::start(|request, mut respond| async move {
+        let mut out = respond.send_response(Response::new(()), false).unwrap();
+        let mut body = request.into_body();
+        while let Some(Ok(data)) = body.data().await {
+            let _ = body.flow_control().release_capacity(data.len());
+            out.send_data(data, false).unwrap();
+        }
+        let trailers = body.trailers().await.unwrap().unwrap_or_default();
+        out.send_trailers(trailers).unwrap();
+    });
+    let proxy = serving(origin.service());
+    run(&proxy, async {
+        for seed in 0..60 {
+            let mut random = Random(seed);
+            let mut builder = h2::client::Builder::new();
+            builder.initial_window_size(1 + random.below(70_000));
+            let browser = Browser::open_with(proxy.addr, &builder).await;
+            let mut send = browser.0.clone().ready().await.unwrap();
+            let (response, mut out) = send.send_request(request(Method::POST, "/"), false).unwrap();
+            let mut sent = Vec::new();
+            for piece in 0..random.below(12) {
+                let bound = [1, 2, 17, 300, 40_000][random.below(5) as usize];
+                sent.push(Bytes::from(vec![piece as u8; random.below(bound) as usize]));
+            }
+            let expected = sent.concat();
+            let has_trailers = random.below(2) == 0;
+            for piece in sent {
+                out.send_data(piece, false).unwrap();
+                if random.below(3) == 0 {
+                    tokio::task::yield_now().await;
+                }
+            }
+            let mut trailers = HeaderMap::new();
+            trailers.insert("x-seed", seed.into());
+            match has_trailers {
+                true => out.send_trailers(trailers).unwrap(),
+                false => out.send_data(Bytes::new(), true).unwrap(),
+            }
+            let answer = Answer::read(response.await.unwrap()).await.unwrap();
+            assert!(answer.body == expected, "seed {seed}: {} of {}", answer.body.len(), expected.len());
+            let found = answer.trailers.and_then(|trailers| trailers.get("x-seed").cloned());
+            assert_eq!(found, has_trailers.then(|| seed.into()), "seed {seed}");
+        }
+    });
+}
+
 #[test]
 fn an_answer_of_trailers_only_keeps_them() {
     let origin = Origin2::start(|_, mut respond| async move {
@@ -517,7 +578,9 @@ fn a_removed_instance_is_drained_when_its_streams_have_ended() {
         assert!(body.data().await.unwrap().is_ok());
         proxy.client.apply(&without).await.unwrap();
         assert_eq!(proxy.client.in_flight("i").await.unwrap(), 1);
-        assert!(body.data().await.unwrap().is_err(), "it ends by its own drain time");
+        // It ends by its own drain time, and says so in the words of gRPC.
+        assert!(body.data().await.is_none());
+        assert_eq!(body.trailers().await.unwrap().unwrap()["grpc-status"], "14");
     });
     assert_eq!(proxy.next_event(&mut events), Event::Drained { instance: "i".into() });
 }

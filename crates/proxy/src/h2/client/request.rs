@@ -10,7 +10,7 @@ use h2::{Reason, RecvStream, SendStream};
 use super::State;
 use crate::codec::{HeadScan, RequestHead, header_storage};
 use crate::h2::Stopped;
-use crate::h2::fields;
+use crate::h2::fields::{self, Ending};
 use crate::h2::incoming::Incoming;
 use crate::h2::outgoing::Outgoing;
 use crate::pipe::Pipe;
@@ -74,7 +74,7 @@ impl Requesting {
                 let id = response.stream_id().as_u32();
                 let is_head = head.method == "HEAD";
                 let receiving = Receiving::Head(response);
-                let upload = Upload { out, body: Outgoing::new(body, behind) };
+                let upload = Upload { out, body: Outgoing::new(body, behind, Ending::Plain) };
                 let upload = (!body.is_done()).then_some(upload);
                 Some((Exchange { id, written, is_head, receiving }, upload))
             }

@@ -11,7 +11,7 @@ use h2::{Reason, RecvStream, SendStream};
 use crate::codec::{Body, HeadScan, ResponseHead, header_storage};
 use crate::h2::Stopped;
 use crate::h2::budget::{EARNED, LARGE};
-use crate::h2::fields::{self, Asked};
+use crate::h2::fields::{self, Asked, Ending};
 use crate::h2::incoming::Incoming;
 use crate::h2::outgoing::Outgoing;
 use crate::h2::wire::Watch;
@@ -167,12 +167,13 @@ impl Serving {
             (_, _) => head.delimiter.body(),
         };
         let is_whole = fields::is_bodiless(head.delimiter) && body.is_done();
+        let ending = Ending::of(response.headers());
         let out = respond.send_response(response, is_whole).map_err(|_| Stopped::Peer)?;
         self.watch.budget.earn(EARNED);
         let held = std::mem::take(held);
         self.answer = match is_whole {
             true => Answer::Done,
-            false => Answer::Body { out, body: Outgoing::new(body, held) },
+            false => Answer::Body { out, body: Outgoing::new(body, held, ending) },
         };
         Ok(())
     }
@@ -180,7 +181,11 @@ impl Serving {
     fn reset(&mut self, reason: Reason) {
         match &mut self.answer {
             Answer::Head { respond, .. } => respond.send_reset(reason),
-            Answer::Body { out, .. } => out.send_reset(reason),
+            Answer::Body { out, body } => {
+                if !body.cut(out) {
+                    out.send_reset(reason);
+                }
+            }
             Answer::Done => {}
         }
     }
