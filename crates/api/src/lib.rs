@@ -37,7 +37,8 @@ pub use log::{LogLine, LogQuery};
 pub use secret::{SecretInfo, SecretValue};
 pub use slo::{SloBurn, SloInfo, SloStanding};
 pub use status::{
-    CheckResult, EndedInfo, EnvironmentStatus, Health, InstanceStatus, ProxyStatus, ReleaseInfo, RolloutInfo,
-    RolloutStatus, RoutesStatus, ServerInfo, ServiceStatus, Status, StepInfo, TrafficStatus, WarmInfo,
+    CertificateState, CertificateStatus, CheckResult, EndedInfo, EnvironmentStatus, Health, InstanceStatus,
+    ProxyStatus, ReleaseInfo, RolloutInfo, RolloutStatus, RoutesStatus, ServerInfo, ServiceStatus, Status,
+    StepInfo, TrafficStatus, WarmInfo,
 };
 pub use upgrade::{ProxyHandover, UpgradeReport, UpgradeRequest, Upgraded};

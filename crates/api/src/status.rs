@@ -52,6 +52,9 @@ pub struct EnvironmentStatus {
     pub summary: String,
     pub listen: Option<String>,
     pub host: Option<String>,
+    /// Of its host names, where it speaks TLS.
+    #[serde(default)]
+    pub certificates: Vec<CertificateStatus>,
     pub stable: Option<ReleaseInfo>,
     pub stable_since_ms: Option<u64>,
     pub warm: Option<WarmInfo>,
@@ -71,6 +74,36 @@ pub struct EnvironmentStatus {
     pub last: Option<RolloutInfo>,
     pub ended: Vec<EndedInfo>,
     pub jobs: Vec<crate::JobInfo>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertificateStatus {
+    pub name: String,
+    /// The end of the certificate that is shown now; none: the name cannot be asked over TLS.
+    pub until_ms: Option<u64>,
+    pub state: CertificateState,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum CertificateState {
+    /// From an authority.
+    Valid {
+        renew_ms: u64,
+    },
+    /// One is being ordered; `step` says how far that is.
+    Ordering {
+        step: String,
+    },
+    /// The last order came to nothing, and is tried again by itself.
+    Failed {
+        why: String,
+        hint: Option<String>,
+        retry_ms: u64,
+    },
+    /// Files of the user's own.
+    Manual,
+    SelfSigned,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

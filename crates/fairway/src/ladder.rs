@@ -171,6 +171,7 @@ pub(crate) mod tests {
             summary: "all copies ready".to_owned(),
             listen: Some("0.0.0.0:80".to_owned()),
             host: Some("shop.example".to_owned()),
+            certificates: Vec::new(),
             stable: None,
             stable_since_ms: None,
             warm: None,

@@ -90,6 +90,10 @@ fn load(certificate: &Certificate) -> Result<CertifiedKey, CertificateError> {
     let key =
         ring::sign::any_supported_type(&key).map_err(|error| file(&certificate.key, error.to_string()))?;
     let certified = CertifiedKey::new(chain, key);
+    // rustls cannot read the critical extension that makes it a proof (RFC 8737, 3).
+    if certificate.purpose == CertificatePurpose::AcmeTlsAlpn {
+        return Ok(certified);
+    }
     certified.keys_match().map_err(|error| CertificateError::Mismatch {
         chain: certificate.chain.clone(),
         key: certificate.key.clone(),

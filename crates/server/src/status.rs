@@ -11,6 +11,7 @@ use fairway_engine::{
 use fairway_proxy::control::{LATENCY_BOUNDS_US, Stats};
 use fairway_targets::key::InstanceKey;
 
+use crate::certificates::{NameState, NameStatus};
 use crate::drivers::{Known, Told};
 use crate::routes::service_key;
 
@@ -21,6 +22,7 @@ pub struct Live {
     /// Figures of the proxy; none when it does not answer.
     pub stats: Option<Stats>,
     pub told: Known,
+    pub certificates: Vec<NameStatus>,
 }
 
 /// Does the proxy do what the record says?
@@ -57,6 +59,7 @@ pub fn environment(env: &Environment, live: &Live) -> api::EnvironmentStatus {
         summary,
         listen: listen.map(|listen| listen.address.clone()),
         host: listen.and_then(|listen| listen.host.clone()),
+        certificates: certificates(env, live),
         stable: env.stable.and_then(|stable| env.release(stable)).map(release_info),
         stable_since_ms: env.stable_since.map(|since| since.0),
         warm: env
@@ -81,6 +84,27 @@ pub fn environment(env: &Environment, live: &Live) -> api::EnvironmentStatus {
         ended: env.ended.iter().rev().map(|ended| ended_info(ended)).collect(),
         jobs: env.jobs.values().rev().map(job).collect(),
     }
+}
+
+fn certificates(env: &Environment, live: &Live) -> Vec<api::CertificateStatus> {
+    let key = env.key.to_string();
+    let ours = live.certificates.iter().filter(|one| one.environment == key);
+    ours.map(|one| api::CertificateStatus {
+        name: one.name.clone(),
+        until_ms: one.state.until().map(|until| until.0),
+        state: match &one.state {
+            NameState::Valid { renew_at, .. } => api::CertificateState::Valid { renew_ms: renew_at.0 },
+            NameState::Ordering { step, .. } => api::CertificateState::Ordering { step: step.to_string() },
+            NameState::Failed { trouble, .. } => api::CertificateState::Failed {
+                why: trouble.why.clone(),
+                hint: trouble.hint.clone(),
+                retry_ms: trouble.retry_at.0,
+            },
+            NameState::Manual { .. } => api::CertificateState::Manual,
+            NameState::SelfSigned { .. } => api::CertificateState::SelfSigned,
+        },
+    })
+    .collect()
 }
 
 #[must_use]
@@ -458,7 +482,12 @@ mod tests {
             let key = InstanceKey { environment: key("dev"), instance };
             (key, Told { pid: Some(7), not_enforced: Vec::new() })
         });
-        Live { routing: Routing::InForce, stats: Some(Stats::default()), told: told.collect() }
+        Live {
+            routing: Routing::InForce,
+            stats: Some(Stats::default()),
+            told: told.collect(),
+            certificates: Vec::new(),
+        }
     }
 
     fn check(world: &World, live: &Live, health: api::Health, summary: &str) {

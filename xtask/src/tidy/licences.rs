@@ -25,10 +25,16 @@ const ALLOWED: &[&str] = &[
 ];
 
 /// Crates that are there in two incompatible versions, with the reason why that stays.
-const DUPLICATES: &[(&str, &str)] = &[(
-    "getrandom",
-    "ring 0.17, which TLS stands on, is bound to 0.2; everything else has moved on. Both only ask the kernel.",
-)];
+const DUPLICATES: &[(&str, &str)] = &[
+    ("base64", "instant-acme 0.8 is bound to 0.22; everything else has moved on."),
+    (
+        "getrandom",
+        "ring 0.17, which TLS stands on, is bound to 0.2; everything else has moved on. Both only ask the kernel.",
+    ),
+    ("nom", "an optional dependency of rcgen that is never built is bound to an older one."),
+    ("syn", "an optional dependency of rcgen that is never built is bound to an older one."),
+    ("synstructure", "an optional dependency of rcgen that is never built is bound to an older one."),
+];
 
 /// How cargo names sources that are a registry, whichever it is set up to use.
 const REGISTRY: &str = "registry+";

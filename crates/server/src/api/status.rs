@@ -68,7 +68,7 @@ async fn live(app: &App) -> (ProxyStatus, Live) {
             }
         },
     };
-    (status, Live { routing, stats, told })
+    (status, Live { routing, stats, told, certificates: app.routes.certificates().status() })
 }
 
 async fn figures(client: &Client) -> Result<Stats, String> {

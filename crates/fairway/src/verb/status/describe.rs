@@ -1,8 +1,8 @@
 //! A status as people read it.
 
 use fairway_api::{
-    EnvironmentStatus, InstanceStatus, JobOutcome, ProxyStatus, ServerInfo, ServiceStatus, Status,
-    TrafficStatus,
+    CertificateState, CertificateStatus, EnvironmentStatus, InstanceStatus, JobOutcome, ProxyStatus,
+    ServerInfo, ServiceStatus, Status, TrafficStatus,
 };
 
 use crate::ago;
@@ -88,6 +88,28 @@ fn since(at_ms: Option<u64>, now_ms: u64) -> String {
     at_ms.map(|at| format!("for {}", duration::show_ms(at, now_ms))).unwrap_or_default()
 }
 
+fn certificate(one: &CertificateStatus, now_ms: u64, colours: Colours) -> String {
+    let until = |word: &str| match one.until_ms {
+        Some(until) => format!("{word} until {} UTC", ago::utc(until)),
+        None => "none: it cannot be asked over TLS".to_owned(),
+    };
+    let state = match &one.state {
+        CertificateState::Valid { renew_ms } => {
+            format!("{}, renewed from {} UTC on", until("good"), ago::utc(*renew_ms))
+        }
+        CertificateState::Ordering { step } => format!("{}; being ordered: {step}", until("good")),
+        CertificateState::Failed { why, hint, retry_ms } => {
+            let hint = hint.as_deref().map(|hint| format!(" ({})", printable(hint))).unwrap_or_default();
+            let again = duration::show_ms(now_ms, *retry_ms);
+            let failed = format!("{}; {}{hint}; tried again in {again}", until("good"), printable(why));
+            colours.paint(Paint::Warn, &failed)
+        }
+        CertificateState::Manual => until("your own, good"),
+        CertificateState::SelfSigned => until("self-signed, good"),
+    };
+    format!("{}: {state}", printable(&one.name))
+}
+
 fn environment(one: &EnvironmentStatus, now_ms: u64, look: &Look) -> String {
     let colours = look.colours;
     let (word, paint) = ladder::health_word(one.health);
@@ -115,6 +137,9 @@ fn environment(one: &EnvironmentStatus, now_ms: u64, look: &Look) -> String {
     if let Some(listen) = &one.listen {
         let host = one.host.as_deref().map(|host| format!(" for {host}")).unwrap_or_default();
         facts.row(["listens".to_owned(), format!("{listen}{host}")]);
+    }
+    for one in &one.certificates {
+        facts.row(["certificate".to_owned(), certificate(one, now_ms, colours)]);
     }
     if let Some(warm) = &one.warm {
         let left = duration::show_ms(now_ms, warm.until_ms);
