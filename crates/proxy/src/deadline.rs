@@ -125,6 +125,11 @@ impl Deadline {
         self.at_ms.set(at.min(self.at_ms.get()));
     }
 
+    /// Whether a drain has set an end that progress does not move.
+    pub(crate) fn is_capped(&self) -> bool {
+        self.hard_ms.get() != NEVER
+    }
+
     /// Whether it passed; otherwise the task is woken when it does.
     pub(crate) fn poll_passed(&self, cx: &Context<'_>) -> Poll<Passed> {
         if self.passed.get() {

@@ -35,6 +35,15 @@ impl Body {
         matches!(self, Self::Done)
     }
 
+    /// Whether it is chunked, and another chunk may begin here.
+    #[must_use]
+    pub fn is_between_chunks(&self) -> bool {
+        match self {
+            Self::Chunked(chunked) => chunked.is_between_chunks(),
+            Self::Done | Self::Length { .. } | Self::UntilClose => false,
+        }
+    }
+
     /// Reads body bytes from the front of `buf`, in place.
     ///
     /// # Errors

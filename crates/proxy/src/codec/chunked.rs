@@ -84,6 +84,12 @@ impl Chunked {
         self.state == State::Done
     }
 
+    /// Whether another chunk may begin here: the last one too.
+    #[must_use]
+    pub fn is_between_chunks(&self) -> bool {
+        self.state == State::Size { value: 0, digits: 0 }
+    }
+
     /// Reads from the front of `buf` and moves what is to be passed on to its front. Returns how many bytes
     /// were read and how many of those are to be passed on. Reads everything unless the body ends earlier.
     ///

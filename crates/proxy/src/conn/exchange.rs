@@ -83,6 +83,9 @@ enum Receiving {
     Upgraded,
 }
 
+/// Without trailers.
+const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+
 /// How the client learns where the body ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ClientFraming {
@@ -304,8 +307,25 @@ impl<'a> Exchange<'a> {
                 End::ClientTimeout
             }
             (Receiving::Head(_), _) => End::ResponseTimeout,
-            (Receiving::Body { .. } | Receiving::Upgraded, _) if self.out.is_empty() => End::Truncated,
+            (Receiving::Body { .. } | Receiving::Upgraded, _) if self.out.is_empty() => {
+                self.end_stream();
+                End::Truncated
+            }
             (Receiving::Body { .. } | Receiving::Upgraded, _) => End::ClientTimeout,
+        }
+    }
+
+    /// An event stream that a drain ends gets the last chunk, where one can begin: to its client it has ended, and was
+    /// not cut off (rule 7). It has no length that it could fall short of.
+    fn end_stream(&self) {
+        let Receiving::Body { body, framing, .. } = &self.receiving else { return };
+        let can_begin = match framing {
+            ClientFraming::Same => body.is_between_chunks(),
+            ClientFraming::Chunked => true,
+            ClientFraming::Stripped | ClientFraming::Closing | ClientFraming::Packed => false,
+        };
+        if can_begin && self.stream_since.is_some() && self.deadline.is_capped() {
+            self.client.write_now(LAST_CHUNK);
         }
     }
 

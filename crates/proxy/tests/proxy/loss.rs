@@ -429,3 +429,28 @@ fn a_quiet_event_stream_ends_with_its_drain_time_and_not_before() {
     proxy.serve(service(&[]));
     assert_eq!(proxy.next_event(&mut events), Event::Drained { instance: "sse".into() });
 }
+
+#[test]
+fn an_event_stream_that_a_drain_ends_has_a_last_chunk_where_one_can_be_put() {
+    let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n";
+    let chunked = format!("{head}Transfer-Encoding: chunked\r\n\r\n9\r\ndata: 1\n\n\r\n");
+    let bodies =
+        [(chunked.clone(), true), (format!("{head}\r\ndata: 1\n\n"), true), (chunked + "6\r\nid", false)];
+    for (body, can_end) in bodies {
+        let origin = Origin::start(move |_| Reply::Echo(body.clone().into_bytes()));
+        let mut proxy = Proxy::start();
+        let mut stream = service(&[("sse", origin.addr)]);
+        stream.timeouts.stream_drain_ms = 50;
+        proxy.serve(stream);
+        let mut wire = proxy.wire();
+        wire.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        let mut seen = Vec::new();
+        let end = if can_end { &b"data: 1\n\n\r\n"[..] } else { b"6\r\nid" };
+        while !seen.ends_with(end) {
+            seen.extend(wire.bytes(1).unwrap());
+        }
+        proxy.serve(service(&[]));
+        let rest = wire.rest().unwrap();
+        assert_eq!(rest, if can_end { &b"0\r\n\r\n"[..] } else { b"" }, "{}", String::from_utf8_lossy(&seen));
+    }
+}
