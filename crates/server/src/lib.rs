@@ -91,7 +91,9 @@ pub fn run(options: &ServerOptions) -> Result<(), ServeError> {
             let source = upgrade::succeed(&successor, &kept);
             return Err(ServeError(error::StartError::Runtime { source }.to_api()));
         }
-        Ok(Err(ref error)) => error.0.causes.iter().fold(error.to_string(), |text, cause| format!("{text}: {cause}")),
+        Ok(Err(ref error)) => {
+            error.0.causes.iter().fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+        }
         Err(_) => "it panicked: this is a defect of Fairway".to_owned(),
     };
     if let Some(predecessor) = predecessor {

@@ -234,7 +234,10 @@ mod tests {
         let lock = ServerLock::acquire(dir.path(), "", 0).unwrap();
         let handed = lock.hand_on().unwrap();
         drop(lock);
-        assert!(ServerLock::acquire(dir.path(), "", 0).is_err(), "nobody has taken it up yet, and it is held");
+        assert!(
+            ServerLock::acquire(dir.path(), "", 0).is_err(),
+            "nobody has taken it up yet, and it is held"
+        );
         let lock = ServerLock::inherit(handed, dir.path(), "a", 0).unwrap();
         assert!(ServerLock::acquire(dir.path(), "", 0).is_err());
         drop(lock);
