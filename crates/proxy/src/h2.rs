@@ -11,6 +11,7 @@ mod fields;
 mod incoming;
 mod outgoing;
 pub(crate) mod server;
+mod websocket;
 mod wire;
 
 /// A body, HTTP/2 is done with it or gave up.

@@ -10,8 +10,8 @@ use http::header::{
 };
 use http::{Method, Request, Response, StatusCode, Uri, Version, request, response};
 
+use super::websocket;
 use crate::codec::{BodyLength, Delimiter, Field, RequestHead, ResponseHead};
-use crate::trace::Random;
 
 /// How a body of HTTP/2 is written in HTTP/1.1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,7 +120,7 @@ pub(super) fn write_request(
         (Asked::WebSocket, _, _) => {
             line(out, b"connection", b"close, upgrade");
             line(out, b"upgrade", b"websocket");
-            line(out, b"sec-websocket-key", websocket_key().as_bytes());
+            line(out, b"sec-websocket-key", websocket::key().as_bytes());
             out.extend_from_slice(b"\r\n");
             return Ok(Carrier::Raw);
         }
@@ -142,18 +142,6 @@ pub(super) fn write_request(
     line(out, CONNECTION.as_str().as_bytes(), b"close");
     out.extend_from_slice(b"\r\n");
     Ok(carrier)
-}
-
-/// 16 random bytes in base64. They only keep a cache from answering; nobody checks them on our side.
-fn websocket_key() -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let random = Random::new();
-    let bits = u128::from(random.next()) << 64 | u128::from(random.next());
-    let mut key: String =
-        (0..21).map(|at| char::from(DIGITS[(bits >> (122 - 6 * at) & 63) as usize])).collect();
-    key.push(char::from(DIGITS[(bits << 4 & 63) as usize]));
-    key.push_str("==");
-    key
 }
 
 /// A field of HTTP/1.1 for HTTP/2, unless it is for the connection only.
@@ -200,6 +188,31 @@ pub(super) fn request(head: &RequestHead<'_, '_>) -> Option<Request<()>> {
         headers.remove(CONTENT_LENGTH);
     }
     Some(request)
+}
+
+/// The same as an extended CONNECT, for an upgrade to WebSocket.
+pub(super) fn connect(head: &RequestHead<'_, '_>) -> Option<Request<()>> {
+    let mut connect = request(head)?;
+    *connect.method_mut() = Method::CONNECT;
+    connect.extensions_mut().insert(Protocol::from_static("websocket"));
+    connect.headers_mut().remove("sec-websocket-key");
+    Some(connect)
+}
+
+/// Writes that an instance has agreed to a WebSocket, for a client with this key.
+pub(super) fn write_upgraded(parts: &response::Parts, key: &[u8], out: &mut Vec<u8>) -> Carrier {
+    out.extend_from_slice(b"HTTP/1.1 101 Switching Protocols\r\n");
+    line(out, b"connection", b"upgrade");
+    line(out, b"upgrade", b"websocket");
+    line(out, b"sec-websocket-accept", websocket::accept(key).as_bytes());
+    for (name, value) in &parts.headers {
+        let field = Field::of(name.as_str());
+        if !is_for_one_hop(field, name) && field != Field::ContentLength {
+            line(out, name.as_str().as_bytes(), value.as_bytes());
+        }
+    }
+    out.extend_from_slice(b"\r\n");
+    Carrier::Raw
 }
 
 /// Writes the head of an instance's answer. `is_ended`: no body follows.

@@ -678,3 +678,63 @@ fn copies_go_to_a_mirror_of_the_same_kind() {
     eventually("all are copied", || copies.load(Ordering::SeqCst) == 10);
     assert_eq!(mirror.connections(), 1);
 }
+
+#[test]
+fn websockets_of_both_kinds_of_clients_reach_an_instance_that_takes_them() {
+    let origin = Origin2::start_with(
+        server::Builder::new().enable_connect_protocol(),
+        |request, mut respond| async move {
+            let protocol =
+                request.extensions().get::<h2::ext::Protocol>().map(|name| name.as_str().to_owned());
+            if (request.method(), protocol.as_deref()) != (&Method::CONNECT, Some("websocket")) {
+                return answer(respond, 200, "plain").await;
+            }
+            assert!(!request.headers().contains_key("sec-websocket-key"));
+            if request.uri().path() != "/chat" {
+                return answer(respond, 404, "no").await;
+            }
+            let response = Response::builder().header("sec-websocket-protocol", "chat");
+            let mut out = respond.send_response(response.body(()).unwrap(), false).unwrap();
+            let mut body = request.into_body();
+            while let Some(Ok(data)) = body.data().await {
+                let _ = body.flow_control().release_capacity(data.len());
+                out.send_data(data, false).unwrap();
+            }
+            out.send_data(Bytes::new(), true).unwrap();
+        },
+    );
+    let proxy = serving(origin.service());
+    let mut wire = proxy.wire();
+    let ask = |path: &str| {
+        format!(
+            "GET {path} HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        )
+    };
+    wire.send(ask("/other"));
+    assert_eq!(wire.read().unwrap().status(), 404);
+    let mut wire = proxy.wire();
+    wire.send(ask("/chat"));
+    let agreed = wire.read().unwrap();
+    assert_eq!((agreed.status(), agreed.field("sec-websocket-protocol")), (101, Some("chat")));
+    assert_eq!(agreed.field("sec-websocket-accept"), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
+    for word in ["one", "three"] {
+        wire.send(word);
+        assert_eq!(wire.bytes(word.len()).unwrap(), word.as_bytes());
+    }
+    wire.stream.shutdown(std::net::Shutdown::Write).unwrap();
+    assert_eq!(wire.rest().unwrap(), b"", "both sides end in good order");
+    run(&proxy, async {
+        let browser = Browser::open(proxy.addr).await;
+        assert_eq!(browser.get("/").await.unwrap().text(), "plain");
+        let mut send = browser.0.clone().ready().await.unwrap();
+        let (response, mut out) = send.send_request(crate::http2::websocket(), false).unwrap();
+        let response = response.await.unwrap();
+        assert_eq!(response.status(), 200);
+        assert!(!response.headers().contains_key("sec-websocket-accept"));
+        let mut body = response.into_body();
+        out.send_data(Bytes::from_static(b"two"), false).unwrap();
+        assert_eq!(body.data().await.unwrap().unwrap(), &b"two"[..]);
+    });
+    eventually("nothing is under way", || proxy.in_flight("i") == 0);
+}

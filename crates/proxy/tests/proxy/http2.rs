@@ -613,7 +613,7 @@ fn a_client_that_vanished_is_noticed_by_its_silence() {
 }
 
 /// What a WebSocket of RFC 6455 begins with over HTTP/2.
-fn websocket() -> Request<()> {
+pub fn websocket() -> Request<()> {
     let mut connect = request(Method::CONNECT, "/chat");
     connect.headers_mut().insert("sec-websocket-version", 13.into());
     connect.extensions_mut().insert(h2::ext::Protocol::from_static("websocket"));

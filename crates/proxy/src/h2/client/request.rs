@@ -8,7 +8,7 @@ use h2::client::{ResponseFuture, SendRequest};
 use h2::{Reason, RecvStream, SendStream};
 
 use super::State;
-use crate::codec::{HeadScan, RequestHead, header_storage};
+use crate::codec::{Body, HeadScan, RequestHead, header_storage};
 use crate::h2::Stopped;
 use crate::h2::fields::{self, Ending};
 use crate::h2::incoming::Incoming;
@@ -23,7 +23,7 @@ pub(super) struct Requesting {
     state: Rc<State>,
 }
 
-/// What the relay is told when there is no answer.
+/// The answer to an upgrade that the instance does not know: to another protocol than WebSocket, or without RFC 8441.
 const NOT_SPOKEN: &[u8] = b"HTTP/1.1 501 Not Implemented\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
 
 impl Requesting {
@@ -57,16 +57,25 @@ impl Requesting {
     fn begin(&mut self, head: &[u8], behind: BytesMut) -> Option<(Exchange, Option<Upload>)> {
         let mut storage = header_storage();
         let parsed = RequestHead::parse(head, &mut storage).ok();
-        let Some(request) = parsed.as_ref().and_then(fields::request) else {
+        let key = parsed.as_ref().filter(|head| head.upgrade.is_some()).map(|head| {
+            let is_websocket = head.upgrade.is_some_and(|name| name.eq_ignore_ascii_case(b"websocket"));
+            head.named("sec-websocket-key").next().filter(|_| is_websocket)
+        });
+        let request = match (parsed.as_ref(), key) {
+            (Some(_), Some(None)) => return self.answer(NOT_SPOKEN),
+            (Some(_), Some(Some(_))) if !self.send.is_extended_connect_protocol_enabled() => {
+                return self.answer(NOT_SPOKEN);
+            }
+            (Some(head), Some(Some(_))) => fields::connect(head),
+            (Some(head), None) => fields::request(head),
+            (None, _) => None,
+        };
+        let (Some(request), Some(head)) = (request, parsed) else {
             self.pipe.reset();
             return None;
         };
-        let head = parsed?;
-        if head.upgrade.is_some() {
-            self.write_now(NOT_SPOKEN);
-            return None;
-        }
-        let body = head.length.body();
+        let key = key.flatten().map(<[u8]>::to_vec);
+        let body = if key.is_some() { Body::UntilClose } else { head.length.body() };
         // Whatever is written after this holds the request; what is acknowledged before it does not.
         let written = self.state.watch.written();
         match self.send.send_request(request, body.is_done()) {
@@ -76,7 +85,7 @@ impl Requesting {
                 let receiving = Receiving::Head(response);
                 let upload = Upload { out, body: Outgoing::new(body, behind, Ending::Plain) };
                 let upload = (!body.is_done()).then_some(upload);
-                Some((Exchange { id, written, is_head, receiving }, upload))
+                Some((Exchange { id, written, is_head, key, receiving }, upload))
             }
             Err(_) => {
                 // The connection is closed, or takes no more streams: nothing was sent.
@@ -86,10 +95,12 @@ impl Requesting {
         }
     }
 
-    fn write_now(&self, bytes: &[u8]) {
+    /// Answers in the instance's stead.
+    fn answer<T>(&self, bytes: &[u8]) -> Option<T> {
         let nobody = Context::from_waker(std::task::Waker::noop());
         // An empty pipe has room for it.
         let _ = self.pipe.poll_write(&nobody, &[std::io::IoSlice::new(bytes)]);
+        None
     }
 }
 
@@ -109,6 +120,8 @@ struct Exchange {
     /// Bytes of the connection that were written before it.
     written: u64,
     is_head: bool,
+    /// Of a WebSocket's client.
+    key: Option<Vec<u8>>,
     receiving: Receiving,
 }
 
@@ -169,8 +182,13 @@ impl Exchange {
                     }
                     let (parts, body) = ready!(Pin::new(response).poll(cx)).map_err(Some)?.into_parts();
                     let mut head = Vec::with_capacity(512);
-                    let carrier =
-                        fields::write_response(&parts, self.is_head, body.is_end_stream(), &mut head);
+                    let is_ended = body.is_end_stream();
+                    let carrier = match self.key.take() {
+                        Some(key) if parts.status.is_success() => {
+                            fields::write_upgraded(&parts, &key, &mut head)
+                        }
+                        Some(_) | None => fields::write_response(&parts, self.is_head, is_ended, &mut head),
+                    };
                     let incoming = Incoming::new(head, carrier);
                     self.receiving = Receiving::Body { body, incoming };
                 }
