@@ -81,17 +81,20 @@ fn program(named: Option<&Path>) -> Result<PathBuf, Problem> {
 }
 
 fn of_upgrade(error: fairway_api::client::ClientError, before: &ServerInfo) -> Problem {
-    match Problem::of_change(error, None) {
-        Problem::Refused(error) if error.code == "api/unknown-path" => Problem::Failed {
+    let problem = Problem::of_change(error, None);
+    if let Problem::Refused(refused) = &problem
+        && refused.code == "api/unknown-path"
+    {
+        return Problem::Failed {
             code: "upgrade/too-old",
             what: format!("the server that runs ({}) cannot be upgraded in place yet", before.version),
             causes: vec!["nothing was changed".to_owned()],
             lines: Vec::new(),
             hint: Some("end it and start the new one: what it runs goes on meanwhile".to_owned()),
             exit: Exit::Failed,
-        },
-        problem => problem,
+        };
     }
+    problem
 }
 
 /// The server that says that this upgrade made it.
