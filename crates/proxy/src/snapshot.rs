@@ -243,7 +243,7 @@ pub enum Match {
 pub struct Instance {
     /// Unique in the snapshot, and never given to another process: events and drain refer to it.
     pub id: String,
-    /// Where it listens. HTTP/1.1, no TLS.
+    /// Where it listens, without TLS. What it speaks is [`Service::protocol`].
     pub addr: SocketAddr,
 }
 
