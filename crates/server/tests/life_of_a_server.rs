@@ -40,7 +40,12 @@ fn main() -> ExitCode {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["server", dir] => {
-            match fairway_server::run(&ServerOptions { state_dir: PathBuf::from(dir), listen: None, take_samples: false, handed: None }) {
+            match fairway_server::run(&ServerOptions {
+                state_dir: PathBuf::from(dir),
+                listen: None,
+                take_samples: false,
+                handed: None,
+            }) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) => {
                     // Its standard error may be a device that is always full.

@@ -10,9 +10,10 @@ use super::{Answer, App};
 
 /// Carried out to its end even where the caller goes away: half of it helps nobody.
 pub async fn upgrade(State(app): State<App>, Json(request): Json<UpgradeRequest>) -> Answer<UpgradeReport> {
-    let upgrade = tokio::spawn(async move {
-        app.upgrades.begin(Path::new(&request.binary), app.routes.proxies()).await
-    });
+    let upgrade =
+        tokio::spawn(
+            async move { app.upgrades.begin(Path::new(&request.binary), app.routes.proxies()).await },
+        );
     let done = upgrade.await.unwrap_or_else(|error| {
         Err(fairway_api::ApiError::new("server/panic", format!("the upgrade failed: {error}")))
     });
