@@ -5,20 +5,29 @@
 use std::cell::RefCell;
 use std::ops::Range;
 
-/// One read of a request, head and body. Twice the largest head, so that a body always has room beside it; also
-/// the longest body that can be sent again to another instance.
-pub(crate) const REQUEST_BYTES: usize = 64 * 1024;
+/// One read of most requests. Held until the answer is there, so with 1,000 requests under way the size decides
+/// whether they fit into a cache or make the kernel hand out and clear memory all the time.
+const REQUEST_BYTES: usize = 8 * 1024;
+
+/// A request with a long head or a body. Twice the largest head, so that a body always has room beside it; also the
+/// longest body that can be sent again to another instance.
+pub(crate) const LONG_REQUEST_BYTES: usize = 64 * 1024;
 
 /// One read of a response. 128 KiB rather than 64 were worth 25 % on bodies of 64 KiB: head and body then come
 /// in one read.
 pub(crate) const RESPONSE_BYTES: usize = 128 * 1024;
 
-/// Free buffers kept per core and kind; above it memory of a burst goes back to the system.
-const FREE_MAX: usize = 128;
+/// Free memory kept per core and kind; above it memory of a burst goes back to the system. 16 MiB are 2,048 requests
+/// under way, or 128 answers that are slow to be taken.
+const FREE_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Free heads kept per core: each request under way has up to three.
+const FREE_HEADS_MAX: usize = 2_048;
 
 #[derive(Default)]
 struct Free {
     request: Vec<Box<[u8]>>,
+    long_request: Vec<Box<[u8]>>,
     response: Vec<Box<[u8]>>,
     heads: Vec<Vec<u8>>,
 }
@@ -30,6 +39,8 @@ thread_local! {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Request,
+    /// What a request grows into that does not fit.
+    LongRequest,
     Response,
 }
 
@@ -37,6 +48,7 @@ impl Kind {
     fn bytes(self) -> usize {
         match self {
             Self::Request => REQUEST_BYTES,
+            Self::LongRequest => LONG_REQUEST_BYTES,
             Self::Response => RESPONSE_BYTES,
         }
     }
@@ -44,6 +56,7 @@ impl Kind {
     fn list(self, free: &mut Free) -> &mut Vec<Box<[u8]>> {
         match self {
             Self::Request => &mut free.request,
+            Self::LongRequest => &mut free.long_request,
             Self::Response => &mut free.response,
         }
     }
@@ -95,6 +108,16 @@ impl Buffer {
         &mut self.data[self.end..]
     }
 
+    /// Makes room in a full buffer, if it is of a kind that grows. Positions stay what they are.
+    pub(crate) fn grow_if_full(&mut self) {
+        if self.kind == Kind::Request && self.end == self.data.len() {
+            let mut larger = Self::take(Kind::LongRequest);
+            larger.data[self.start..self.end].copy_from_slice(self.filled());
+            (larger.start, larger.end) = (self.start, self.end);
+            *self = larger;
+        }
+    }
+
     pub(crate) fn add(&mut self, bytes: usize) {
         self.end += bytes;
         debug_assert!(self.end <= self.data.len());
@@ -132,7 +155,7 @@ impl Drop for Buffer {
         let _ = FREE.try_with(|free| {
             if let Ok(mut free) = free.try_borrow_mut() {
                 let list = kind.list(&mut free);
-                if list.len() < FREE_MAX {
+                if list.len() * data.len() < FREE_BYTES_MAX {
                     list.push(data);
                 }
             }
@@ -176,7 +199,7 @@ impl Drop for HeadBuffer {
         head.clear();
         let _ = FREE.try_with(|free| {
             if let Ok(mut free) = free.try_borrow_mut()
-                && free.heads.len() < FREE_MAX
+                && free.heads.len() < FREE_HEADS_MAX
             {
                 free.heads.push(head);
             }

@@ -24,10 +24,17 @@ impl Random {
 }
 
 pub(crate) fn hex(value: u64) -> [u8; 16] {
+    // All digits at once: spread to one a byte, then '0' to '9' and 'a' to 'f' by adding.
+    let spread = |half: u64| {
+        let quarters = (half | half << 16) & 0x0000_ffff_0000_ffff;
+        let bytes = (quarters | quarters << 8) & 0x00ff_00ff_00ff_00ff;
+        let digits = (bytes | bytes << 4) & 0x0f0f_0f0f_0f0f_0f0f;
+        let letters = ((digits + 0x0606_0606_0606_0606) >> 4) & 0x0101_0101_0101_0101;
+        (digits + 0x3030_3030_3030_3030 + letters * 0x27).to_be_bytes()
+    };
     let mut text = [0; 16];
-    for (i, digit) in text.iter_mut().enumerate() {
-        *digit = b"0123456789abcdef"[(value >> (60 - 4 * i) & 15) as usize];
-    }
+    text[..8].copy_from_slice(&spread(value >> 32));
+    text[8..].copy_from_slice(&spread(value & 0xffff_ffff));
     text
 }
 
@@ -89,5 +96,8 @@ mod tests {
         assert!(!is_request_id(b"\"x\""));
         assert!(!is_request_id(&[b'a'; 65]));
         assert_eq!(&hex(0x0123_4567_89ab_cdef), b"0123456789abcdef");
+        assert_eq!(&hex(0xfedc_ba98_7654_3210), b"fedcba9876543210");
+        assert_eq!(&hex(u64::MAX), b"ffffffffffffffff");
+        assert_eq!(&hex(0), b"0000000000000000");
     }
 }

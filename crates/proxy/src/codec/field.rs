@@ -103,6 +103,32 @@ pub(crate) fn is_nominated(headers: &[httparse::Header<'_>], name: &str) -> bool
         .any(|header| has_token(header.value, name))
 }
 
+/// A number in decimal digits, as a header value has it, without an allocation.
+#[derive(Debug)]
+pub(crate) struct Decimal {
+    digits: [u8; 20],
+    start: usize,
+}
+
+impl Decimal {
+    pub(crate) fn of(mut number: u64) -> Self {
+        // 2^64 has 20 digits.
+        let mut decimal = Self { digits: [b'0'; 20], start: 20 };
+        loop {
+            decimal.start -= 1;
+            decimal.digits[decimal.start] = b'0' + (number % 10) as u8;
+            number /= 10;
+            if number == 0 {
+                return decimal;
+            }
+        }
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.digits[self.start..]
+    }
+}
+
 /// Strictly digits, as RFC 9110, section 8.6 has it; no sign, no list, no white space within.
 pub(crate) fn content_length(value: &[u8]) -> Option<u64> {
     // 19 digits always fit into 64 bits, and no body is longer.
@@ -110,4 +136,16 @@ pub(crate) fn content_length(value: &[u8]) -> Option<u64> {
         return None;
     }
     value.iter().try_fold(0u64, |sum, b| b.is_ascii_digit().then(|| sum * 10 + u64::from(b - b'0')))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_written_as_they_are() {
+        for number in [0, 7, 10, 1_024, 65_536, u64::MAX] {
+            assert_eq!(Decimal::of(number).as_bytes(), number.to_string().as_bytes());
+        }
+    }
 }

@@ -1,6 +1,7 @@
 use std::mem::MaybeUninit;
 
-use super::field::{ConnectionOptions, Field, content_length, has_token, is_nominated, tokens};
+use super::field::{ConnectionOptions, Decimal, Field, content_length, has_token, is_nominated, tokens};
+use super::head::find;
 use super::{Body, Chunked, HEADERS_MAX, Refusal};
 
 /// Room for the header lines of one head, so that none of it is allocated.
@@ -121,7 +122,7 @@ impl<'h, 'b> RequestHead<'h, 'b> {
     /// The path without the query.
     #[must_use]
     pub fn path(&self) -> &'b str {
-        self.target.split_once('?').map_or(self.target, |(path, _)| path)
+        find(self.target.as_bytes(), b'?').map_or(self.target, |end| &self.target[..end])
     }
 
     /// The host without the port.
@@ -193,7 +194,7 @@ impl<'h, 'b> RequestHead<'h, 'b> {
         line(&[forward.added]);
         match self.length {
             BodyLength::None => {}
-            BodyLength::Known(bytes) => line(&[b"content-length: ", bytes.to_string().as_bytes(), b"\r\n"]),
+            BodyLength::Known(bytes) => line(&[b"content-length: ", Decimal::of(bytes).as_bytes(), b"\r\n"]),
             BodyLength::Chunked => line(&[b"transfer-encoding: chunked\r\n"]),
         }
         if self.expects_continue {
@@ -394,8 +395,9 @@ fn host_value(value: &[u8]) -> Option<&str> {
 }
 
 fn host_name(host: &str) -> &str {
-    match (host.starts_with('['), host.find(']')) {
-        (true, Some(end)) => &host[..=end],
-        (_, _) => host.split_once(':').map_or(host, |(name, _)| name),
+    let address_end = if host.starts_with('[') { host.find(']') } else { None };
+    match address_end {
+        Some(end) => &host[..=end],
+        None => find(host.as_bytes(), b':').map_or(host, |end| &host[..end]),
     }
 }

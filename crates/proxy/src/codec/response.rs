@@ -1,4 +1,4 @@
-use super::field::{ConnectionOptions, Field, content_length, has_token, is_nominated};
+use super::field::{ConnectionOptions, Decimal, Field, content_length, has_token, is_nominated};
 use super::request::{HeaderStorage, MinorVersion};
 use super::{Body, Chunked};
 use crate::policy::coding::Packing;
@@ -240,12 +240,12 @@ impl<'h, 'b> ResponseHead<'h, 'b> {
                 // What a HEAD or 304 says about the length describes the body that is not there.
                 (Delimiter::None, _) => match self.content_length {
                     Some(bytes) if self.status != 204 => {
-                        line(&[b"content-length: ", bytes.to_string().as_bytes(), b"\r\n"]);
+                        line(&[b"content-length: ", Decimal::of(bytes).as_bytes(), b"\r\n"]);
                     }
                     Some(_) | None => {}
                 },
                 (Delimiter::Length(bytes), _) => {
-                    line(&[b"content-length: ", bytes.to_string().as_bytes(), b"\r\n"]);
+                    line(&[b"content-length: ", Decimal::of(bytes).as_bytes(), b"\r\n"]);
                 }
                 (Delimiter::Chunked | Delimiter::Close, MinorVersion::One) => {
                     line(&[b"transfer-encoding: chunked\r\n"]);

@@ -31,7 +31,7 @@ use crate::stream::Stream;
 use crate::worker::{Reuse, Upstream};
 use copy::Waiting;
 use hold::Held;
-use plan::{Known, Plan};
+use plan::{Known, Plan, Unplanned};
 
 /// What is said about the request in the end.
 #[derive(Debug)]
@@ -46,6 +46,7 @@ struct Report {
     bytes_out: u64,
     attempts: u32,
     series: Option<Arc<Series>>,
+    /// For the access log, and empty without one.
     version: String,
     instance: Option<Arc<Endpoint>>,
 }
@@ -65,15 +66,19 @@ pub(super) async fn relay(conn: &mut Conn) -> After {
         version: String::new(),
         instance: None,
     };
-    let known = {
+    let parsed = {
         let mut storage = header_storage();
         match RequestHead::parse(request.head(), &mut storage) {
-            Ok(head) => Ok(Known::of(&head, &conn.worker)),
+            Ok(head) => {
+                let known = Known::of(&head, &conn.worker);
+                let relay = Relay::new(conn, known, &mut report);
+                Ok((known, relay.plan_for(&head, request.head().len(), None)))
+            }
             Err(refusal) => Err(refusal),
         }
     };
-    let known = match known {
-        Ok(known) => known,
+    let (known, plan) = match parsed {
+        Ok(parsed) => parsed,
         Err(Refusal::Version) if request.head() == PREFACE_HEAD && conn.stream.as_pipe().is_none() => {
             conn.request = Some(request);
             return After::Http2;
@@ -84,8 +89,8 @@ pub(super) async fn relay(conn: &mut Conn) -> After {
     };
     let is_http2 = conn.stream.as_pipe().is_some();
     request.expect_body(known.length.body(), if is_http2 { Framing::KeepTrailers } else { Framing::Keep });
-    let mut relay = Relay { conn, known, report: &mut report, waiting: None, dressed_by: None };
-    let after = relay.run(&mut request).await;
+    let mut relay = Relay::new(conn, known, &mut report);
+    let after = relay.run(&mut request, plan).await;
     relay.copy_late(&request);
     relay.finish(&request);
     // Ends that leave unread bytes of this request behind close the connection, so the next one is clean.
@@ -112,9 +117,15 @@ enum Verdict {
     Retry,
 }
 
+impl<'c> Relay<'c> {
+    fn new(conn: &'c mut Conn, known: Known, report: &'c mut Report) -> Self {
+        Self { conn, known, report, waiting: None, dressed_by: None }
+    }
+}
+
 impl Relay<'_> {
-    async fn run(&mut self, request: &mut RequestBuffer) -> After {
-        let mut plan = match self.plan(request, None) {
+    async fn run(&mut self, request: &mut RequestBuffer, plan: Result<Plan, Unplanned>) -> After {
+        let mut plan = match plan {
             Ok(plan) => plan,
             Err(unplanned) => return self.unplanned(unplanned, request).await,
         };
@@ -282,7 +293,9 @@ impl Relay<'_> {
         let (ends_by_close, rest) = (exchange.ends_by_close(), exchange.take_rest());
         self.report.bytes_out = exchange.bytes_out;
         self.report.stream_since = exchange.stream_since;
-        self.report.version.clone_from(&service.versions[version].name);
+        if worker.shared.access_log.is_some() {
+            self.report.version.clone_from(&service.versions[version].name);
+        }
         if let Some((status, _)) = begun {
             self.report.status = status;
         }

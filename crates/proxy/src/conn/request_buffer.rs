@@ -53,6 +53,7 @@ impl RequestBuffer {
     }
 
     pub(super) fn space(&mut self) -> &mut [u8] {
+        self.buffer.grow_if_full();
         self.buffer.space()
     }
 
@@ -117,7 +118,7 @@ impl RequestBuffer {
     /// Gives the part of the body that was sent up, if there is no room for more.
     /// Returns whether it did.
     pub(super) fn make_room(&mut self) -> bool {
-        if !self.buffer.space().is_empty() {
+        if !self.space().is_empty() {
             return false;
         }
         self.replay = Replay::Lost;

@@ -68,7 +68,7 @@ impl<'a> Tunnel<'a> {
         let up = if from_client.is_empty() {
             State::Waiting
         } else {
-            let mut buffer = Buffer::take(Kind::Request);
+            let mut buffer = Buffer::take(Kind::LongRequest);
             buffer.space()[..from_client.len()].copy_from_slice(from_client);
             buffer.add(from_client.len());
             State::Holding(buffer)
@@ -150,7 +150,7 @@ impl Direction {
                     if from.poll_read_ready(cx).is_pending() {
                         return Poll::Pending;
                     }
-                    let mut buffer = Buffer::take(Kind::Request);
+                    let mut buffer = Buffer::take(Kind::LongRequest);
                     match from.poll_read(cx, buffer.space()) {
                         Poll::Pending => return Poll::Pending,
                         Poll::Ready(Err(_)) => return Poll::Ready(Err(Broken)),

@@ -133,21 +133,31 @@ impl Plan {
 impl Relay<'_> {
     /// Routes the request by the current table.
     pub(super) fn plan(&self, request: &RequestBuffer, before: Option<&str>) -> Result<Plan, Unplanned> {
-        let routing = self.conn.worker.routing();
         let mut storage = header_storage();
         // It was parsed before; the bytes are the same.
-        let Ok(head) = RequestHead::parse(request.head(), &mut storage) else {
-            return Err(Unplanned::NoRoute);
-        };
+        match RequestHead::parse(request.head(), &mut storage) {
+            Ok(head) => self.plan_for(&head, request.head().len(), before),
+            Err(_) => Err(Unplanned::NoRoute),
+        }
+    }
+
+    /// As [`Self::plan`], for a head that is at hand.
+    pub(super) fn plan_for(
+        &self,
+        head: &RequestHead<'_, '_>,
+        head_bytes: usize,
+        before: Option<&str>,
+    ) -> Result<Plan, Unplanned> {
+        let routing = self.conn.worker.routing();
         let table = &routing.table;
-        if let Some(answer) = self.challenge(&head, table) {
+        if let Some(answer) = self.challenge(head, table) {
             return Err(Unplanned::Challenge(answer));
         }
         let found = table.route(self.conn.listener.addr, head.host_name(), head.path());
         let Some(index) = found else { return Err(Unplanned::NoRoute) };
         let route = &table.routes[index];
         if let Some(to) = route.policy.https
-            && !self.conn.client.came_by_https(&head)
+            && !self.conn.client.came_by_https(head)
         {
             if head.host_name().is_empty() {
                 return Err(Unplanned::NoRoute);
@@ -162,14 +172,14 @@ impl Relay<'_> {
         }
         // A request that is routed again has been admitted.
         if before.is_none()
-            && let Err(refused) = self.admit(&head, request.head().len(), route)
+            && let Err(refused) = self.admit(head, head_bytes, route)
         {
             return Err(Unplanned::Refused(Rc::clone(&routing), index, refused));
         }
-        let Some(choice) = routing.choose(route, &head, before) else {
+        let Some(choice) = routing.choose(route, head, before) else {
             return Err(Unplanned::NoVersion(routing, index));
         };
-        let out = self.head_for_instance(&head, route);
+        let out = self.head_for_instance(head, route);
         let service = route.service;
         let accepts = route.policy.compress.as_ref().and_then(|_| {
             let accept =
@@ -214,7 +224,10 @@ impl Relay<'_> {
         }
         let client = &self.conn.client;
         let peer = client.text.as_bytes();
-        let claimed = |field: Field| head.field(field).filter(|value| client.trusted && !value.is_empty());
+        let claimed = |field: Field| {
+            let claimed = if client.trusted { head.field(field) } else { None };
+            claimed.filter(|value| !value.is_empty())
+        };
         match claimed(Field::ForwardedFor) {
             Some(before) => line(b"x-forwarded-for: ", &[before, b", ", peer]),
             None => line(b"x-forwarded-for: ", &[peer]),
