@@ -87,6 +87,9 @@ pub(crate) struct Record<'a> {
     pub version: &'a str,
     pub instance: &'a str,
     pub attempts: u32,
+    /// What became of it in the cache, on a route that has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache: Option<&'a str>,
     /// [`crate::control::Cause`], or why the request was refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<&'a str>,
@@ -117,6 +120,7 @@ impl<'a> Record<'a> {
             version: "",
             instance: "",
             attempts: 0,
+            cache: None,
             error: Some(why),
         }
     }

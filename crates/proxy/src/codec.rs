@@ -17,7 +17,7 @@ mod framing_tests;
 
 pub use body::{Body, BodyError, Fed};
 pub use chunked::{Chunked, ChunkedError, Framing};
-pub(crate) use field::{Field, has_token};
+pub(crate) use field::{Field, has_token, tokens};
 pub use head::{HEADERS_MAX, HeadScan, REQUEST_HEAD_BYTES_MAX, RESPONSE_HEAD_BYTES_MAX};
 pub use refusal::Refusal;
 pub(crate) use request::Forward;

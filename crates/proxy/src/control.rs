@@ -11,7 +11,7 @@ mod path;
 mod server;
 
 pub use client::{ApplyError, Client, ClientError, Events};
-pub use figures::{Arm, Arms, Cause, Chosen, LATENCY_BOUNDS_US, SeriesStats, Stats, StatusClass};
+pub use figures::{Arm, Arms, CacheStats, Cause, Chosen, LATENCY_BOUNDS_US, SeriesStats, Stats, StatusClass};
 pub use message::{Applied, Ask, Asked, Event, Hello, RejectReason, Rejected, Said, Say};
 pub use path::bind as bind_path;
 pub(crate) use path::{bind_over as bind_path_over, connect as connect_path};

@@ -427,6 +427,8 @@ impl Proxy {
             refused,
             connections_open: self.connections(),
             connections_accepted: self.shared.accepted.load(Ordering::Relaxed),
+            handshakes_failed: self.shared.failed_handshakes.load(Ordering::Relaxed),
+            cache: self.shared.cache.stats(),
             access_log_dropped: self
                 .shared
                 .access_log

@@ -33,6 +33,9 @@ pub struct Limits {
     pub h2_pong: Duration,
     /// How long an HTTP/2 client may take for the last piece of an answer, which the relay is done with.
     pub h2_tail: Duration,
+    /// Answers that are kept for routes that ask for it, with all that keeping them needs. Small beside any machine, and
+    /// room for some thousand pages. 0: none are kept.
+    pub cache_bytes: usize,
 }
 
 impl Default for Limits {
@@ -49,6 +52,7 @@ impl Default for Limits {
             h2_ping: Duration::from_secs(30),
             h2_pong: Duration::from_secs(10),
             h2_tail: Duration::from_secs(60),
+            cache_bytes: 64 * 1024 * 1024,
         }
     }
 }

@@ -13,7 +13,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::codec::{HeadScan, RequestHead, header_storage};
-use crate::control::{Ask, Chosen, Command, LATENCY_BOUNDS_US, Say, SeriesStats, Stats, StatusClass};
+use crate::control::{
+    Ask, CacheStats, Chosen, Command, LATENCY_BOUNDS_US, Say, SeriesStats, Stats, StatusClass,
+};
 
 pub(crate) fn text(stats: &Stats) -> String {
     let mut out = Text(String::with_capacity(16 * 1024));
@@ -29,10 +31,17 @@ pub(crate) fn text(stats: &Stats) -> String {
         ("fairway_proxy_connections", "gauge", "Open client connections.", stats.connections_open),
         ("fairway_proxy_connections_total", "counter", "Accepted connections.", stats.connections_accepted),
         ("fairway_proxy_log_dropped_total", "counter", "Dropped access log lines.", stats.access_log_dropped),
+        (
+            "fairway_tls_handshakes_failed_total",
+            "counter",
+            "Connections that ended before they spoke TLS.",
+            stats.handshakes_failed,
+        ),
     ] {
         out.family(name, kind, help);
         out.line(format_args!("{name} {value}"));
     }
+    out.cache(&stats.cache);
     out.0
 }
 
@@ -105,6 +114,18 @@ impl Text {
         for sum in sums {
             self.histogram(name, &labels(sum, Detail::Version), sum);
         }
+    }
+
+    fn cache(&mut self, cache: &CacheStats) {
+        let name = "fairway_cache_requests_total";
+        self.family(name, "counter", "Requests on routes that have a cache, by what became of them.");
+        let CacheStats { hit, miss, stale, bypass, bytes } = cache;
+        for (result, n) in [("hit", hit), ("miss", miss), ("stale", stale), ("bypass", bypass)] {
+            self.line(format_args!("{name}{{result=\"{result}\"}} {n}"));
+        }
+        let name = "fairway_cache_bytes";
+        self.family(name, "gauge", "Memory that kept answers take.");
+        self.line(format_args!("{name} {bytes}"));
     }
 
     fn details(&mut self, all: &[SeriesStats]) {

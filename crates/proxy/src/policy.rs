@@ -1,5 +1,6 @@
 //! What a route asks of the edge, made ready: compiled once for each table, looked at for each request.
 
+pub(crate) mod cache;
 pub(crate) mod coding;
 pub(crate) mod headers;
 pub(crate) mod packer;
@@ -9,6 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::snapshot::{Policy, RateLimit, RequestLimits, Route, ToHttps};
+use cache::Rule;
 use coding::Compressible;
 use headers::Change;
 use rate::Limiter;
@@ -19,6 +21,8 @@ pub(crate) struct RoutePolicy {
     pub changes: Vec<Change>,
     pub compress: Option<Compressible>,
     pub rates: Vec<Rate>,
+    /// The first whose path fits; none where nothing is kept.
+    pub cache: Vec<Rule>,
     pub limits: RequestLimits,
 }
 
@@ -54,7 +58,7 @@ impl Limiters {
 
 impl RoutePolicy {
     pub(crate) fn of(route: &Route, limiters: &mut Limiters, before: &Limiters) -> Self {
-        let Policy { https, response_headers, compress, rate_limits, cache: _, limits } = &route.policy;
+        let Policy { https, response_headers, compress, rate_limits, cache, limits } = &route.policy;
         Self {
             https: *https,
             changes: response_headers.iter().map(Change::of).collect(),
@@ -66,6 +70,7 @@ impl RoutePolicy {
                     limiter: limiters.limiter(before, &route.listener, route, settings),
                 })
                 .collect(),
+            cache: cache.iter().map(Rule::of).collect(),
             limits: limits.clone(),
         }
     }

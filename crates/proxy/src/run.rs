@@ -15,6 +15,7 @@ use crate::control::RejectReason;
 use crate::decide::Proxy;
 use crate::limits::Limits;
 use crate::listen::Inherited;
+use crate::policy::cache::Cache;
 use crate::worker::{Shared, Tell, Worker};
 
 /// How to run a proxy.
@@ -113,6 +114,7 @@ pub fn run(options: RunOptions) -> Result<ExitReason, RunError> {
         open: (0..cores).map(|_| AtomicU64::new(0)).collect(),
         refused: std::sync::Mutex::default(),
         failed_handshakes: AtomicU64::new(0),
+        cache: Arc::new(Cache::new(options.limits.cache_bytes)),
     });
     let (tell, threads) = start_cores(cores, &shared).map_err(RunError::Start)?;
     let result = runtime.block_on(async {

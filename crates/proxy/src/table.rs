@@ -10,6 +10,7 @@ use crate::balance::Decided;
 use crate::control::Chosen;
 use crate::endpoint::{Endpoint, Health};
 use crate::entrance::Entrances;
+use crate::policy::cache::Space;
 use crate::policy::{Limiters, RoutePolicy};
 use crate::series::{Name, Series, SeriesBook};
 use crate::snapshot::{
@@ -94,6 +95,8 @@ pub(crate) struct MirrorTable {
 #[derive(Debug)]
 pub(crate) struct VersionTable {
     pub name: String,
+    /// For what is kept of its answers.
+    pub space: Space,
     pub weight: u32,
     pub matches: Vec<Match>,
     pub endpoints: Vec<Arc<Endpoint>>,
@@ -108,6 +111,9 @@ pub(crate) struct TableMaker {
     /// By instance id.
     endpoints: BTreeMap<String, Arc<Endpoint>>,
     held: BTreeMap<String, Arc<AtomicU32>>,
+    /// By service and version.
+    spaces: BTreeMap<(String, String), Space>,
+    next_space: u64,
     limiters: Limiters,
 }
 
@@ -119,6 +125,8 @@ impl TableMaker {
             series,
             endpoints: BTreeMap::new(),
             held: BTreeMap::new(),
+            spaces: BTreeMap::new(),
+            next_space: 0,
             limiters: Limiters::default(),
         }
     }
@@ -129,12 +137,14 @@ impl TableMaker {
             Table { entrances, http_challenges: snapshot.http_challenges.clone(), ..Table::default() };
         let known = std::mem::take(&mut self.endpoints);
         let mut held = std::mem::take(&mut self.held);
+        let spaces = std::mem::take(&mut self.spaces);
         for (key, service) in &snapshot.services {
             let versions: Vec<VersionTable> = service
                 .versions
                 .iter()
                 .map(|(name, version)| VersionTable {
                     name: name.clone(),
+                    space: self.space(key, name, &spaces),
                     weight: version.weight,
                     matches: version.matches.clone(),
                     endpoints: version
@@ -190,6 +200,16 @@ impl TableMaker {
         self.limiters = limiters;
         self.series.trim(snapshot.generation);
         table
+    }
+
+    fn space(&mut self, service: &str, version: &str, known: &BTreeMap<(String, String), Space>) -> Space {
+        let key = (service.to_owned(), version.to_owned());
+        let space = known.get(&key).copied().unwrap_or_else(|| {
+            self.next_space += 1;
+            Space(self.next_space)
+        });
+        self.spaces.insert(key, space);
+        space
     }
 
     fn endpoint(
@@ -281,6 +301,16 @@ impl Site {
 }
 
 impl Table {
+    /// One for each version.
+    pub(crate) fn spaces(&self) -> impl Iterator<Item = Space> {
+        self.services.iter().flat_map(|service| &service.versions).map(|version| version.space)
+    }
+
+    /// Whether the version is still there.
+    pub(crate) fn has_space(&self, space: Space) -> bool {
+        self.spaces().any(|known| known == space)
+    }
+
     /// The route for a host (without port) and a path (without query): the most specific host that has a
     /// matching path, and of its paths the longest.
     /// An index in [`Table::routes`].

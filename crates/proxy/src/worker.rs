@@ -20,6 +20,7 @@ use crate::deadline::Deadlines;
 use crate::h2::client::Upstreams;
 use crate::limits::{CAREFUL_REUSE, IDLE_UPSTREAMS_MAX, Limits};
 use crate::listen::Origin;
+use crate::policy::cache::Cache;
 use crate::stream::Stream;
 use crate::table::Table;
 use crate::trace::Random;
@@ -38,6 +39,7 @@ pub(crate) struct Shared {
     pub refused: std::sync::Mutex<std::collections::BTreeMap<u16, u64>>,
     /// Connections that ended before they spoke TLS.
     pub failed_handshakes: AtomicU64,
+    pub cache: Arc<Cache>,
 }
 
 impl Shared {

@@ -161,6 +161,13 @@ impl<'h, 'b> ResponseHead<'h, 'b> {
         self.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name)).map(|header| header.value)
     }
 
+    pub(crate) fn named(&self, name: &str) -> impl Iterator<Item = &'b [u8]> {
+        self.headers
+            .iter()
+            .filter(move |header| header.name.eq_ignore_ascii_case(name))
+            .map(|header| header.value)
+    }
+
     /// Tells caches that the answer depends on what the client accepts.
     fn write_vary(&self, line: &mut impl FnMut(&[&[u8]]), reply: &Reply<'_>) {
         if changes_drop(reply, "vary") {

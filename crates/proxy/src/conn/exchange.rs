@@ -14,6 +14,7 @@ use crate::codec::{
 };
 use crate::deadline::{Deadline, Phase};
 use crate::policy::RoutePolicy;
+use crate::policy::cache::{Watch, Way};
 use crate::policy::coding::{Coding, Packing};
 use crate::policy::packer::Packer;
 use crate::snapshot::Timeouts;
@@ -39,6 +40,11 @@ pub(super) enum End {
     /// The response reached the client's kernel. `reusable`: the instance takes another request on the
     /// connection.
     Complete {
+        reusable: bool,
+    },
+    /// The cache has something better for the client, who has got nothing yet.
+    Withheld {
+        status: u16,
         reusable: bool,
     },
     /// The head of a 101 was passed on; bytes follow in both directions.
@@ -147,6 +153,8 @@ pub(super) struct Exchange<'a> {
     wanted: Wanted<'a>,
     /// The answer's compressor.
     packer: Option<Packer>,
+    /// What the cache wants of the answer.
+    pub watch: Option<Watch>,
     sending: Sending,
     receiving: Receiving,
     response: Option<Buffer>,
@@ -242,6 +250,7 @@ impl<'a> Exchange<'a> {
             added: terms.added,
             wanted: terms.wanted,
             packer: None,
+            watch: None,
             sending: Sending::Active { head: 0, body: 0 },
             receiving: Receiving::Head(HeadScan::default()),
             response: None,
@@ -506,6 +515,15 @@ impl<'a> Exchange<'a> {
                 *scan = HeadScan::default();
             }
             status => {
+                if let Some(watch) = &mut self.watch
+                    && watch.head(&head, self.request.head()) == Way::Withheld
+                {
+                    let reusable = head.keep_alive
+                        && head.delimiter == Delimiter::None
+                        && matches!(self.sending, Sending::Finished)
+                        && buffer.filled().len() == end;
+                    return Err(End::Withheld { status, reusable });
+                }
                 let (framing, packing) =
                     self.wanted.packing(&head, framing, self.facts.version, &mut self.packer);
                 let reply = Reply { packing, changes: &self.wanted.policy.changes, ..reply };
@@ -547,6 +565,9 @@ impl<'a> Exchange<'a> {
         };
         let start = buffer.range().start;
         let fed = body.feed(buffer.filled_mut(), keep).map_err(|_| End::Truncated)?;
+        if let Some(watch) = &mut self.watch {
+            watch.body(&buffer.filled()[..fed.pass], keep != Framing::Strip, body.is_done());
+        }
         if let Some(packer) = &mut self.packer {
             let is_done = body.is_done();
             let packed = pack(packer, &buffer.filled()[..fed.pass], is_done, &mut self.out.head);

@@ -2,6 +2,7 @@
 
 mod admit;
 mod answers;
+mod cached;
 mod client;
 mod copy;
 mod hold;
@@ -25,10 +26,12 @@ use crate::deadline::{Passed, Phase};
 use crate::endpoint::{Endpoint, InFlight};
 use crate::h2::client::Target;
 use crate::h2::server::PREFACE_HEAD;
+use crate::policy::cache::Outcome;
 use crate::series::{Series, SeriesInFlight};
 use crate::snapshot;
 use crate::stream::Stream;
 use crate::worker::{Reuse, Upstream};
+use cached::Caching;
 use copy::Waiting;
 use hold::Held;
 use plan::{Known, Plan, Unplanned};
@@ -41,6 +44,12 @@ struct Report {
     /// how fast the version is.
     stream_since: Option<Instant>,
     status: u16,
+    /// The status of a failure that the client did not get to see.
+    withheld: Option<u16>,
+    /// What became of it in the cache.
+    cached: Option<Outcome>,
+    /// No instance was asked: it says nothing about the version.
+    is_from_cache: bool,
     cause: Option<Cause>,
     bytes_in: u64,
     bytes_out: u64,
@@ -58,6 +67,9 @@ pub(super) async fn relay(conn: &mut Conn) -> After {
         started: Instant::now(),
         stream_since: None,
         status: 0,
+        withheld: None,
+        cached: None,
+        is_from_cache: false,
         cause: None,
         bytes_in: 0,
         bytes_out: 0,
@@ -109,6 +121,8 @@ struct Relay<'c> {
     waiting: Option<Waiting>,
     /// The route, where it changes the header fields of answers: ours are no exception.
     dressed_by: Option<(Rc<Routing>, usize)>,
+    /// On a route that has a cache, where it did not answer.
+    caching: Option<Caching>,
 }
 
 /// How an attempt that got no answer to the client goes on.
@@ -119,7 +133,7 @@ enum Verdict {
 
 impl<'c> Relay<'c> {
     fn new(conn: &'c mut Conn, known: Known, report: &'c mut Report) -> Self {
-        Self { conn, known, report, waiting: None, dressed_by: None }
+        Self { conn, known, report, waiting: None, dressed_by: None, caching: None }
     }
 }
 
@@ -141,6 +155,12 @@ impl Relay<'_> {
             self.report.series = Some(Arc::clone(plan.series(plan.choice.version)));
             return self.refuse_body(request, refusal).await;
         }
+        if !plan.route().policy.cache.is_empty()
+            // On the heap: what it needs would otherwise be part of every connection.
+            && let Some(after) = Box::pin(self.cached(request, &plan)).await
+        {
+            return after;
+        }
         plan.routing.earn_retries(plan.service);
         self.copy(request, &plan);
         let mut tried: Vec<u64> = Vec::new();
@@ -154,6 +174,11 @@ impl Relay<'_> {
             let (version, guard) = match pick {
                 Pick::Endpoint { version, guard } => (version, guard),
                 Pick::None => {
+                    if self.caching.is_some()
+                        && let Some(after) = Box::pin(self.stand_in(request, None)).await
+                    {
+                        return after;
+                    }
                     match self.hold(&plan, &mut held).await {
                         Ok(()) => tried.clear(),
                         Err(cause) => {
@@ -268,10 +293,12 @@ impl Relay<'_> {
         let series = plan.series(version);
         let _counted = SeriesInFlight::begin(series, core);
         let service = plan.service();
-        let added = self.response_lines(plan, version);
+        let mut added = self.response_lines(plan, version);
+        let watch = self.take_watch(plan, version, &mut added);
+        let rewritten = watch.as_ref().and_then(|watch| watch.rewritten(&plan.head));
         let written_before = upstream.written;
         let terms = Terms {
-            head: &plan.head,
+            head: rewritten.as_ref().unwrap_or(&plan.head),
             added: &added,
             facts: self.known.facts,
             timeouts: &service.timeouts,
@@ -288,9 +315,11 @@ impl Relay<'_> {
             request,
             terms,
         );
+        exchange.watch = watch;
         let end = exchange.run().await;
         let (begun, answered, sent) = (exchange.begun(), exchange.answered, exchange.sent);
         let (ends_by_close, rest) = (exchange.ends_by_close(), exchange.take_rest());
+        let watch = exchange.watch.take();
         self.report.bytes_out = exchange.bytes_out;
         self.report.stream_since = exchange.stream_since;
         if worker.shared.access_log.is_some() {
@@ -299,9 +328,11 @@ impl Relay<'_> {
         if let Some((status, _)) = begun {
             self.report.status = status;
         }
+        self.put_watch(watch);
         // What the client broke says nothing about the instance.
         let judged = match end {
             End::Complete { .. } | End::Truncated | End::Upgraded => begun.map(|(status, _)| status >= 500),
+            End::Withheld { status, .. } => Some(status >= 500),
             End::NoResponse { .. } => (!upstream.reused).then_some(true),
             End::ResponseTimeout | End::BadResponse(_) => Some(true),
             End::ClientGone | End::ClientTimeout | End::Body(_) => None,
@@ -317,6 +348,9 @@ impl Relay<'_> {
             End::Complete { reusable } => {
                 let keep_alive = begun.is_some_and(|(_, keep_alive)| keep_alive);
                 return (Verdict::Done(if keep_alive { After::KeepAlive } else { After::Close }), reusable);
+            }
+            End::Withheld { status, reusable } => {
+                return (Verdict::Done(Box::pin(self.withheld(request, status)).await), reusable);
             }
             End::Upgraded => {
                 self.tunnel(request, plan, guard, upstream, rest).await;
@@ -424,16 +458,20 @@ impl Relay<'_> {
         let duration_us = micros(report.started.elapsed());
         let latency_us = report.stream_since.map_or(duration_us, |begun| micros(begun - report.started));
         let bytes_in = report.bytes_in + request.body_bytes();
-        if let Some(series) = &report.series {
-            if report.status == 0 {
+        if let Some(outcome) = report.cached {
+            worker.shared.cache.count(outcome);
+        }
+        if let Some(series) = report.series.as_ref().filter(|_| !report.is_from_cache) {
+            let status = report.withheld.unwrap_or(report.status);
+            if status == 0 {
                 series.unanswered(worker.core);
             } else {
-                series.request(worker.core, report.status, latency_us);
+                series.request(worker.core, status, latency_us);
             }
             if let Some(cause) = report.cause {
                 series.error(worker.core, cause);
             }
-            if report.status >= 500 || (report.cause == Some(Cause::Truncated) && !self.was_cut()) {
+            if status >= 500 || (report.cause == Some(Cause::Truncated) && !self.was_cut()) {
                 series.failed(worker.core, self.client(request));
             }
             series.bytes(worker.core, bytes_in, report.bytes_out);
@@ -459,6 +497,7 @@ impl Relay<'_> {
                     version: &report.version,
                     instance: report.instance.as_ref().map_or("", |endpoint| &endpoint.id),
                     attempts: report.attempts,
+                    cache: report.cached.map(Outcome::name),
                     error: report.cause.map(Cause::name),
                 }
                 .line(),

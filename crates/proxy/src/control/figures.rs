@@ -23,8 +23,28 @@ pub struct Stats {
     pub refused: BTreeMap<u16, u64>,
     pub connections_open: u64,
     pub connections_accepted: u64,
+    /// Connections that ended before they spoke TLS.
+    #[serde(default)]
+    pub handshakes_failed: u64,
     /// Lines that the access log had to drop because its writer did not keep up.
     pub access_log_dropped: u64,
+    #[serde(default)]
+    pub cache: CacheStats,
+}
+
+/// What became of requests on routes that have a cache. Those that it answered say nothing about a version, and are not
+/// among its requests.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CacheStats {
+    pub hit: u64,
+    /// Sent to the service.
+    pub miss: u64,
+    /// Answered with what is not fresh any more: while a new one was fetched, or because that failed.
+    pub stale: u64,
+    /// Neither looked for nor kept.
+    pub bypass: u64,
+    /// What is kept, with all that keeping it needs.
+    pub bytes: u64,
 }
 
 impl Stats {

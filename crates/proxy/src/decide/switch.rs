@@ -97,6 +97,9 @@ impl Proxy {
                 self.draining.push(Draining { endpoint: Arc::clone(endpoint) });
             }
         }
+        if before.spaces().any(|space| !self.table.has_space(space)) {
+            self.shared.cache.retain(|space| self.table.has_space(space));
+        }
         self.checks.follow(&snapshot, &self.table);
         self.generation.store(snapshot.generation, Ordering::Release);
         self.current = snapshot;

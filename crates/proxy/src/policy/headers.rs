@@ -28,6 +28,10 @@ impl Change {
         Self { name: name.to_ascii_lowercase(), kind }
     }
 
+    pub(crate) fn remove(name: &str) -> Self {
+        Self { name: name.to_owned(), kind: Kind::Remove }
+    }
+
     /// Whether the field of the service stays away.
     pub(crate) fn drops(&self, name: &str) -> bool {
         match self.kind {

@@ -240,3 +240,92 @@ fn a_rate_is_kept_for_each_client_and_over_a_deploy() {
     trusting(&mut proxy, &other);
     assert_eq!(ask(&proxy, "/login", "192.0.2.1").status(), 200);
 }
+
+#[test]
+fn whoever_is_beyond_its_own_rate_uses_up_nobody_elses() {
+    let origin = Origin::start(|_| ok("up"));
+    let mut proxy = Proxy::start();
+    let rate = |name: &str, per: RateKey, requests: u32| RateLimit {
+        name: name.into(),
+        per,
+        path: None,
+        requests,
+        within_ms: 3_600_000,
+        burst: requests,
+    };
+    let key = RateKey::Header("x-api-key".into());
+    let policy =
+        Policy { rate_limits: vec![rate("all", RateKey::Route, 3), rate("one", key, 1)], ..Policy::default() };
+    serve(&mut proxy, &origin, &policy);
+    let mut wire = proxy.wire();
+    let mut ask = |key: &str| {
+        wire.send(format!("GET / HTTP/1.1\r\nHost: a\r\nX-Api-Key: {key}\r\n\r\n"));
+        wire.read().unwrap().status()
+    };
+    assert_eq!([ask("a"), ask("a"), ask("a"), ask("a")], [200, 429, 429, 429]);
+    assert_eq!([ask("b"), ask("c"), ask("d")], [200, 200, 429]);
+}
+
+#[test]
+fn head_says_what_get_would() {
+    let origin = Origin::start(|request| {
+        let head = "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 500\r\netag: \"v1\"\r\n\r\n";
+        match request.first_line.starts_with("HEAD") {
+            true => Reply::Bytes(head.into()),
+            false => Reply::Bytes(format!("{head}{}", "x".repeat(500)).into()),
+        }
+    });
+    let mut proxy = Proxy::start();
+    serve(&mut proxy, &origin, &compressing());
+    for accept in ["gzip", "identity"] {
+        let mut wire = proxy.wire();
+        let mut ask = |method: &str| {
+            wire.send(format!("{method} / HTTP/1.1\r\nHost: a\r\nAccept-Encoding: {accept}\r\n\r\n"));
+            let answer = wire.read_to(method).unwrap();
+            ["content-encoding", "vary", "etag", "content-length"]
+                .map(|name| answer.field(name).map(str::to_owned))
+        };
+        assert_eq!(ask("HEAD"), ask("GET"), "{accept}");
+    }
+}
+
+#[test]
+fn a_vary_of_the_route_does_not_hide_that_answers_are_compressed() {
+    let origin = Origin::start(texts);
+    let mut proxy = Proxy::start();
+    for (value, expect) in
+        [("Origin", vec!["Origin", "accept-encoding"]), ("Origin, Accept-Encoding", vec!["Origin, Accept-Encoding"])]
+    {
+        let change = HeaderChange::Set { name: "vary".into(), value: value.into() };
+        serve(&mut proxy, &origin, &Policy { response_headers: vec![change], ..compressing() });
+        let mut wire = proxy.wire();
+        wire.send("GET /chunked HTTP/1.1\r\nHost: a\r\nAccept-Encoding: gzip\r\n\r\n");
+        let answer = wire.read().unwrap();
+        let vary = answer.fields.iter().filter(|(name, _)| name == "vary").map(|(_, value)| value.as_str());
+        assert_eq!(vary.collect::<Vec<_>>(), expect);
+    }
+}
+
+#[test]
+fn an_answer_of_the_proxys_own_has_each_field_once() {
+    let origin = Origin::start(|_| ok("up"));
+    let mut proxy = Proxy::start();
+    let set = |name: &str, value: &str| HeaderChange::Set { name: name.into(), value: value.into() };
+    let or = |name: &str, value: &str| HeaderChange::Default { name: name.into(), value: value.into() };
+    let changes = vec![
+        set("Cache-Control", "public, max-age=3600"),
+        or("content-type", "text/html"),
+        set("x-request-id", "1"),
+        set("x-robots-tag", "none"),
+    ];
+    let limits = RequestLimits { target_bytes_max: Some(20), ..RequestLimits::default() };
+    serve(&mut proxy, &origin, &Policy { response_headers: changes, limits, ..Policy::default() });
+    let answer = proxy.wire().get(&format!("/{}", "x".repeat(30))).unwrap();
+    assert_eq!(answer.status(), 414);
+    let all = |name: &str| answer.fields.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name)).count();
+    for name in ["cache-control", "content-type", "x-request-id", "x-robots-tag"] {
+        assert_eq!(all(name), 1, "{name}: {:?}", answer.fields);
+    }
+    // Nobody is to keep a refusal for an hour.
+    assert_eq!(answer.field("cache-control"), Some("no-store"));
+}

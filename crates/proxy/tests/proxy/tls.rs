@@ -289,3 +289,19 @@ fn http_2_is_agreed_on_and_served() {
         }
     }
 }
+
+#[test]
+fn a_connection_that_waits_by_tls_is_idle_and_not_slow() {
+    let origin = Origin::start(|_| ok("up"));
+    let mut proxy = Proxy::start_with(|options| {
+        options.limits.head = std::time::Duration::from_millis(200);
+    });
+    let shop = identity(proxy.dir.path(), "shop", &["shop.example"]);
+    proxy.serve_with(service(&[("i", origin.addr)]), |snapshot| encrypt(snapshot, &[&shop]));
+    let mut stream = connect(proxy.addr, &shop, "shop.example").unwrap();
+    for _ in 0..3 {
+        // Longer than a head that was begun may take.
+        std::thread::sleep(std::time::Duration::from_millis(500));
+        assert_eq!(ask(&mut stream, "GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap().status(), 200);
+    }
+}

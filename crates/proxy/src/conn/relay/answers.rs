@@ -69,6 +69,11 @@ impl Relay<'_> {
 
     pub(super) async fn unavailable(&mut self, request: &mut RequestBuffer, cause: Cause) -> After {
         self.report.cause = Some(cause);
+        if self.caching.is_some()
+            && let Some(after) = Box::pin(self.stand_in(request, Some(503))).await
+        {
+            return after;
+        }
         let why = if cause == Cause::HoldFull {
             "too many requests wait for an instance"
         } else {
@@ -96,6 +101,12 @@ impl Relay<'_> {
         why: &str,
     ) -> After {
         self.report.cause = Some(cause);
+        if self.caching.is_some()
+            && matches!(status, 502 | 504)
+            && let Some(after) = Box::pin(self.stand_in(request, Some(status))).await
+        {
+            return after;
+        }
         self.answer(request, status, why, None).await
     }
 
