@@ -100,7 +100,7 @@ fn mutations_of_a_valid_file_are_read_or_refused() {
     let (mut sound, mut refused) = (0, 0);
     for round in 0..1500 {
         let mut text = if round % 2 == 0 { SHOP.to_owned() } else { EVERYTHING.to_owned() };
-        for _ in 0..=random.below(4) {
+        for _ in 0..=random.below(3) {
             let start = random.below(text.len());
             let Some(start) = (start..text.len()).find(|at| text.is_char_boundary(*at)) else { continue };
             let end = (start + random.below(12)).min(text.len());

@@ -36,7 +36,7 @@ pub(crate) static METRICS: TableSpec = TableSpec {
             Kind::Text(&URL),
             Words("the built-in store"),
             "\"http://prometheus.example:9090\"",
-            "A Prometheus that answers for gates, alerts and dashboards instead of the built-in store. It scrapes Fairway's /metrics.",
+            "A Prometheus that answers for gates, alerts and dashboards instead of the built-in store. It scrapes Fairway's /metrics, and services by the list at /api/v1/http_sd: `fairway export prometheus` writes both jobs.",
         ),
         key(
             "remote_write",
