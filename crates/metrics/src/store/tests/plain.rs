@@ -280,9 +280,12 @@ fn readers_see_whole_series_while_others_append_and_maintain() {
                 std::thread::yield_now();
             }
         }
+        // On a busy machine whoever maintains may not have had a turn yet.
+        while store.stats().blocks < 2 {
+            std::thread::yield_now();
+        }
         stop.store(true, Ordering::Relaxed);
     });
-    assert!(store.stats().blocks > 1);
     assert!(contents(&store).values().all(|samples| samples.len() as i64 == seconds));
 }
 
