@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, mpsc};
 
 use fairway_proxy::snapshot::{CacheRule, Compress, HeaderChange, Hold, Policy, Sticky};
 
+use crate::http2::{Answer, Browser, request, run};
 use crate::support::*;
 
 const RULE: (u64, u64) = (60_000, 60_000);
@@ -245,6 +246,76 @@ fn a_client_that_has_it_is_told_so() {
     assert_eq!(conditional(&format!("If-Modified-Since: {date}\r\n")).status(), 304);
     assert_eq!(conditional("If-None-Match: \"v2\"\r\n").text(), "page");
     assert_eq!(asked.count(), 1);
+}
+
+#[test]
+fn who_has_a_page_that_is_not_kept_is_still_told_so_by_the_service() {
+    let asked = Asked::default();
+    let origin = asked.origin(|request| match request.field("if-none-match") {
+        Some(_) => Reply::Bytes(b"HTTP/1.1 304 X\r\netag: \"v1\"\r\n\r\n".to_vec()),
+        None => answer("cache-control: private, max-age=60\r\netag: \"v1\"\r\n", "mine"),
+    });
+    let mut proxy = Proxy::start();
+    serve(&mut proxy, &origin, &caching(RULE));
+    assert_eq!(ask(&proxy, "GET", "/", "").text(), "mine");
+    for _ in 0..3 {
+        let known = ask(&proxy, "GET", "/", "If-None-Match: \"v1\"\r\n");
+        assert_eq!((known.status(), status_of(&known)), (304, "fairway; fwd=uri-miss"));
+    }
+}
+
+#[test]
+fn whoever_waits_is_served_when_the_first_one_leaves() {
+    let asked = Asked::default();
+    let (go, gate) = mpsc::channel::<()>();
+    let gate = Mutex::new(gate);
+    let origin = asked.origin(move |_| {
+        let _ = gate.lock().unwrap().recv();
+        answer("", &"page".repeat(200_000))
+    });
+    let mut proxy = Proxy::start();
+    serve(&mut proxy, &origin, &caching(RULE));
+    let mut first = proxy.wire();
+    first.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    eventually("it is being fetched", || asked.count() == 1);
+    let mut second = proxy.wire();
+    second.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    drop(first);
+    // Once for the first fetch and once for whoever fetches after it.
+    go.send(()).unwrap();
+    go.send(()).unwrap();
+    assert_eq!(second.read().unwrap().body.len(), 800_000);
+}
+
+#[test]
+fn streams_of_http_2_are_answered_from_the_cache_too() {
+    let asked = Asked::default();
+    let origin = asked.origin(|_| answer("etag: \"v1\"\r\n", &"page".repeat(100_000)));
+    let mut proxy = Proxy::start();
+    serve(&mut proxy, &origin, &caching(RULE));
+    run(&proxy, async {
+        let browser = Browser::open(proxy.addr).await;
+        let streams = ask_at_once(&browser, 20).await;
+        assert!(streams.iter().all(|answer| answer.status == 200 && answer.body.len() == 400_000));
+        let mut known = request(http::Method::GET, "/");
+        known.headers_mut().insert("if-none-match", "\"v1\"".parse().unwrap());
+        assert_eq!(browser.ask(known, b"").await.unwrap().status, 304);
+        let head = browser.ask(request(http::Method::HEAD, "/"), b"").await.unwrap();
+        assert_eq!((head.status, head.body.len()), (200, 0));
+    });
+    assert_eq!(asked.count(), 1);
+}
+
+async fn ask_at_once(browser: &Browser, count: usize) -> Vec<Answer> {
+    let asking = (0..count).map(|_| {
+        let browser = browser.clone();
+        tokio::spawn(async move { browser.get("/").await.unwrap() })
+    });
+    let mut answers = Vec::new();
+    for asking in asking.collect::<Vec<_>>() {
+        answers.push(asking.await.unwrap());
+    }
+    answers
 }
 
 /// Stale at once: its age is beyond what it says.

@@ -158,7 +158,7 @@ impl Relay<'_> {
             lines: self.response_lines(plan, version),
             idle_ms: plan.service().timeouts.body_idle_ms,
         };
-        let fill = |lead, old: Option<&Arc<Stored>>| {
+        let fill = |whole, lead, old: Option<&Arc<Stored>>| {
             lookup.may_store.then(|| {
                 Watch::Fill(Box::new(Fill {
                     cache: Arc::clone(cache),
@@ -166,6 +166,7 @@ impl Relay<'_> {
                     epoch,
                     rule: Rule::clone(rule),
                     ours: ours.map(str::to_owned),
+                    whole,
                     lead,
                     old: old.cloned(),
                     renewed: None,
@@ -175,7 +176,7 @@ impl Relay<'_> {
         };
         let old = match cache.find(&key, &head, now) {
             Found::Stored(stored) if !lookup.takes(&stored) => {
-                return forward(REQUEST, fill(None, None), None, Outcome::Bypass);
+                return forward(REQUEST, fill(false, None, None), None, Outcome::Bypass);
             }
             Found::Stored(stored) if stored.is_fresh(now) => {
                 let collapsed = if waited == Waited::Yes { "; collapsed" } else { "" };
@@ -185,7 +186,7 @@ impl Relay<'_> {
             Found::Stored(stored) => Some(stored),
             Found::Nothing => None,
             Found::Pass if lookup.only_if_cached => return Look::Nothing,
-            Found::Pass => return forward(MISS, fill(None, None), None, Outcome::Miss),
+            Found::Pass => return forward(MISS, fill(false, None, None), None, Outcome::Miss),
         };
         let give_stale = |stored: &Arc<Stored>| {
             Look::Give(stand(stored), format!("hit; ttl={}", stored.ttl_s(now)), Outcome::Stale)
@@ -205,12 +206,12 @@ impl Relay<'_> {
         };
         match (cache.turn(&key), stands_in, waited) {
             (Turn::Lead(lead), _, _) => {
-                forward(status, fill(Some(lead), old.as_ref()), stand_by, Outcome::Miss)
+                forward(status, fill(true, Some(lead), old.as_ref()), stand_by, Outcome::Miss)
             }
             (Turn::Wait(_), Some(old), _) => give_stale(old),
             (Turn::Wait(flight), None, Waited::No) => Look::Wait(flight),
             (Turn::Wait(_), None, Waited::Yes) => {
-                forward(status, fill(None, old.as_ref()), stand_by, Outcome::Miss)
+                forward(status, fill(true, None, old.as_ref()), stand_by, Outcome::Miss)
             }
         }
     }

@@ -19,6 +19,13 @@ const UNKEYED: &[&str] = &[
     "x-method-override",
 ];
 
+/// Fields that say who asks. Only the first is known to HTTP; services that read the others mean the same.
+const IDENTIFYING: &[&str] = &["authorization", "x-api-key", "x-auth-token", "x-access-token"];
+
+pub(super) fn is_identifying(name: &str) -> bool {
+    IDENTIFYING.iter().any(|known| name.eq_ignore_ascii_case(known))
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Asked {
     Lookup(Lookup),
@@ -71,7 +78,7 @@ impl Asked {
             if !trusts && starts_with(header.name, "x-forwarded-") && Field::of(header.name) == Field::Other {
                 return Self::Bypass;
             }
-            lookup.has_authorization |= is("authorization");
+            lookup.has_authorization |= is_identifying(header.name);
             if Field::of(header.name) == Field::Cookie {
                 lookup.has_cookies |= cookies(header.value).any(|name| ours.map(str::as_bytes) != Some(name));
             }
@@ -138,6 +145,7 @@ mod tests {
         check("GET", "X-HTTP-Method-Override: DELETE\r\n", Asked::Bypass);
         check("GET", "X-Forwarded-Server: evil\r\n", Asked::Bypass);
         check("GET", "X-Forwarded-Host: evil\r\n", Asked::Lookup(usual));
+        check("GET", "X-Api-Key: x\r\n", Asked::Lookup(Lookup { has_authorization: true, ..usual }));
         check("GET", "Authorization: x\r\n", Asked::Lookup(Lookup { has_authorization: true, ..usual }));
         check("GET", "Cookie: side=r1; \r\n", Asked::Lookup(usual));
         check("GET", "Cookie: side=r1; sid=7\r\n", Asked::Lookup(Lookup { has_cookies: true, ..usual }));

@@ -38,6 +38,8 @@ pub(crate) struct Fill {
     pub rule: Rule,
     /// The cookie that is not the service's.
     pub ours: Option<String>,
+    /// Whether the whole answer is asked for, whatever the client has already. Not where it would probably not be kept.
+    pub whole: bool,
     /// While it is held others wait.
     pub lead: Option<Lead>,
     /// What is asked to be renewed.
@@ -93,7 +95,7 @@ impl Watch {
     /// The head for the instance, where another one is needed than for other requests.
     pub(crate) fn rewritten(&self, head: &[u8]) -> Option<HeadBuffer> {
         match self {
-            Self::Fill(fill) => Some(fill.rewritten(head)),
+            Self::Fill(fill) => fill.whole.then(|| fill.rewritten(head)),
             Self::Invalidate(..) => None,
         }
     }
@@ -187,7 +189,7 @@ impl Fill {
             }
             Err(why) => {
                 // Failures pass; whatever else is not kept will not be next time either.
-                if !(why == Unstorable::Status && head.status >= 500) {
+                if !(why == Unstorable::Status && (head.status >= 500 || head.status == 304)) {
                     self.cache.pass(&self.key, now.instant);
                 }
                 self.end();
@@ -206,9 +208,11 @@ impl Fill {
         let merged = old.merged_head(not_modified);
         let mut storage = header_storage();
         let head = ResponseHead::parse(&merged, &mut storage, "GET");
-        let judged =
-            head.ok().and_then(|head| judge(&head, request, self.ours.as_deref(), &self.rule, now).ok());
-        let renewed = judged.and_then(|judged| Stored::new(judged, &merged, Arc::clone(&old.body)));
+        let judged = head.ok().and_then(|head| {
+            let judged = judge(&head, request, self.ours.as_deref(), &self.rule, now).ok()?;
+            Some((judged, kept_head(&head)))
+        });
+        let renewed = judged.and_then(|(judged, head)| Stored::new(judged, &head, Arc::clone(&old.body)));
         self.renewed = Some(match renewed {
             Some(renewed) => {
                 let renewed = Arc::new(renewed);

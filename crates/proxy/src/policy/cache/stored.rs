@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::Rule;
+use super::asked::is_identifying;
 use super::control::{Control, at_most_a_year, seconds};
 use super::vary::Vary;
 use crate::codec::{Delimiter, MinorVersion, Reply, RequestHead, ResponseHead, header_storage};
@@ -101,7 +102,7 @@ pub(super) fn judge(
         return Err(Unstorable::Private);
     }
     let is_public = control.public || control.s_maxage.is_some() || control.must_revalidate;
-    if request.named("authorization").next().is_some() && !is_public {
+    if says_who(request) && !is_public {
         return Err(Unstorable::Private);
     }
     let (life, is_explicit) = life(head, &control, rule, now);
@@ -133,6 +134,10 @@ pub(super) fn judge(
     }
     let vary = Vary::of(head, request).ok_or(Unstorable::Varies)?;
     Ok(Judged { vary, is_explicit, is_public, life })
+}
+
+fn says_who(request: &RequestHead<'_, '_>) -> bool {
+    request.headers.iter().any(|header| is_identifying(header.name))
 }
 
 fn has_cookies(request: &RequestHead<'_, '_>, ours: Option<&str>) -> bool {
@@ -188,6 +193,11 @@ fn date(value: &[u8]) -> Option<SystemTime> {
 
 /// The head as it is kept; where the instance chunked the body its length is still to be said.
 pub(super) fn kept_head(head: &ResponseHead<'_, '_>) -> Vec<u8> {
+    // From now on its age is ours to tell.
+    written(head, &[Change::remove("age")])
+}
+
+fn written(head: &ResponseHead<'_, '_>, changes: &[Change]) -> Vec<u8> {
     let mut out = Vec::with_capacity(512);
     head.write(
         &mut out,
@@ -197,7 +207,7 @@ pub(super) fn kept_head(head: &ResponseHead<'_, '_>) -> Vec<u8> {
             added: b"",
             // Whoever gets it has an id of its own.
             request_id: b"-",
-            changes: &[Change::remove("age")],
+            changes,
             packing: Packing::Never,
         },
     );
@@ -223,10 +233,11 @@ impl Stored {
         Some(Self { status, head, body, packed, vary, is_explicit, is_public, etag, last_modified, life })
     }
 
-    /// The same after a 304 said that it still holds (RFC 9111, 3.2): its fields replace those of the same name.
+    /// As an instance would have sent it, after a 304 said that it still holds (RFC 9111, 3.2): its fields replace those
+    /// of the same name.
     pub(super) fn merged_head(&self, not_modified: &ResponseHead<'_, '_>) -> Vec<u8> {
         let mut storage = header_storage();
-        let kept = kept_head(not_modified);
+        let kept = written(not_modified, &[]);
         let mut out = Vec::with_capacity(self.head.len() + kept.len());
         let status_line = self.head.iter().position(|b| *b == b'\n').map_or(0, |at| at + 1);
         out.extend_from_slice(&self.head[..status_line]);
