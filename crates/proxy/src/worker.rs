@@ -1,7 +1,7 @@
 //! One core: its listeners, its routing state, its idle upstream connections, its deadlines.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -36,7 +36,7 @@ pub(crate) struct Shared {
     /// Open client connections per core.
     pub open: Box<[AtomicU64]>,
     /// Requests refused before a route was found, by status. One counter for all cores: refusals are rare.
-    pub refused: std::sync::Mutex<std::collections::BTreeMap<u16, u64>>,
+    pub refused: std::sync::Mutex<BTreeMap<u16, u64>>,
     /// Connections that ended before they spoke TLS.
     pub failed_handshakes: AtomicU64,
     pub cache: Arc<Cache>,
@@ -102,7 +102,7 @@ pub(crate) struct Worker {
     pub copies: Copies,
     routing: RefCell<Rc<Routing>>,
     /// Unused connections by endpoint; exactly the endpoints of the current table have an entry.
-    pools: RefCell<HashMap<u64, Vec<Idle>>>,
+    pools: RefCell<BTreeMap<u64, Vec<Idle>>>,
     /// Connections to instances that speak HTTP/2.
     pub upstreams: Upstreams,
     /// Streams of HTTP/2 clients, each of which has a deadline like a connection.

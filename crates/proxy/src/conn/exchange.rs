@@ -294,11 +294,11 @@ impl<'a> Exchange<'a> {
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         loop {
-            let step = self.step_request(cx).and_then(|a| Ok((a, self.step_response(cx)?)));
-            match step {
-                Err(end) => return Poll::Ready(end),
-                Ok((Progress::Blocked, Progress::Blocked)) => break,
-                Ok(_) => {}
+            match (self.step_request(cx).and_then(|_| self.step_response(cx)), &self.sending) {
+                (Err(end), _) => return Poll::Ready(end),
+                // Each goes as far as it can, and the response comes second: it has seen all that the request did.
+                (Ok(Progress::Blocked), _) | (Ok(_), Sending::Finished | Sending::Abandoned) => break,
+                (Ok(Progress::Made), Sending::Active { .. }) => {}
             }
         }
         // A client of HTTP/2 says when it does not wait any more, whatever it is that takes so long.
