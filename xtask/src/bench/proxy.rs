@@ -103,8 +103,9 @@ pub fn measure(fairway: &Path, terms: Terms) -> Done<(Vec<Figure>, String)> {
     let world = World::start()?;
     let mut text = String::new();
     {
-        let sides = kinds.iter().map(|kind| Side::start(kind, world.origin(), terms.access_log));
-        let sides = sides.collect::<Done<Vec<_>>>()?;
+        let start = |kind, body| Side::start(kind, world.origin(), terms.access_log, body);
+        let both = |kind| Ok(Both { small: start(kind, Body::Small)?, large: start(kind, Body::Large)? });
+        let sides = kinds.iter().map(both).collect::<Done<Vec<_>>>()?;
         let counted = count(&world, &kinds, &sides, terms)?;
         text.push_str(&counted_table(&kinds, &counted, terms));
         figures.extend(goals(&kinds, &counted));
@@ -126,10 +127,26 @@ fn raise_descriptor_limit() {
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
 }
 
+/// A proxy twice, prepared for either size.
+#[derive(Debug)]
+struct Both {
+    small: Side,
+    large: Side,
+}
+
+impl Both {
+    fn of(&self, body: Body) -> &Side {
+        match body {
+            Body::Small => &self.small,
+            Body::Large => &self.large,
+        }
+    }
+}
+
 /// By cell and side, what each round counted.
 type Rounds = Vec<(Cell, Vec<Vec<Counted>>)>;
 
-fn count(world: &World, kinds: &[Kind], sides: &[Side], terms: Terms) -> Done<Rounds> {
+fn count(world: &World, kinds: &[Kind], sides: &[Both], terms: Terms) -> Done<Rounds> {
     let cells = CELLS.into_iter().filter(|cell| !terms.quick || *cell != CELLS[3] && *cell != CELLS[5]);
     let mut rounds: Rounds = cells.map(|cell| (cell, vec![Vec::new(); sides.len()])).collect();
     for round in 0..terms.rounds {
@@ -137,8 +154,9 @@ fn count(world: &World, kinds: &[Kind], sides: &[Side], terms: Terms) -> Done<Ro
             for turn in 0..sides.len() {
                 // Everyone comes first in turn: what one leaves behind meets all.
                 let which = (turn + round) % sides.len();
-                let (proxy, processor) = (sides[which].address, sides[which].processor());
                 let Cell { body, connections } = *cell;
+                let side = sides[which].of(body);
+                let (proxy, processor) = (side.address, side.processor());
                 let run = world.run(move |inner| inner.closed(proxy, body, connections, WINDOW, processor));
                 counted[which].push(run.map_err(|fault| fault.of(&kinds[which].name()))?);
             }
@@ -205,7 +223,7 @@ fn goals(kinds: &[Kind], rounds: &Rounds) -> Vec<Figure> {
     figures
 }
 
-fn latencies(world: &World, kinds: &[Kind], sides: &[Side]) -> Done<String> {
+fn latencies(world: &World, kinds: &[Kind], sides: &[Both]) -> Done<String> {
     let mut text = format!(
         "\nlatency in µs at a fixed rate over {PACED_CONNECTIONS} connections, counted from when each request was due: \
          p50 / p99, medians of {PACED_ROUNDS} runs\n{:<8}{:>8}",
@@ -222,8 +240,8 @@ fn latencies(world: &World, kinds: &[Kind], sides: &[Side]) -> Done<String> {
                 if kinds[which].edge() == Some(Edge::Caddy) && !pace.with_caddy {
                     continue;
                 }
-                let mut latencies =
-                    paced(world, side.address, pace).map_err(|fault| fault.of(&kinds[which].name()))?;
+                let mut latencies = paced(world, side.of(pace.body).address, pace)
+                    .map_err(|fault| fault.of(&kinds[which].name()))?;
                 latencies.sort();
                 for (share, found) in [0.5, 0.99].into_iter().zip(&mut found[which]) {
                     let at = ((latencies.len() as f64 * share) as usize).min(latencies.len() - 1);
@@ -259,7 +277,7 @@ fn memories(world: &World, kinds: &[Kind], terms: Terms) -> Done<String> {
          and without any\n"
     );
     for kind in kinds {
-        let side = Side::start(kind, world.origin(), terms.access_log)?;
+        let side = Side::start(kind, world.origin(), terms.access_log, Body::Small)?;
         let proxy = side.address;
         std::thread::sleep(IDLE_REST);
         let before = side.memory()?;

@@ -12,6 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use super::cores;
+use super::world::Body;
 use crate::bench::idle;
 use crate::fault::{Context, Done, Fault};
 use crate::home::free_address;
@@ -60,10 +61,11 @@ const START_MAX: Duration = Duration::from_secs(20);
 const STOP_MAX: Duration = Duration::from_secs(3);
 
 impl Side {
-    pub fn start(kind: &Kind, origin: SocketAddr, access_log: bool) -> Done<Side> {
+    /// Prepared for answers of this size, where it can be.
+    pub fn start(kind: &Kind, origin: SocketAddr, access_log: bool, body: Body) -> Done<Side> {
         let home = tempfile::tempdir().context("a directory")?;
         let address = free_address()?;
-        let at = Place { home: home.path(), address, origin, access_log };
+        let at = Place { home: home.path(), address, origin, access_log, body };
         let mut command = match kind {
             Kind::Fairway(program) => at.fairway(program)?,
             Kind::Peer(program) => match program.edge {
@@ -170,10 +172,12 @@ struct Place<'a> {
     address: SocketAddr,
     origin: SocketAddr,
     access_log: bool,
+    body: Body,
 }
 
-/// Each as its documentation says for a proxy with connections that stay open to the service, one worker, and buffers
-/// that hold a whole answer. What is not set here is at its default.
+/// Each as its documentation says for a proxy with one worker and connections that stay open to the service, and with
+/// buffers that hold a whole answer: for small ones those are the defaults, and larger ones would make it slower. What
+/// is not set here is at its default.
 impl Place<'_> {
     fn write(&self, name: &str, text: &str) -> Done<PathBuf> {
         let path = self.home.join(name);
@@ -194,6 +198,10 @@ impl Place<'_> {
         let Place { address, origin, .. } = self;
         let user = if rustix::process::geteuid().is_root() { "user root;" } else { "" };
         let log = if self.access_log { "access.log" } else { "off" };
+        let buffers = match self.body {
+            Body::Small => "",
+            Body::Large => "proxy_buffer_size 16k; proxy_buffers 8 32k; proxy_busy_buffers_size 96k;",
+        };
         let config = format!(
             "{user} daemon off; worker_processes 1; pid nginx.pid; worker_rlimit_nofile 20000;
             events {{ worker_connections 20000; multi_accept on; }}
@@ -207,7 +215,7 @@ impl Place<'_> {
                 location / {{
                   proxy_pass http://origin; proxy_http_version 1.1; proxy_set_header Connection \"\";
                   proxy_set_header Host $host; proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
-                  proxy_buffer_size 16k; proxy_buffers 8 32k; proxy_busy_buffers_size 96k; proxy_max_temp_file_size 0;
+                  {buffers} proxy_max_temp_file_size 0;
                 }}
               }}
             }}"
@@ -220,9 +228,14 @@ impl Place<'_> {
     fn haproxy(&self, mut command: Command) -> Done<Command> {
         let Place { address, origin, .. } = self;
         let log = if self.access_log { "log stdout format raw local0\n  option httplog" } else { "" };
+        let buffers = match self.body {
+            Body::Small => "",
+            Body::Large => "tune.bufsize 98304",
+        };
         let config = format!(
             "global
   nbthread 1
+  {buffers}
   maxconn 10500
   # Two descriptors a connection may be more than there are; idle clients need one.
   no strict-limits
