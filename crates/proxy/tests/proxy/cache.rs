@@ -201,6 +201,25 @@ fn a_hundred_at_once_ask_the_service_once() {
     counts(&proxy, 99, 1, 0);
 }
 
+/// Whoever looked before the answer was kept, and asks for a turn after it was, finds nobody leading.
+#[test]
+fn the_end_of_a_fetch_does_not_begin_another_one() {
+    let asked = Asked::default();
+    let origin = asked.origin(|_| answer("", "page"));
+    let mut proxy = Proxy::start();
+    serve(&mut proxy, &origin, &caching(RULE));
+    let mut wires: Vec<Wire> = (0..16).map(|_| proxy.wire()).collect();
+    for n in 1..=100 {
+        for wire in &mut wires {
+            wire.send(format!("GET /{n} HTTP/1.1\r\nHost: a\r\n\r\n"));
+        }
+        for wire in &mut wires {
+            assert_eq!(wire.read().unwrap().text(), "page");
+        }
+        assert_eq!(asked.count(), n);
+    }
+}
+
 #[test]
 fn nobody_waits_for_an_answer_that_is_not_kept() {
     let (send, begun) = mpsc::channel();
@@ -557,7 +576,8 @@ fn a_canary_s_pages_and_the_others_never_mix() {
         let again = ask(&proxy, "GET", "/", &format!("Cookie: {side}\r\n"));
         assert_eq!((again.text().as_str(), again.field("set-cookie")), (expect, None));
     }
-    assert_eq!(seen, [20, 20]);
+    // Each core takes turns of its own.
+    assert!(seen[0] >= 15 && seen[1] >= 15, "{seen:?}");
     assert_eq!((stable.count(), canary.count()), (1, 1));
 }
 

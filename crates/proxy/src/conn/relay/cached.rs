@@ -174,15 +174,16 @@ impl Relay<'_> {
                 }))
             })
         };
+        let give_fresh = |stored: &Arc<Stored>| {
+            let collapsed = if waited == Waited::Yes { "; collapsed" } else { "" };
+            let status = format!("hit; ttl={}{collapsed}", stored.ttl_s(now));
+            Look::Give(stand(stored), status, Outcome::Hit)
+        };
         let old = match cache.find(&key, &head, now) {
             Found::Stored(stored) if !lookup.takes(&stored) => {
                 return forward(REQUEST, fill(false, None, None), None, Outcome::Bypass);
             }
-            Found::Stored(stored) if stored.is_fresh(now) => {
-                let collapsed = if waited == Waited::Yes { "; collapsed" } else { "" };
-                let status = format!("hit; ttl={}{collapsed}", stored.ttl_s(now));
-                return Look::Give(stand(&stored), status, Outcome::Hit);
-            }
+            Found::Stored(stored) if stored.is_fresh(now) => return give_fresh(&stored),
             Found::Stored(stored) => Some(stored),
             Found::Nothing => None,
             Found::Pass if lookup.only_if_cached => return Look::Nothing,
@@ -206,7 +207,15 @@ impl Relay<'_> {
         };
         match (cache.turn(&key), stands_in, waited) {
             (Turn::Lead(lead), _, _) => {
-                forward(status, fill(true, Some(lead), old.as_ref()), stand_by, Outcome::Miss)
+                // Between the look and this line somebody else's fetch may have ended: then its answer is there now.
+                match cache.find(&key, &head, now) {
+                    Found::Stored(stored) if stored.is_fresh(now) && lookup.takes(&stored) => {
+                        give_fresh(&stored)
+                    }
+                    Found::Stored(_) | Found::Nothing | Found::Pass => {
+                        forward(status, fill(true, Some(lead), old.as_ref()), stand_by, Outcome::Miss)
+                    }
+                }
             }
             (Turn::Wait(_), Some(old), _) => give_stale(old),
             (Turn::Wait(flight), None, Waited::No) => Look::Wait(flight),

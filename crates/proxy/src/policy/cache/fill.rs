@@ -262,3 +262,88 @@ impl Fill {
         self.lead = None;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::policy::cache::{Address, Found, Space, Turn};
+
+    const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+
+    fn filling(cache: &Arc<Cache>) -> Fill {
+        let key = Address { listener: b"", scheme: b"", host: b"a", target: b"/" }.key(Space(1));
+        let Turn::Lead(lead) = cache.turn(&key) else { panic!("somebody else leads") };
+        let rule = Rule { path: "/".into(), fresh: Duration::from_secs(60), stale: Duration::ZERO };
+        Fill {
+            cache: Arc::clone(cache),
+            epoch: cache.epoch(&key),
+            key,
+            rule,
+            ours: None,
+            whole: true,
+            lead: Some(lead),
+            old: None,
+            renewed: None,
+            state: State::Waiting,
+        }
+    }
+
+    fn takes_head(fill: &mut Fill, fields: &str) {
+        let text = format!("HTTP/1.1 200 OK\r\n{fields}\r\n");
+        let mut storage = header_storage();
+        let head = ResponseHead::parse(text.as_bytes(), &mut storage, "GET").unwrap();
+        assert_eq!(fill.head(&head, REQUEST), Way::ToClient);
+    }
+
+    fn kept(cache: &Cache, fill: &Fill) -> Option<Vec<u8>> {
+        let mut storage = header_storage();
+        let request = RequestHead::parse(REQUEST, &mut storage).unwrap();
+        match cache.find(&fill.key, &request, Instant::now()) {
+            Found::Stored(stored) => Some(stored.body.to_vec()),
+            Found::Nothing | Found::Pass => None,
+        }
+    }
+
+    #[test]
+    fn a_chunked_body_is_the_same_however_it_comes() {
+        let body = b"3\r\nabc\r\n0000a\r\n0123456789\r\n0\r\nx: trailer\r\n\r\n";
+        for first in 0..body.len() {
+            for second in first..body.len() {
+                let cache = Arc::new(Cache::new(1 << 20));
+                let mut fill = filling(&cache);
+                takes_head(&mut fill, "transfer-encoding: chunked\r\n");
+                fill.body(&body[..first], true, false);
+                fill.body(&body[first..second], true, false);
+                assert_eq!(kept(&cache, &fill), None, "it is not complete");
+                fill.body(&body[second..], true, true);
+                assert_eq!(kept(&cache, &fill).as_deref(), Some(&b"abc0123456789"[..]), "{first} {second}");
+                assert!(fill.lead.is_none());
+            }
+        }
+    }
+
+    #[test]
+    fn whatever_ends_a_fetch_gives_its_memory_and_its_lead_back() {
+        let cache = Arc::new(Cache::new(1 << 20));
+        for end in ["dropped", "malformed", "too large", "private"] {
+            let mut fill = filling(&cache);
+            let private = if end == "private" { "cache-control: private\r\n" } else { "" };
+            takes_head(&mut fill, &format!("{private}transfer-encoding: chunked\r\n"));
+            match end {
+                "malformed" => fill.body(b"x\r\n", true, false),
+                "too large" => (0..20).for_each(|_| fill.body(&vec![b'x'; 100_000], false, false)),
+                _ => fill.body(b"3\r\nab", true, false),
+            }
+            assert_eq!(fill.lead.is_none(), end != "dropped", "{end}");
+            assert_eq!(kept(&cache, &fill), None, "{end}");
+            drop(fill);
+            assert!(cache.reserve(1 << 18), "{end} kept memory");
+            cache.release(1 << 18);
+        }
+        let mut next = filling(&cache);
+        takes_head(&mut next, "content-length: 0\r\n");
+        assert_eq!(kept(&cache, &next).as_deref(), Some(&b""[..]));
+    }
+}
