@@ -74,10 +74,17 @@ impl Tls {
         }
     }
 
+    /// What has arrived may be no more than a part of a record, or news for the session alone: that is taken in here,
+    /// or a connection that waits for its next request would look as if it had begun one.
     pub(super) fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.session.borrow_mut().tls.reader().fill_buf() {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.tcp.poll_read_ready(cx),
-            Ok(_) | Err(_) => Poll::Ready(Ok(())),
+        let mut session = self.session.borrow_mut();
+        loop {
+            match session.tls.reader().fill_buf() {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Ok(_) | Err(_) => return Poll::Ready(Ok(())),
+            }
+            ready!(session.poll_fill(&self.tcp, cx))?;
+            let _ = session.poll_flush(&self.tcp, cx)?;
         }
     }
 
