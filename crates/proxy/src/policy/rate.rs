@@ -73,7 +73,8 @@ impl Limiter {
                 crowd: (0..CROWD).map(|_| AtomicU64::new(0)).collect(),
             },
         };
-        let ahead_ns = each_ns.saturating_mul(u64::from(settings.burst.max(1) - 1));
+        // With more the end of time would be within the burst, and then nothing is beyond it: some 290 years will do.
+        let ahead_ns = each_ns.saturating_mul(u64::from(settings.burst.max(1) - 1)).min(u64::MAX / 2);
         Self { start: Instant::now(), each_ns, ahead_ns, keys }
     }
 
@@ -82,6 +83,24 @@ impl Limiter {
     pub(crate) fn admit(&self, key: &[u8]) -> Result<(), Duration> {
         let now_ns = u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX);
         self.admit_at(key, now_ns)
+    }
+
+    /// Whether there is room, without taking it.
+    ///
+    /// # Errors
+    /// As [`Self::admit`].
+    pub(crate) fn has_room(&self, key: &[u8]) -> Result<(), Duration> {
+        let now_ns = u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        let empty_ns = match &self.keys {
+            Keys::One(empty) => empty.load(Ordering::Relaxed),
+            Keys::Many { hasher, shards, .. } => {
+                let hash = hasher.hash_one(key);
+                let shard = shards[hash as usize % SHARDS].lock().unwrap_or_else(PoisonError::into_inner);
+                // A key that is not known has room, unless it is one of a crowd, which is told when it takes it.
+                shard.empty_ns.get(&hash).copied().unwrap_or(0)
+            }
+        };
+        self.after(empty_ns, now_ns).map(drop)
     }
 
     fn admit_at(&self, key: &[u8], now_ns: u64) -> Result<(), Duration> {
@@ -153,6 +172,12 @@ mod tests {
             // After a rest the burst is there again, and not more.
             assert_eq!((0..5).filter(|_| admitted(10 * SECOND)).count(), 3);
         }
+    }
+
+    #[test]
+    fn a_burst_of_centuries_ends_too() {
+        let limiter = limiter(RateKey::Route, 1, 365 * 24 * 3_600_000, 2_000);
+        assert_eq!((0..2_000).filter(|_| limiter.admit_at(b"", 1).is_ok()).count(), 293);
     }
 
     #[test]

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::Relay;
 use crate::codec::RequestHead;
-use crate::policy::rate::client_key;
+use crate::policy::Rate;
+use crate::policy::rate::{Limiter, client_key};
 use crate::snapshot::RateKey;
 use crate::table::{RouteTable, is_below};
 
@@ -65,20 +66,37 @@ impl Relay<'_> {
         if exceeds(head.headers.len(), limits.fields_max) {
             return Err(Refused::TooManyFields);
         }
-        for rate in &route.policy.rates {
-            if rate.settings.path.as_ref().is_some_and(|path| !is_below(head.path(), path)) {
-                continue;
+        let rates = &route.policy.rates;
+        // Whoever is beyond one rate must not use up another, which may be everybody's.
+        if rates.len() > 1 {
+            for rate in rates {
+                self.under(rate, head, Limiter::has_room)?;
             }
-            let admitted = match &rate.settings.per {
-                RateKey::Route => rate.limiter.admit(b""),
-                RateKey::Client => rate.limiter.admit(&client_key(self.client_of(head))),
-                RateKey::Header(name) => {
-                    let field = head.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name));
-                    rate.limiter.admit(field.map_or(b"", |header| header.value))
-                }
-            };
-            admitted.map_err(|wait| Refused::TooManyRequests { wait })?;
+        }
+        for rate in rates {
+            self.under(rate, head, Limiter::admit)?;
         }
         Ok(())
+    }
+
+    /// What the limiter says about a request to which the rate applies.
+    fn under(
+        &self,
+        rate: &Rate,
+        head: &RequestHead<'_, '_>,
+        ask: impl Fn(&Limiter, &[u8]) -> Result<(), Duration>,
+    ) -> Result<(), Refused> {
+        if rate.settings.path.as_ref().is_some_and(|path| !is_below(head.path(), path)) {
+            return Ok(());
+        }
+        let asked = match &rate.settings.per {
+            RateKey::Route => ask(&rate.limiter, b""),
+            RateKey::Client => ask(&rate.limiter, &client_key(self.client_of(head))),
+            RateKey::Header(name) => {
+                let field = head.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name));
+                ask(&rate.limiter, field.map_or(b"", |header| header.value))
+            }
+        };
+        asked.map_err(|wait| Refused::TooManyRequests { wait })
     }
 }
