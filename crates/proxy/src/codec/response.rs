@@ -157,6 +157,11 @@ impl<'h, 'b> ResponseHead<'h, 'b> {
         })
     }
 
+    /// What it says about the length of a body, whether there is one or not.
+    pub(crate) fn content_length(&self) -> Option<u64> {
+        self.content_length
+    }
+
     fn header(&self, name: &str) -> Option<&'b [u8]> {
         self.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name)).map(|header| header.value)
     }
@@ -170,15 +175,14 @@ impl<'h, 'b> ResponseHead<'h, 'b> {
 
     /// Tells caches that the answer depends on what the client accepts.
     fn write_vary(&self, line: &mut impl FnMut(&[&[u8]]), reply: &Reply<'_>) {
-        if changes_drop(reply, "vary") {
-            return;
+        let mut says_so = reply.changes.iter().any(Change::varies_by_encoding);
+        if !changes_drop(reply, "vary") {
+            for value in self.named("vary") {
+                says_so |= has_token(value, "accept-encoding") || has_token(value, "*");
+                line(&[b"vary: ", value, b"\r\n"]);
+            }
         }
-        let theirs = self.headers.iter().filter(|header| header.name.eq_ignore_ascii_case("vary"));
-        let mut says_so = false;
-        for header in theirs {
-            says_so |= has_token(header.value, "accept-encoding") || has_token(header.value, "*");
-            line(&[b"vary: ", header.value, b"\r\n"]);
-        }
+        // Also where the route says what they depend on: that they are compressed is our doing.
         if !says_so {
             line(&[b"vary: accept-encoding\r\n"]);
         }
@@ -244,9 +248,10 @@ impl<'h, 'b> ResponseHead<'h, 'b> {
                 (_, delimiter) => delimiter,
             };
             match (delimiter, reply.version) {
-                // What a HEAD or 304 says about the length describes the body that is not there.
+                // What a HEAD or 304 says about the length describes the body that is not there, unless that would be
+                // compressed.
                 (Delimiter::None, _) => match self.content_length {
-                    Some(bytes) if self.status != 204 => {
+                    Some(bytes) if self.status != 204 && !matches!(reply.packing, Packing::With(_)) => {
                         line(&[b"content-length: ", Decimal::of(bytes).as_bytes(), b"\r\n"]);
                     }
                     Some(_) | None => {}

@@ -202,6 +202,8 @@ impl Wanted<'_> {
         // Clients of HTTP/1.0 do not know chunks.
         let accepts = self.accepts.filter(|_| version == MinorVersion::One);
         match compressible.packing(head, accepts) {
+            // The head says what a body would be, and there is none.
+            packing @ Packing::With(_) if head.delimiter == Delimiter::None => (framing, packing),
             Packing::With(coding) => match Packer::new(coding) {
                 Ok(new) => {
                     *packer = Some(new);

@@ -80,11 +80,14 @@ impl Compressible {
     }
 
     pub(crate) fn packing(&self, head: &ResponseHead<'_, '_>, wanted: Option<Coding>) -> Packing {
-        let known_small = match head.delimiter {
-            Delimiter::None | Delimiter::Length(0) => return Packing::Never,
-            Delimiter::Length(bytes) => bytes < self.min_bytes,
-            Delimiter::Chunked | Delimiter::Close => false,
+        let length = match head.delimiter {
+            Delimiter::None if matches!(head.status, 204 | 304) => return Packing::Never,
+            // To HEAD: what a GET would be answered (RFC 9110, 9.3.2).
+            Delimiter::None => head.content_length(),
+            Delimiter::Length(bytes) => Some(bytes),
+            Delimiter::Chunked | Delimiter::Close => None,
         };
+        let known_small = length.is_some_and(|bytes| bytes == 0 || bytes < self.min_bytes);
         if known_small || head.status == 206 || head.is_stream() {
             return Packing::Never;
         }

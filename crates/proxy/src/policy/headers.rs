@@ -1,5 +1,6 @@
 //! Changes to the header fields of answers.
 
+use crate::codec::has_token;
 use crate::snapshot::HeaderChange;
 
 #[derive(Debug)]
@@ -40,6 +41,14 @@ impl Change {
         }
     }
 
+    /// Whether it always says that answers depend on how the client likes them compressed.
+    pub(crate) fn varies_by_encoding(&self) -> bool {
+        let Kind::Set(line) = &self.kind else { return false };
+        let value = line.strip_suffix(b"\r\n").and_then(|line| line.splitn(2, |b| *b == b':').nth(1));
+        self.name == "vary"
+            && value.is_some_and(|value| has_token(value, "accept-encoding") || has_token(value, "*"))
+    }
+
     /// The line to add; `has` says whether the service sent a field of that name.
     pub(crate) fn line(&self, has: impl FnOnce(&str) -> bool) -> &[u8] {
         match &self.kind {
@@ -50,9 +59,21 @@ impl Change {
     }
 }
 
-/// The lines for an answer of our own, which has none of these fields.
+/// What an answer of our own says itself, and knows better: no cache is to keep a refusal for as long as a page.
+const OURS: &[&str] = &[
+    "cache-control",
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "location",
+    "retry-after",
+    "x-request-id",
+];
+
+/// The lines for an answer of our own.
 pub(crate) fn lines(changes: &[Change], out: &mut Vec<u8>) {
-    for change in changes {
+    for change in changes.iter().filter(|change| !OURS.contains(&change.name.as_str())) {
         out.extend_from_slice(change.line(|_| false));
     }
 }
