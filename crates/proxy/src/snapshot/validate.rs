@@ -3,7 +3,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Match, Route, Service, Snapshot};
+use super::{HeaderChange, Match, RateKey, Route, Service, Snapshot};
 use crate::entrance::Network;
 
 /// Why a snapshot cannot be served. A snapshot with any of these is refused as a whole.
@@ -34,6 +34,8 @@ pub enum Invalid {
     Host { route: String, host: String },
     #[error("route {route}: {problem}")]
     Maintenance { route: String, problem: String },
+    #[error("route {route}: {problem}")]
+    Policy { route: String, problem: String },
     #[error("instance {id:?} is there twice")]
     DuplicateInstance { id: String },
     #[error("service {service:?}: {problem}")]
@@ -121,12 +123,14 @@ fn check_route(route: &Route, service: Option<&Service>, found: &mut Vec<Invalid
     }
     if let Some(host) = &route.host {
         let name = host.strip_prefix("*.").unwrap_or(host);
-        let bracketed = name.starts_with('[') && name.ends_with(']');
+        let address = name.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
+        let bracketed = address.is_some_and(|address| address.parse::<std::net::Ipv6Addr>().is_ok());
         let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'));
         if name.is_empty() || !(plain || bracketed) {
             found.push(Invalid::Host { route: label(), host: host.clone() });
         }
     }
+    check_policy(route, found);
     if let Some(page) = &route.maintenance {
         if !(200..=599).contains(&page.status) || matches!(page.status, 204 | 205 | 304) {
             found.push(Invalid::Maintenance {
@@ -140,6 +144,60 @@ fn check_route(route: &Route, service: Option<&Service>, found: &mut Vec<Invalid
                 problem: "content_type is not a header value".to_owned(),
             });
         }
+    }
+}
+
+/// They say where a message ends, or belong to one connection: to set them is to break the message.
+const FRAMING: [&str; 8] = [
+    "connection",
+    "content-length",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+fn check_policy(route: &Route, found: &mut Vec<Invalid>) {
+    let mut problem = |problem: String| found.push(Invalid::Policy { route: route.label(), problem });
+    let policy = &route.policy;
+    for change in &policy.response_headers {
+        let (name, value) = match change {
+            HeaderChange::Set { name, value } | HeaderChange::Default { name, value } => {
+                (name, value.as_str())
+            }
+            HeaderChange::Remove { name } => (name, ""),
+        };
+        let is_framing = FRAMING.iter().any(|framing| framing.eq_ignore_ascii_case(name));
+        if !is_token(name) || is_framing || !is_field_value(value) {
+            problem(format!(
+                "{name:?} is no header field that can be set, or has a value that none can have"
+            ));
+        }
+    }
+    let mut names = BTreeSet::new();
+    for rate in &policy.rate_limits {
+        if !names.insert(rate.name.as_str()) {
+            problem(format!("the rate limit {:?} is there twice", rate.name));
+        }
+        if [u64::from(rate.requests), rate.within_ms, u64::from(rate.burst)].contains(&0) {
+            problem(format!("the rate limit {:?} has requests, within_ms or burst of 0", rate.name));
+        }
+        if let RateKey::Header(name) = &rate.per
+            && !is_token(name)
+        {
+            problem(format!("the rate limit {:?} is for {name:?}, which is no header field", rate.name));
+        }
+    }
+    let paths = policy.rate_limits.iter().filter_map(|rate| rate.path.as_ref());
+    for path in paths.chain(policy.cache.iter().map(|rule| &rule.path)) {
+        if !path.starts_with('/') {
+            problem(format!("{path:?} is no path"));
+        }
+    }
+    if policy.https.is_some_and(|https| https.port == 0) {
+        problem("requests are sent to port 0 for TLS".to_owned());
     }
 }
 
@@ -189,6 +247,9 @@ fn check_service(key: &str, service: &Service, found: &mut Vec<Invalid>) {
     let t = &service.timeouts;
     if [t.connect_ms, t.response_head_ms, t.body_idle_ms, t.upgrade_idle_ms].contains(&0) {
         problem("a timeout of 0 would fail every request");
+    }
+    if service.eject.connects == 0 || service.eject.first_ms == 0 {
+        problem("eject.connects and eject.first_ms must be above 0");
     }
     if service.retry.attempts_max == 0 {
         problem("retry.attempts_max counts the first attempt and must be at least 1");
@@ -269,6 +330,44 @@ mod tests {
             "service \"shop/production/api\": the mirror names an unknown version; \
              service \"shop/production/api\": mirror.percent must be 1 to 100; \
              service \"shop/production/api\": mirror.timeout_ms must be above 0",
+        );
+    }
+
+    #[test]
+    fn a_policy_that_would_break_messages_is_refused() {
+        let policy = |text: &'static str| {
+            move |s: &mut Snapshot| s.routes[0].policy = serde_json::from_str(text).unwrap()
+        };
+        check(
+            policy(
+                r#"{"https":{"port":443},"response_headers":[{"kind":"set","name":"x-a","value":"b c"},
+                    {"kind":"remove","name":"Server"}],"cache":[{"path":"/","fresh_ms":0,"stale_ms":0}],
+                    "rate_limits":[{"name":"0","per":"client","requests":1,"within_ms":1,"burst":1}]}"#,
+            ),
+            "ok",
+        );
+        for bad in [
+            r#"{"response_headers":[{"kind":"set","name":"x-a","value":"b\r\nset-cookie: c=1"}]}"#,
+            r#"{"response_headers":[{"kind":"default","name":"x-a: b\r\nc","value":""}]}"#,
+            r#"{"response_headers":[{"kind":"remove","name":""}]}"#,
+            r#"{"response_headers":[{"kind":"set","name":"Content-Length","value":"0"}]}"#,
+            r#"{"rate_limits":[{"name":"0","per":"client","requests":0,"within_ms":1,"burst":1}]}"#,
+            r#"{"rate_limits":[{"name":"0","per":{"header":"a b"},"requests":1,"within_ms":1,"burst":1}]}"#,
+            r#"{"rate_limits":[{"name":"0","per":"route","requests":1,"within_ms":1,"burst":1},
+                {"name":"0","per":"client","requests":1,"within_ms":1,"burst":1}]}"#,
+            r#"{"cache":[{"path":"","fresh_ms":0,"stale_ms":0}]}"#,
+            r#"{"https":{"port":0}}"#,
+        ] {
+            let mut changed = snapshot();
+            policy(bad)(&mut changed);
+            let found = changed.validate().expect_err(bad);
+            assert!(matches!(found.as_slice(), [Invalid::Policy { .. }]), "{bad}: {found:?}");
+        }
+        let eject = |s: &mut Snapshot| s.services.values_mut().next().unwrap().eject.connects = 0;
+        check(eject, "service \"shop/production/api\": eject.connects and eject.first_ms must be above 0");
+        check(
+            |s| s.routes[0].host = Some("[a\r\nb]".into()),
+            "route [a\r\nb]/: \"[a\\r\\nb]\" is not a host name",
         );
     }
 
