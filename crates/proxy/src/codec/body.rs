@@ -22,6 +22,8 @@ pub struct Fed {
     pub read: usize,
     /// Bytes at the front of the buffer that are to be passed on.
     pub pass: usize,
+    /// How many of those are data, and no framing.
+    pub data: u64,
 }
 
 impl Body {
@@ -63,19 +65,21 @@ impl Body {
         trailer: impl FnMut(u8),
     ) -> Result<Fed, BodyError> {
         match self {
-            Self::Done => Ok(Fed { read: 0, pass: 0 }),
-            Self::UntilClose => Ok(Fed { read: buf.len(), pass: buf.len() }),
+            Self::Done => Ok(Fed { read: 0, pass: 0, data: 0 }),
+            Self::UntilClose => Ok(Fed { read: buf.len(), pass: buf.len(), data: buf.len() as u64 }),
             Self::Length { left } => {
                 let here = usize::try_from(*left).map_or(buf.len(), |left| left.min(buf.len()));
                 *self = Self::length(*left - here as u64);
-                Ok(Fed { read: here, pass: here })
+                Ok(Fed { read: here, pass: here, data: here as u64 })
             }
             Self::Chunked(chunked) => {
+                let before = chunked.data_bytes();
                 let (read, pass) = chunked.feed_with(buf, framing, trailer)?;
+                let data = chunked.data_bytes() - before;
                 if chunked.is_done() {
                     *self = Self::Done;
                 }
-                Ok(Fed { read, pass })
+                Ok(Fed { read, pass, data })
             }
         }
     }

@@ -46,6 +46,8 @@ pub struct Chunked {
     state: State,
     extension_bytes: u32,
     trailer_bytes: u32,
+    /// Without the framing.
+    data_bytes: u64,
 }
 
 /// What a byte that is not data belongs to.
@@ -74,7 +76,12 @@ enum State {
 
 impl Default for Chunked {
     fn default() -> Self {
-        Self { state: State::Size { value: 0, digits: 0 }, extension_bytes: 0, trailer_bytes: 0 }
+        Self {
+            state: State::Size { value: 0, digits: 0 },
+            extension_bytes: 0,
+            trailer_bytes: 0,
+            data_bytes: 0,
+        }
     }
 }
 
@@ -88,6 +95,12 @@ impl Chunked {
     #[must_use]
     pub fn is_between_chunks(&self) -> bool {
         self.state == State::Size { value: 0, digits: 0 }
+    }
+
+    /// Data so far, without the framing.
+    #[must_use]
+    pub fn data_bytes(&self) -> u64 {
+        self.data_bytes
     }
 
     /// Reads from the front of `buf` and moves what is to be passed on to its front. Returns how many bytes
@@ -119,6 +132,7 @@ impl Chunked {
                 }
                 read += here;
                 written += here;
+                self.data_bytes = self.data_bytes.saturating_add(here as u64);
                 let left = left - here as u64;
                 self.state = if left == 0 { State::DataCr } else { State::Data { left } };
                 continue;

@@ -17,6 +17,8 @@ pub(super) struct RequestBuffer {
     next: usize,
     replay: Replay,
     body_bytes: u64,
+    /// Of `body_bytes` what is no framing: a limit holds for a body, however it is cut into chunks.
+    data_bytes: u64,
 }
 
 /// Whether the whole request, as far as it arrived, is still here.
@@ -45,6 +47,7 @@ impl RequestBuffer {
             next: 0,
             replay: Replay::Whole,
             body_bytes: 0,
+            data_bytes: 0,
         }
     }
 
@@ -94,12 +97,13 @@ impl RequestBuffer {
         let fed = self.body.feed(fresh, self.framing).map_err(BodyRefusal::Malformed)?;
         self.body_end = from + fed.pass;
         self.body_bytes += fed.pass as u64;
+        self.data_bytes += fed.data;
         if self.body.is_done() {
             self.next = from + fed.read;
         } else {
             self.buffer.truncate_to(self.body_end);
         }
-        if self.body_bytes > bytes_max { Err(BodyRefusal::TooLarge) } else { Ok(()) }
+        if self.data_bytes > bytes_max { Err(BodyRefusal::TooLarge) } else { Ok(()) }
     }
 
     /// The body as far as it is here.
@@ -158,6 +162,7 @@ impl RequestBuffer {
         self.next = 0;
         self.replay = Replay::Whole;
         self.body_bytes = 0;
+        self.data_bytes = 0;
     }
 }
 
@@ -189,6 +194,19 @@ mod tests {
         assert_eq!(buffer.head(), b"GET /next HTTP/1.1\r\n\r\n");
         buffer.finish();
         assert!(buffer.is_empty());
+    }
+
+    #[test]
+    fn a_limit_is_for_the_data_and_not_for_the_framing_of_chunks() {
+        let body = b"3\r\nabc\r\n1;ext\r\nd\r\n0\r\n\r\n";
+        for (bytes_max, answer) in [(4, Ok(())), (3, Err(BodyRefusal::TooLarge))] {
+            let mut buffer = RequestBuffer::new();
+            push(&mut buffer, b"POST / HTTP/1.1\r\n\r\n");
+            assert!(buffer.find_head().unwrap());
+            buffer.expect_body(Body::Chunked(Chunked::default()), Framing::Keep);
+            push(&mut buffer, body);
+            assert_eq!(buffer.absorb(bytes_max), answer);
+        }
     }
 
     #[test]
