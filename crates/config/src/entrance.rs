@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use fairway_engine::edge::{AcmeChallenge, CertificateSource, Entrance, Hsts, TlsEntrance};
 use fairway_engine::id::ServiceName;
+use fairway_engine::release::Listen;
 
 use crate::code;
 use crate::diagnostic::Diagnostic;
@@ -17,7 +18,7 @@ const LETS_ENCRYPT: &str = "https://acme-v02.api.letsencrypt.org/directory";
 
 pub(crate) fn read(
     root: &Reader<'_>,
-    host: Option<&str>,
+    listen: &Listen,
     services: &BTreeMap<ServiceName, Service>,
 ) -> Entrance {
     let tls = tls(root);
@@ -27,12 +28,22 @@ pub(crate) fn read(
     };
     if named {
         let mut routes = services.values().filter_map(|service| service.route.as_ref());
-        let nameless = routes.any(|route| route.host.is_none()) && host.is_none();
+        let nameless = routes.any(|route| route.host.is_none()) && listen.host.is_none();
         if nameless {
             let message = "a certificate is for a host name, and the environment has none";
             let hint = "add host = \"shop.example\", or try it out with tls = \"self-signed\"";
             root.cx.push_at(Diagnostic::error(code::CONFLICT, message).hint(hint), root.value_at("tls"));
         }
+    }
+    if let Some(TlsEntrance { address, certificate: CertificateSource::Acme { challenge, .. }, .. }) = &tls
+        && *challenge == AcmeChallenge::Http01
+        && *address == listen.address
+    {
+        let message = format!("the challenge http-01 is asked without TLS, and all of {address} is with it");
+        let hint = "give tls.listen another address than listen, or use challenge = \"tls-alpn-01\"";
+        let listen = root.optional_table("tls", &keys::TLS).filter(|table| table.has("listen"));
+        let at = listen.map_or_else(|| root.value_at("listen"), |table| table.value_at("listen"));
+        root.cx.push_at(Diagnostic::error(code::CONFLICT, message).hint(hint), at);
     }
     Entrance {
         tls,
@@ -59,9 +70,13 @@ fn tls(root: &Reader<'_>) -> Option<TlsEntrance> {
         }
     } else {
         match table.one_of(&["acme", "certificate", "self_signed"]) {
-            Some("acme") => {
-                table.optional_table("acme", &keys::ACME).map_or_else(acme, |table| authority(&table))
-            }
+            Some("acme") => match table.optional_table("acme", &keys::ACME) {
+                Some(table) => authority(&table),
+                None => {
+                    shown(&table, "acme");
+                    acme()
+                }
+            },
             Some("certificate") => {
                 let Some(key) = table.get("key") else {
                     table.lacks("key", "add key = \"/etc/ssl/shop.key\"");
@@ -69,7 +84,10 @@ fn tls(root: &Reader<'_>) -> Option<TlsEntrance> {
                 };
                 CertificateSource::Files { chain: table.get("certificate")?, key }
             }
-            Some(_) => CertificateSource::SelfSigned,
+            Some(_) => {
+                shown(&table, "self_signed");
+                CertificateSource::SelfSigned
+            }
             None => {
                 let hint = "add acme = true, certificate and key, or self_signed = true";
                 table.lacks("certificate", hint);
@@ -87,6 +105,11 @@ fn tls(root: &Reader<'_>) -> Option<TlsEntrance> {
         redirect: table.fixed("redirect"),
         hsts: hsts(&table),
     })
+}
+
+/// What only says yes has no more to be read, and belongs to the list of settings all the same.
+fn shown(table: &Reader<'_>, key: &str) {
+    let _: Option<bool> = table.get(key);
 }
 
 fn authority(table: &Reader<'_>) -> CertificateSource {

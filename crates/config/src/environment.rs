@@ -103,7 +103,7 @@ pub(crate) fn read_in(cx: &Context<'_>, merged: &Merged) -> Environment {
         address: root.get_or("listen", || default_listen(cx).to_owned(), |text| format!("{text:?}")),
         host: host.map(|host| host.to_ascii_lowercase()),
     };
-    let entrance = entrance::read(&root, listen.host.as_deref(), &services);
+    let entrance = entrance::read(&root, &listen, &services);
     let url = root.get_or("url", || public_url(&listen, &entrance), |text| format!("{text:?}"));
     let url = url.trim_end_matches('/').to_owned();
     let monitoring = monitoring::read(&root, &roster, &url);
