@@ -553,6 +553,8 @@ struct Entrance {
     listener: Listener,
     /// Who comes in here is sent there, once it can be asked.
     https: Option<ToHttps>,
+    /// All that certificates of the environment are for.
+    hosts: BTreeSet<String>,
     hsts: Option<Hsts>,
 }
 
@@ -562,14 +564,15 @@ impl Entries {
         let address = listen.address.parse::<SocketAddr>().ok()?;
         let release = edge::facing(environment);
         let settings = release.map(|release| release.spec.entrance.clone()).unwrap_or_default();
+        let hosts = release.map(|release| edge::hosts(environment, release)).unwrap_or_default();
+        let plain = edge::listener(address, &settings);
         let mut entries =
-            vec![Entrance { listener: edge::listener(address, &settings), https: None, hsts: None }];
-        if let (Some(release), Some(tls)) = (release, &settings.tls)
-            && let Some(listener) =
-                edge::tls_listener(tls, &edge::hosts(environment, release), &settings, offer)
+            vec![Entrance { listener: plain, https: None, hosts: hosts.clone(), hsts: None }];
+        if let Some(tls) = &settings.tls
+            && let Some(listener) = edge::tls_listener(tls, &hosts, &settings, offer)
         {
             let port = listener.addr.port();
-            let encrypted = Entrance { listener, https: None, hsts: tls.hsts.clone() };
+            let encrypted = Entrance { listener, https: None, hosts, hsts: tls.hsts.clone() };
             if encrypted.listener.addr == address {
                 entries.clear();
             } else {
@@ -583,7 +586,7 @@ impl Entries {
 
 impl Entrance {
     fn policy(&self, asked: &Edge, host: Option<&str>, offer: &Offer) -> Policy {
-        let https = self.https.filter(|_| edge::has_certificate(host, offer));
+        let https = self.https.filter(|_| edge::has_certificate(host, &self.hosts, offer));
         edge::policy(asked, https, self.hsts.as_ref())
     }
 }

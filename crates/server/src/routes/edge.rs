@@ -221,11 +221,16 @@ pub(super) fn listener(address: SocketAddr, entrance: &Entrance) -> Listener {
 }
 
 /// Whether a host can be asked over TLS already: before that nobody is sent there.
-pub(super) fn has_certificate(host: Option<&str>, offer: &Offer) -> bool {
-    offer.certificates.iter().any(|one| {
-        one.purpose == certificates::Purpose::Serving
-            && host.is_none_or(|host| one.names.iter().any(|name| name == host))
-    })
+///
+/// `own`: all hosts of the environment, one of which has to do where a route has none. Somebody else's certificate is no
+/// reason to send anybody to an address that has none yet.
+pub(super) fn has_certificate(host: Option<&str>, own: &BTreeSet<String>, offer: &Offer) -> bool {
+    let is_asked =
+        |name: &String| host.map_or_else(|| own.contains(name), |host| name.eq_ignore_ascii_case(host));
+    offer
+        .certificates
+        .iter()
+        .any(|one| one.purpose == certificates::Purpose::Serving && one.names.iter().any(is_asked))
 }
 
 fn certificate(offered: &certificates::Certificate) -> Certificate {
