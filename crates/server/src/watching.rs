@@ -9,6 +9,7 @@ use fairway_metrics::exposition::{self, Format};
 use fairway_metrics::httpapi;
 use fairway_metrics::labels::Labels;
 use fairway_metrics::promql;
+use fairway_metrics::remote::{ReceiveLimits, Received, Receiver, Refused};
 use fairway_metrics::sample::Sample;
 use fairway_metrics::store::{Appended, Options, Store, StoreError};
 use fairway_store::Trees;
@@ -37,9 +38,10 @@ mod targets;
 mod writing;
 
 pub use alerting::Alerting;
+pub use scraping::SCRAPE_TIMEOUT;
 pub use slos::specs as objectives;
 pub use source::{NoValue, Source};
-pub use targets::serving;
+pub use targets::{SCRAPE_EVERY, Target, all as all_targets, serving};
 use writing::{Origin, Writing};
 
 /// A proxy that does not answer in this time is not waited for: what depends on it says "no data".
@@ -62,6 +64,8 @@ pub struct Watching {
     pub promql: promql::Engine,
     pub alerting: Alerting,
     writing: Writing,
+    /// One for the socket and the listener: a sender's series are learnt once.
+    receiver: Receiver,
     trees: Trees,
     vault: Arc<Vault>,
     ports: Arc<Ports>,
@@ -89,6 +93,7 @@ impl Watching {
         Ok(Arc::new(Self {
             alerting: Alerting::new(hands, outgoing.clone()),
             writing: Writing::default(),
+            receiver: Receiver::new(ReceiveLimits::default()),
             pump: hands.pump.clone(),
             routes: hands.routes.clone(),
             drivers: hands.drivers.clone(),
@@ -153,6 +158,7 @@ impl Watching {
                 figures::families(state, seq, &ended, &told, &machine)
             })
         };
+        families.extend(figures::certificates(&self.routes.certificates().status()));
         let help = "1 when the proxy answers the control plane.";
         families.push(exposition::Family::gauge("fairway_proxy_up", help).with(Labels::default(), up));
         families.extend(self.own());
@@ -268,6 +274,15 @@ impl Watching {
         // When it is sent again after an error, this part of it is not new any more.
         self.writing.push(Origin::Elsewhere, &new, self.now_ms());
         outcome.map(|()| appended)
+    }
+
+    /// Reads a request of remote write. The series that are in the store already come with its own labels.
+    ///
+    /// # Errors
+    /// When nothing of the request can be taken.
+    pub fn receive(&self, kind: &str, encoding: &str, body: &[u8]) -> Result<Received, Refused> {
+        let own = |labels: &Labels| self.store.own_labels(labels);
+        self.receiver.decode(kind, encoding, body, self.now_ms(), own)
     }
 
     /// What others send in. It goes where Fairway's own samples go.

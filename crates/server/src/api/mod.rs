@@ -27,6 +27,7 @@ mod blobs;
 mod check;
 mod command;
 mod deploy;
+mod discovery;
 mod events;
 mod exec;
 mod export;
@@ -103,6 +104,7 @@ pub fn router(app: App) -> Router {
         .route("/v1/blobs/missing", post(blobs::missing))
         .route("/v1/blobs/{digest}", put(blobs::put).layer(DefaultBodyLimit::max(BLOB_BYTES_MAX)))
         .route("/metrics", get(metrics::metrics))
+        .route(discovery::PATH, get(discovery::targets))
         .merge(prometheus::router(app.clone(), Writes::Taken))
         .fallback(not_found)
         .with_state(app)
@@ -112,6 +114,7 @@ pub fn router(app: App) -> Router {
 pub fn public_router(app: App, writes: Writes) -> Router {
     Router::new()
         .route("/metrics", get(metrics::metrics))
+        .route(discovery::PATH, get(discovery::targets))
         .merge(prometheus::router(app.clone(), writes))
         .fallback(not_found)
         .with_state(app)

@@ -228,10 +228,10 @@ async fn not_taken() -> Response {
 async fn write(State(asked): State<Asked>, headers: HeaderMap, body: Bytes) -> Response {
     let Ok(_turn) = asked.writes.try_acquire() else { return busy() };
     let watching = &asked.app.watching;
-    let now_ms = watching.now_ms();
+    let of_request = Arc::clone(watching);
     let decoded = tokio::task::spawn_blocking(move || {
         let (kind, encoding) = (text(&headers, CONTENT_TYPE), text(&headers, CONTENT_ENCODING));
-        remote::decode(kind, encoding, &body, &ReceiveLimits::default(), now_ms)
+        of_request.receive(kind, encoding, &body)
     });
     let received = match decoded.await {
         Ok(Ok(received)) => received,

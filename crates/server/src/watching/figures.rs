@@ -10,6 +10,7 @@ use fairway_metrics::labels::Labels;
 use fairway_targets::key::InstanceKey;
 
 use super::proc;
+use crate::certificates::{NameState, NameStatus};
 use crate::drivers::Known;
 
 /// Rollouts that ended while somebody counted. The record keeps the last ones only, so that they are counted as they
@@ -119,15 +120,40 @@ fn releases(state: &State) -> [Family; 2] {
         }
         if let Some(release) = env.stable.and_then(|stable| env.release(stable)) {
             let title = release.spec.source.title.clone().or_else(|| release.spec.source.commit.clone());
-            let labels = [
-                ("environment", key.to_string()),
-                ("release", release.number.to_string()),
-                ("version", title.unwrap_or_default()),
-            ];
+            let number = release.number.to_string();
+            // An empty label would be none, and a panel that shows it would be empty too.
+            let version = title.unwrap_or_else(|| number.clone());
+            let labels = [("environment", key.to_string()), ("release", number), ("version", version)];
             info = info.with(Labels::new(labels), 1.0);
         }
     }
     [ends, info]
+}
+
+/// Of the names that are served over TLS.
+#[must_use]
+pub fn certificates(names: &[NameStatus]) -> [Family; 2] {
+    let mut ends = Family::gauge(
+        "fairway_certificate_expiry_timestamp_seconds",
+        "When the certificate that serves ends, in Unix time.",
+    );
+    let mut renewals = Family::gauge(
+        "fairway_certificate_renewal_timestamp_seconds",
+        "When the certificate that serves is renewed, in Unix time; none where that is not planned, or has failed.",
+    );
+    for name in names {
+        let labels = Labels::new([("environment", name.environment.clone()), ("name", name.name.clone())]);
+        match &name.state {
+            NameState::Valid { renew_at, .. } | NameState::SelfSigned { renew_at, .. } => {
+                renewals = renewals.with(labels.clone(), renew_at.0 as f64 / 1000.0);
+            }
+            NameState::Ordering { .. } | NameState::Failed { .. } | NameState::Manual { .. } => {}
+        }
+        if let Some(until) = name.state.until() {
+            ends = ends.with(labels, until.0 as f64 / 1000.0);
+        }
+    }
+    [ends, renewals]
 }
 
 fn copies(state: &State) -> [Family; 2] {
@@ -230,7 +256,36 @@ fn host(machine: &Machine) -> Vec<Family> {
 
 #[cfg(test)]
 mod tests {
+    use fairway_engine::time::Timestamp;
+    use fairway_metrics::exposition::Point;
+
     use super::*;
+    use crate::certificates::Step;
+
+    #[test]
+    fn certificates_show_their_end_and_whether_they_are_renewed() {
+        let of = |name: &str, state| NameStatus {
+            environment: "shop/demo".to_owned(),
+            name: name.to_owned(),
+            state,
+        };
+        let (until, renew_at) = (Timestamp(3_000), Timestamp(2_500));
+        let none = NameState::Ordering { step: Step::Queued, until: None };
+        let [ends, renewals] = certificates(&[
+            of("a", NameState::Valid { until, renew_at }),
+            of("b", NameState::Manual { until }),
+            of("c", none),
+            of("d", NameState::Ordering { step: Step::Queued, until: Some(until) }),
+        ]);
+        let shown = |family: &Family| {
+            let one = |point: &Point| (point.labels.get("name").unwrap().to_owned(), point.value);
+            family.points.iter().map(one).collect::<Vec<_>>()
+        };
+        let expected = [("a", 3.0), ("b", 3.0), ("d", 3.0)];
+        assert_eq!(shown(&ends), expected.map(|(name, end)| (name.to_owned(), end)));
+        assert_eq!(shown(&renewals), [("a".to_owned(), 2.5)]);
+        assert_eq!(ends.points[0].labels.get("environment"), Some("shop/demo"));
+    }
 
     #[test]
     fn two_disks_of_one_size_are_two_disks() {

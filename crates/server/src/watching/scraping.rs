@@ -19,7 +19,7 @@ use crate::outgoing::Request;
 use crate::warn::warn;
 
 /// From asking to the end of the answer; what takes longer than Prometheus' default will not be in time for the next.
-const SCRAPE_TIMEOUT: Duration = Duration::from_secs(10);
+pub const SCRAPE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A body that is longer is cut off and the scrape failed: a service with 20,000 series shows some 4 MB.
 const BODY_BYTES_MAX: usize = 8 << 20;

@@ -23,18 +23,26 @@ pub struct Target {
 /// By their labels, which are what tells targets apart.
 pub type Targets = BTreeMap<Labels, Target>;
 
+/// What Fairway itself asks.
 #[must_use]
 pub fn targets(state: &State) -> Targets {
+    of_environments(state, |source| match source {
+        MetricsSource::BuiltIn => true,
+        MetricsSource::Prometheus { .. } => false,
+    })
+}
+
+/// What there is to be asked, whoever does it.
+#[must_use]
+pub fn all(state: &State) -> Targets {
+    of_environments(state, |_| true)
+}
+
+fn of_environments(state: &State, is_wanted: impl Fn(&MetricsSource) -> bool) -> Targets {
     let mut targets = Targets::new();
     for env in state.environments.values() {
-        let Some(serving) = serving(env) else { continue };
-        match serving.spec.monitoring.source {
-            MetricsSource::BuiltIn => {}
-            // Somebody else asks them.
-            MetricsSource::Prometheus { .. } => continue,
-        }
-        for target in copies(env).chain(named(env)) {
-            targets.insert(target.labels.clone(), target);
+        if serving(env).is_some_and(|serving| is_wanted(&serving.spec.monitoring.source)) {
+            targets.extend(copies(env).chain(named(env)).map(|target| (target.labels.clone(), target)));
         }
     }
     targets
