@@ -16,8 +16,8 @@ use fairway_engine::strategy::Match as EngineMatch;
 use fairway_engine::{Environment, Input, InstanceState, Outcome, RouteTable, ServiceRoute};
 use fairway_proxy::control::{ApplyError, Client, Event, Events, RejectReason};
 use fairway_proxy::snapshot::{
-    Instance, Listener, Maintenance, Match, Mirror, Policy, Purpose, Route, Service, Snapshot, Sticky,
-    ToHttps, Version,
+    Instance, Invalid, Listener, Maintenance, Match, Mirror, Policy, Purpose, Route, Service, Snapshot,
+    Sticky, ToHttps, Version,
 };
 use tokio::sync::Notify;
 
@@ -265,8 +265,9 @@ impl Driver {
 
     /// Composes and applies until the proxy has taken all that it will take.
     async fn offer(&mut self, client: &Client, generation: &mut u64) -> Result<Offered, ()> {
-        let mut parts = self.parts().await;
+        // Read before the parts: what is offered meanwhile is in some of them, and is not confirmed by this.
         let (offered, offer) = self.offers.latest();
+        let mut parts = self.parts().await;
         let mut why = String::new();
         // Each round ends it or gives up on one environment's new table; one more for a newer snapshot of others.
         for _ in 0..=parts.len() + 1 {
@@ -335,7 +336,14 @@ impl Driver {
                 // What was good once cannot all be had any more: the rest of it goes on.
                 drop(parts.insert(environment.clone(), refused.without(*addr)));
             }
-            (Some(good), _) if *good != refused => drop(parts.insert(environment.clone(), good.clone())),
+            (Some(good), RejectReason::Invalid { problems }) if only_listeners(problems).is_some() => {
+                if *good != refused {
+                    drop(parts.insert(environment.clone(), good.clone()));
+                }
+            }
+            (Some(good), _) if *good != refused => {
+                drop(parts.insert(environment.clone(), good.clone().with_certificates_of(&refused)));
+            }
             (Some(_) | None, _) => {}
         }
         let outcome = Outcome::RoutesRefused { generation, why: reason.to_string() };
@@ -407,6 +415,14 @@ fn culprit(parts: &Parts, good: &Parts, reason: &RejectReason) -> Option<Environ
             .copied()
             .find(|(_, part)| has(part, addr))
             .or_else(|| parts.iter().find(|(_, part)| has(part, addr))),
+        // A certificate that cannot be read, which no other check finds: only a table with that listener is at fault.
+        RejectReason::Invalid { problems } if only_listeners(problems).is_some() => {
+            let names = only_listeners(problems).unwrap_or_default();
+            changed
+                .iter()
+                .copied()
+                .find(|(_, part)| names.iter().any(|name| part.listeners.contains_key(*name)))
+        }
         RejectReason::Invalid { .. } => {
             let is_valid_without = |environment: &EnvironmentKey| {
                 let mut others = parts.clone();
@@ -433,6 +449,15 @@ fn culprit(parts: &Parts, good: &Parts, reason: &RejectReason) -> Option<Environ
         | RejectReason::SameGenerationDifferent => None,
     };
     found.map(|(environment, _)| environment.clone())
+}
+
+/// The listeners that are refused, where nothing else is.
+fn only_listeners(problems: &[Invalid]) -> Option<Vec<&str>> {
+    let names = problems.iter().map(|problem| {
+        let Invalid::Listener { name, .. } = problem else { return None };
+        Some(name.as_str())
+    });
+    names.collect()
 }
 
 /// What each environment has in a snapshot, without the generations, which are not in it.
@@ -612,6 +637,18 @@ impl Part {
         self.listeners.retain(|_, own| own.addr != address);
         self.routes.retain(|route| self.listeners.contains_key(&route.listener));
         Self { generation: Generation::default(), ..self }
+    }
+
+    /// Its table may be the last good one for long, and its certificates are renewed meanwhile; the files of the old ones
+    /// are gone soon after.
+    fn with_certificates_of(mut self, newer: &Self) -> Self {
+        for (name, own) in &mut self.listeners {
+            let newer = newer.listeners.get(name).and_then(|listener| listener.tls.as_ref());
+            if let (Some(own), Some(newer)) = (&mut own.tls, newer) {
+                own.clone_from(newer);
+            }
+        }
+        self
     }
 
     /// The preview listener stays open as long as anything is served: an address that is closed and opened again and

@@ -133,6 +133,53 @@ fn the_environment_that_is_at_fault_gives_way_and_no_other() {
 }
 
 #[test]
+fn a_certificate_that_cannot_be_read_is_the_fault_of_nobody_elses_table() {
+    let dir = tempfile::tempdir().unwrap();
+    let good = Parts::from([
+        (key("dev"), served("dev", LISTEN, &dir)),
+        (key("staging"), served("staging", "127.0.0.1:8081", &dir)),
+    ]);
+    let mut parts = good.clone();
+    parts.get_mut(&key("dev")).unwrap().generation = Generation(90);
+    let lost = |listener: &str| RejectReason::Invalid {
+        problems: vec![Invalid::Listener {
+            name: listener.to_owned(),
+            problem: "chain.pem: gone".to_owned(),
+        }],
+    };
+    assert_eq!(
+        culprit(&parts, &good, &lost("127.0.0.1:8081")),
+        None,
+        "the new table of dev has no part in it"
+    );
+    assert_eq!(culprit(&parts, &good, &lost(LISTEN)), Some(key("dev")));
+}
+
+#[test]
+fn an_old_table_that_stays_in_force_has_the_certificates_of_today() {
+    let dir = tempfile::tempdir().unwrap();
+    let with = |chain: &str| {
+        let mut part = served("dev", LISTEN, &dir);
+        let certificate = fairway_proxy::snapshot::Certificate {
+            names: vec!["shop.example".to_owned()],
+            chain: chain.into(),
+            key: "key.pem".into(),
+            digest: chain.to_owned(),
+            purpose: Default::default(),
+        };
+        let tls = fairway_proxy::snapshot::Tls { certificates: vec![certificate] };
+        part.listeners.get_mut(LISTEN).unwrap().tls = Some(tls);
+        part
+    };
+    let (good, mut refused) = (with("old.pem"), with("new.pem"));
+    refused.routes[0].path = "no-slash".to_owned();
+    let kept = good.clone().with_certificates_of(&refused);
+    assert_eq!(kept, with("new.pem"));
+    // Where the newer table has no TLS, the old certificates are better than none.
+    assert_eq!(good.clone().with_certificates_of(&served("dev", LISTEN, &dir)), good);
+}
+
+#[test]
 fn two_environments_on_one_address_the_newer_gives_way() {
     let dir = tempfile::tempdir().unwrap();
     let good = Parts::from([(key("staging"), served("staging", LISTEN, &dir))]);
