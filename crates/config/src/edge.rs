@@ -93,6 +93,7 @@ fn headers(edge: &Reader<'_>, base: &BTreeMap<String, Option<String>>) -> BTreeM
                 | "upgrade"
                 | "te"
                 | "keep-alive"
+                | "proxy-connection"
         ) {
             let message = format!("{name} belongs to the connection and cannot be set");
             let diagnostic = Diagnostic::error(code::BAD_VALUE, message).hint("remove it");
