@@ -5,6 +5,7 @@ mod autoscale;
 mod canary;
 mod crashes;
 mod dice;
+mod edge;
 pub mod loss;
 mod notes;
 mod prometheus;
@@ -41,6 +42,8 @@ enum What {
     Canary,
     /// An alert from a rule to a channel, over `kill -9`, silenced, and queried as Grafana does
     Alerts,
+    /// TLS, certificates, limits, headers, streams and balancers, by fairway.toml alone
+    Edge,
     /// Together with a real Prometheus, Alertmanager and their tools
     Prometheus,
     /// Commands one right after the other, and several at once
@@ -63,6 +66,7 @@ pub fn run(arguments: &Arguments) -> Done {
         Some(What::Autoscale) => count.add(autoscale::run(&fairway)),
         Some(What::Canary) => count.add(canary::run(&fairway)),
         Some(What::Alerts) => count.add(alerts::run(&fairway)),
+        Some(What::Edge) => count.add(edge::run(&fairway)),
         Some(What::Prometheus) => count.add(prometheus::run(&fairway)),
         Some(What::Quick) => count.add(quick::run(&fairway)),
         Some(What::Site) => count.add(site::run(&fairway)),
@@ -79,6 +83,7 @@ pub fn short(fairway: &Path) -> Count {
     count.add(site::run(fairway));
     count.add(canary::run(fairway));
     count.add(alerts::run(fairway));
+    count.add(edge::run(fairway));
     count.add(prometheus::short(fairway));
     count.add(crashes::run(fairway, &crashes::Arguments::short()));
     count.add(loss::run(fairway, &loss::Arguments::short()));
