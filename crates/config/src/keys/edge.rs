@@ -316,7 +316,7 @@ pub(crate) static CACHE: TableSpec = TableSpec {
             DURATION,
             Default("0s"),
             "\"1h\"",
-            "How long an answer without cache-control of its own is good. 0s: only those that say it themselves are kept.",
+            "How long an answer without cache-control of its own is good, for requests without cookies and keys. 0s: only those that say it themselves are kept.",
         ),
         key(
             "stale",
