@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::failure::{Cause, Phase};
-use crate::response::{ResponseReader, Wanted};
+use crate::response::{Head, ResponseReader, Wanted};
 
 /// One read takes a usual page or API answer whole.
 const READ_BYTES: usize = 16 * 1024;
@@ -62,22 +62,36 @@ impl Request {
     }
 }
 
-/// One request on one connection, and how far it came. Everything that a timeout must still
-/// be able to tell is kept here, outside the future that the timeout drops.
+/// What came of one request.
 #[derive(Debug)]
-pub(crate) struct Exchange {
-    phase: Phase,
-    pub(crate) reader: ResponseReader,
+pub(crate) struct Outcome {
     pub(crate) began: Instant,
     /// When the first byte of the request was about to be written.
     pub(crate) sent: Option<Instant>,
     /// When the response's head was complete.
     pub(crate) answered: Option<Instant>,
     pub(crate) finished: Instant,
-    pub(crate) opened_connection: bool,
+    pub(crate) opened_connections: u64,
+    /// How often it was sent to be told that it was not processed.
+    pub(crate) refused: u64,
     /// Still good for another request.
     pub(crate) connection: Option<Connection>,
+    pub(crate) head: Option<Head>,
+    /// The head as it came, complete or not; empty when nothing has come.
+    pub(crate) raw_head: Vec<u8>,
     pub(crate) result: Result<(), Cause>,
+}
+
+/// One request on one connection, and how far it came. Everything that a timeout must still
+/// be able to tell is kept here, outside the future that the timeout drops.
+#[derive(Debug)]
+pub(crate) struct Exchange {
+    phase: Phase,
+    reader: ResponseReader,
+    sent: Option<Instant>,
+    answered: Option<Instant>,
+    opened_connection: bool,
+    connection: Option<Connection>,
 }
 
 impl Exchange {
@@ -88,27 +102,33 @@ impl Exchange {
         request: &Request,
         deadline: Instant,
         wanted: &Wanted,
-    ) -> Exchange {
+    ) -> Outcome {
         let began = Instant::now();
         let mut exchange = Exchange {
             phase: Phase::Connect,
             reader: ResponseReader::new(),
-            began,
             sent: None,
             answered: None,
-            finished: began,
             opened_connection: false,
             connection: None,
-            result: Ok(()),
         };
         let drive = exchange.drive(target, pooled, request, wanted);
         let result = match tokio::time::timeout_at(deadline.into(), drive).await {
             Ok(result) => result,
             Err(_) => Err(Cause::Timeout { phase: exchange.phase }),
         };
-        exchange.finished = Instant::now();
-        exchange.result = result;
-        exchange
+        Outcome {
+            began,
+            sent: exchange.sent,
+            answered: exchange.answered,
+            finished: Instant::now(),
+            opened_connections: u64::from(exchange.opened_connection),
+            refused: 0,
+            connection: exchange.connection,
+            head: exchange.reader.head().cloned(),
+            raw_head: exchange.reader.raw_head().to_vec(),
+            result,
+        }
     }
 
     async fn drive(

@@ -29,9 +29,11 @@ pub enum Cause {
     Reset { phase: Phase, reused: bool },
     /// The peer closed in order, before the first byte of an answer.
     Closed { reused: bool },
+    /// The server said twice that it has not processed the request (RFC 9113, section 8.7).
+    Refused,
     /// The answer ended before its framing said so.
     Truncated { phase: Phase, body_bytes: u64, expected_bytes: Option<u64> },
-    /// The answer is not valid HTTP/1, or is ambiguous about where it ends.
+    /// The answer is not valid HTTP, or is ambiguous about where it ends.
     Malformed { what: String },
     /// The answer carries another request's id: a proxy mixed two requests up.
     WrongAnswer { expected: String, got: Option<String> },
@@ -53,6 +55,7 @@ impl Cause {
             Cause::Connect { .. } => FailureClass::Connect,
             Cause::Reset { .. } => FailureClass::Reset,
             Cause::Closed { .. } => FailureClass::Closed,
+            Cause::Refused => FailureClass::Refused,
             Cause::Truncated { .. } => FailureClass::Truncated,
             Cause::Malformed { .. } => FailureClass::Malformed,
             Cause::WrongAnswer { .. } => FailureClass::WrongAnswer,
@@ -105,6 +108,7 @@ impl fmt::Display for Cause {
             Cause::Closed { reused } => {
                 write!(f, "{} connection closed without an answer", connection(reused))
             }
+            Cause::Refused => f.write_str("refused unprocessed, twice"),
             Cause::Truncated { phase: _, body_bytes, expected_bytes: Some(expected) } => {
                 write!(f, "answer cut off after {body_bytes} of {expected} body bytes")
             }
@@ -144,6 +148,7 @@ pub enum FailureClass {
     Connect,
     Reset,
     Closed,
+    Refused,
     Truncated,
     Malformed,
     WrongAnswer,
@@ -160,6 +165,7 @@ impl fmt::Display for FailureClass {
             FailureClass::Connect => "could not connect",
             FailureClass::Reset => "reset",
             FailureClass::Closed => "closed unanswered",
+            FailureClass::Refused => "refused",
             FailureClass::Truncated => "truncated",
             FailureClass::Malformed => "malformed",
             FailureClass::WrongAnswer => "answered wrongly",

@@ -14,23 +14,44 @@ pub enum Kind {
     FreshPost,
     /// POST with a unique id over a connection of its own, whose body comes in pieces over [`crate::Plan::slow_post`].
     SlowPost,
+    /// GET over a connection of HTTP/2 (without TLS, and without asking) that all of its kind share.
+    H2Get,
+    /// POST with a unique id, as [`Kind::H2Get`].
+    H2Post,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 5] =
-        [Kind::KeepAliveGet, Kind::FreshGet, Kind::KeepAlivePost, Kind::FreshPost, Kind::SlowPost];
+    pub const ALL: [Kind; 7] = [
+        Kind::KeepAliveGet,
+        Kind::FreshGet,
+        Kind::KeepAlivePost,
+        Kind::FreshPost,
+        Kind::SlowPost,
+        Kind::H2Get,
+        Kind::H2Post,
+    ];
 
     pub fn is_post(self) -> bool {
         match self {
-            Kind::KeepAlivePost | Kind::FreshPost | Kind::SlowPost => true,
-            Kind::KeepAliveGet | Kind::FreshGet => false,
+            Kind::KeepAlivePost | Kind::FreshPost | Kind::SlowPost | Kind::H2Post => true,
+            Kind::KeepAliveGet | Kind::FreshGet | Kind::H2Get => false,
         }
     }
 
+    /// Holds connections of HTTP/1.1 open between its requests.
     pub fn keeps_alive(self) -> bool {
         match self {
             Kind::KeepAliveGet | Kind::KeepAlivePost => true,
-            Kind::FreshGet | Kind::FreshPost | Kind::SlowPost => false,
+            Kind::FreshGet | Kind::FreshPost | Kind::SlowPost | Kind::H2Get | Kind::H2Post => false,
+        }
+    }
+
+    pub fn is_h2(self) -> bool {
+        match self {
+            Kind::H2Get | Kind::H2Post => true,
+            Kind::KeepAliveGet | Kind::KeepAlivePost | Kind::FreshGet | Kind::FreshPost | Kind::SlowPost => {
+                false
+            }
         }
     }
 
@@ -41,6 +62,8 @@ impl Kind {
             Kind::KeepAlivePost => 2,
             Kind::FreshPost => 3,
             Kind::SlowPost => 4,
+            Kind::H2Get => 5,
+            Kind::H2Post => 6,
         }
     }
 }

@@ -25,9 +25,11 @@
 //! Linux only: start times come from a timerfd, because tokio's own timer rounds up to a
 //! millisecond, which is several times the latency of a good answer on loopback.
 
+mod channel;
 mod connection;
 mod failure;
 mod kind;
+mod multiplexed;
 mod plan;
 mod record;
 mod report;

@@ -41,7 +41,9 @@ pub struct Plan {
     /// this size first and used in turn, so that every connection is idle for a while: that
     /// is where a server that closes idle connections carelessly loses requests.
     pub keep_alive_connections: usize,
-    /// Requests on the wire at once, each on its own connection.
+    /// Connections of HTTP/2, used in turn; requests share them.
+    pub h2_connections: usize,
+    /// Requests on the wire at once; those of HTTP/1.1 each on its own connection.
     pub in_flight_max: usize,
     /// From the planned start to the last byte of the answer.
     pub timeout: Duration,
@@ -115,6 +117,7 @@ impl Plan {
             id_prefix: unique_prefix(),
             version_header: "x-shop-version".to_owned(),
             keep_alive_connections: 16,
+            h2_connections: 2,
             in_flight_max: 256,
             timeout: Duration::from_secs(10),
             slow_post: Duration::from_secs(1),
@@ -128,9 +131,11 @@ impl Plan {
         if self.timeout.is_zero() || self.timeout.as_secs_f64() * self.rate_per_s > WAITING_MAX {
             return Err(PlanError::Timeout { timeout: self.timeout, rate_per_s: self.rate_per_s });
         }
-        for (name, value) in
-            [("in_flight_max", self.in_flight_max), ("keep_alive_connections", self.keep_alive_connections)]
-        {
+        for (name, value) in [
+            ("in_flight_max", self.in_flight_max),
+            ("keep_alive_connections", self.keep_alive_connections),
+            ("h2_connections", self.h2_connections),
+        ] {
             if value == 0 || value > CONNECTIONS_MAX {
                 return Err(PlanError::Connections { name, value });
             }

@@ -43,6 +43,7 @@ pub(crate) struct Record {
     last_failure: Option<Failure>,
     pub(crate) connections_opened: u64,
     pub(crate) idle_closed: u64,
+    pub(crate) refused: u64,
 }
 
 #[derive(Debug)]
@@ -96,6 +97,7 @@ impl Record {
             last_failure: None,
             connections_opened: 0,
             idle_closed: 0,
+            refused: 0,
         }
     }
 
@@ -194,6 +196,7 @@ impl Record {
             acts: acts.collect(),
             connections_opened: self.connections_opened,
             idle_closed: self.idle_closed,
+            refused: self.refused,
             failures: self.failures.clone(),
             failures_dropped: self.failures_dropped,
             marks_ignored: self.marks_ignored,

@@ -18,6 +18,9 @@ pub struct Report {
     /// Pooled connections that the server had closed while they were idle. No request was
     /// lost with them; a close that met a request is a failure instead.
     pub idle_closed: u64,
+    /// Requests of HTTP/2 that the server said it had not processed, and that were sent once more for it (RFC 9113,
+    /// section 8.7): the goodbye crossed them on the way. What came of the second sending is counted as everything else.
+    pub refused: u64,
     /// The first 1,000.
     pub failures: Vec<Failure>,
     /// Failures beyond those kept; they are counted everywhere else.

@@ -28,6 +28,21 @@ pub(crate) struct Head {
     keep_alive: bool,
 }
 
+impl Head {
+    /// Of HTTP/2, where connections do not end with an answer.
+    pub(crate) fn of_h2(head: &http::response::Parts, wanted: &Wanted) -> Head {
+        let header = |name: &str| {
+            head.headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
+        };
+        Head {
+            status: head.status.as_u16(),
+            version: header(&wanted.version_header),
+            id: header(&wanted.id_header),
+            keep_alive: true,
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     /// Collecting head bytes.

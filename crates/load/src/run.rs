@@ -8,7 +8,9 @@ use serde::Serialize;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::connection::{Connection, Exchange, Request};
+use crate::channel::Channel;
+use crate::connection::{Connection, Exchange, Outcome, Request};
+use crate::multiplexed::Multiplexed;
 use crate::plan::{Plan, PlanError, Until};
 use crate::record::{Answer, Planned, Record, version_label};
 use crate::report::{Report, VersionSeen};
@@ -175,11 +177,14 @@ struct Generator {
     /// Set when planning is over.
     planned_until: Option<Instant>,
     waiting: VecDeque<Planned>,
-    in_flight: JoinSet<(Planned, Exchange)>,
+    in_flight: JoinSet<(Planned, Outcome)>,
     /// Oldest first: connections are used in turn.
     idle: VecDeque<Connection>,
     /// Keep-alive connections that exist, idle or carrying a request.
     pooled: usize,
+    /// Used in turn.
+    channels: Vec<Arc<Channel>>,
+    next_channel: usize,
 }
 
 impl Generator {
@@ -188,6 +193,7 @@ impl Generator {
             Wanted { version_header: plan.version_header.clone(), id_header: plan.id_header.clone() };
         Generator {
             turns: vec![(0, 0); plan.mix.len()],
+            channels: (0..plan.h2_connections).map(|_| Arc::new(Channel::new(plan.target))).collect(),
             plan: Arc::new(plan),
             wanted: Arc::new(wanted),
             started,
@@ -199,6 +205,7 @@ impl Generator {
             in_flight: JoinSet::new(),
             idle: VecDeque::new(),
             pooled: 0,
+            next_channel: 0,
         }
     }
 
@@ -300,12 +307,22 @@ impl Generator {
     }
 
     fn start_request(&mut self, planned: Planned, deadline: Instant) {
-        let pooled = if planned.kind.keeps_alive() { self.take_idle() } else { None };
         let (plan, wanted) = (Arc::clone(&self.plan), Arc::clone(&self.wanted));
+        if planned.kind.is_h2() {
+            let turn = self.next_channel % self.channels.len();
+            self.next_channel = turn + 1;
+            let channel = Arc::clone(&self.channels[turn]);
+            self.in_flight.spawn(async move {
+                let outcome = Multiplexed::run(&channel, &plan, &planned, deadline, &wanted).await;
+                (planned, outcome)
+            });
+            return;
+        }
+        let pooled = if planned.kind.keeps_alive() { self.take_idle() } else { None };
         self.in_flight.spawn(async move {
             let request = request_of(&plan, &planned);
-            let exchange = Exchange::run(plan.target, pooled, &request, deadline, &wanted).await;
-            (planned, exchange)
+            let outcome = Exchange::run(plan.target, pooled, &request, deadline, &wanted).await;
+            (planned, outcome)
         });
     }
 
@@ -326,8 +343,8 @@ impl Generator {
         None
     }
 
-    fn ended(&mut self, ended: Result<(Planned, Exchange), tokio::task::JoinError>) {
-        let (planned, mut exchange) = match ended {
+    fn ended(&mut self, ended: Result<(Planned, Outcome), tokio::task::JoinError>) {
+        let (planned, mut outcome) = match ended {
             Ok(ended) => ended,
             // Only a panic of the body builder gets here: tasks are never cancelled.
             Err(error) => match error.try_into_panic() {
@@ -336,7 +353,7 @@ impl Generator {
             },
         };
         if planned.kind.keeps_alive() {
-            match exchange.connection.take() {
+            match outcome.connection.take() {
                 Some(connection) if self.pooled <= self.plan.keep_alive_connections => {
                     self.idle.push_back(connection);
                 }
@@ -345,17 +362,18 @@ impl Generator {
         }
         let mut shared = lock(&self.shared);
         let record = &mut shared.record;
-        record.connections_opened += u64::from(exchange.opened_connection);
-        record.began(&planned, exchange.began);
-        let head = exchange.reader.head();
-        if let (Some(head), Some(sent), Some(answered)) = (head, exchange.sent, exchange.answered)
+        record.connections_opened += outcome.opened_connections;
+        record.refused += outcome.refused;
+        record.began(&planned, outcome.began);
+        let head = outcome.head.as_ref();
+        if let (Some(head), Some(sent), Some(answered)) = (head, outcome.sent, outcome.answered)
             && let Some(version) = &head.version
         {
             record.answered(&planned, &Answer { version: version_label(version), sent, answered });
         }
         let echoed = head.and_then(|head| head.id.as_deref());
         let status = head.map_or(0, |head| head.status);
-        let result = exchange.result.and_then(|()| match status {
+        let result = outcome.result.and_then(|()| match status {
             500.. => Err(Cause::ServerError { status }),
             400..500 => Err(Cause::ClientError { status }),
             _ if self.plan.echo && echoed != Some(&planned.id) => {
@@ -364,8 +382,8 @@ impl Generator {
             _ => Ok(()),
         });
         match result {
-            Ok(()) => record.completed(&planned, exchange.began, exchange.finished),
-            Err(cause) => record.failed(&planned, cause, exchange.reader.raw_head(), exchange.finished),
+            Ok(()) => record.completed(&planned, outcome.began, outcome.finished),
+            Err(cause) => record.failed(&planned, cause, &outcome.raw_head, outcome.finished),
         }
     }
 

@@ -1,10 +1,11 @@
-//! Long streams: WebSockets that are echoed, and server-sent events. So many are held open at a time; one that has
+//! Long streams: WebSockets that are echoed, server-sent events, and calls as gRPC makes them. So many are held open at a time; one that has
 //! ended is counted by how it ended, and another is opened in its place.
 //!
-//! An orderly end says that it is one: a close frame (RFC 6455, 5.5.1), or the last chunk of a chunked body (RFC 9112,
-//! 7.1). Everything else is a break. Which orderly ends were due is for the caller to say: [`StreamTally::shortest_us`]
+//! An orderly end says that it is one: a close frame (RFC 6455, 5.5.1), the last chunk of a chunked body (RFC 9112, 7.1), or
+//! the status behind a call. Everything else is a break. Which orderly ends were due is for the caller to say: [`StreamTally::shortest_us`]
 //! tells how soon the first of them came.
 
+mod call;
 mod events;
 mod websocket;
 
@@ -20,6 +21,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::StartError;
+use crate::channel::Channel;
 
 /// Enough to see every pattern.
 const BREAKS_MAX: usize = 1000;
@@ -41,17 +43,21 @@ pub struct StreamPlan {
     pub host: String,
     pub websockets: usize,
     pub websocket_path: String,
-    /// Between two messages of one WebSocket; each must be echoed.
+    /// Between two messages of one WebSocket or call; each must be echoed.
     pub message_every: Duration,
     pub event_streams: usize,
     /// Must send `data: N` with N counting up from any number.
     pub event_path: String,
+    /// Calls over HTTP/2, each of them after the other on one connection.
+    pub calls: usize,
+    /// Must echo what comes, and end with a status.
+    pub call_path: String,
     /// A stream on which nothing comes for so long is broken.
     pub quiet_max: Duration,
 }
 
 impl StreamPlan {
-    /// Four of each.
+    /// Four of each, and no calls: they need a service that speaks HTTP/2.
     pub fn new(target: SocketAddr, websocket_path: &str, event_path: &str) -> StreamPlan {
         StreamPlan {
             target,
@@ -61,6 +67,8 @@ impl StreamPlan {
             message_every: Duration::from_millis(100),
             event_streams: 4,
             event_path: event_path.to_owned(),
+            calls: 0,
+            call_path: String::new(),
             quiet_max: Duration::from_secs(10),
         }
     }
@@ -71,6 +79,7 @@ impl StreamPlan {
 pub enum StreamKind {
     WebSocket,
     Events,
+    Call,
 }
 
 /// A stream that did not end in order.
@@ -89,6 +98,7 @@ impl std::fmt::Display for StreamBreak {
         let kind = match self.kind {
             StreamKind::WebSocket => "WebSocket",
             StreamKind::Events => "event stream",
+            StreamKind::Call => "call",
         };
         let (at, lasted) = (self.at_us as f64 / 1e6, self.lasted_us as f64 / 1e6);
         write!(f, "{at:.3} s: a {kind} of {lasted:.3} s: {}", self.what)
@@ -108,19 +118,22 @@ pub struct StreamTally {
     pub messages: u64,
     /// Messages under way when the other side ended the stream in order: it has said that it takes no more.
     pub unanswered: u64,
+    /// Calls that the server said it had not processed (RFC 9113, section 8.7); another was made in their place.
+    pub refused: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct StreamReport {
     pub websockets: StreamTally,
     pub events: StreamTally,
+    pub calls: StreamTally,
     /// The first 1,000.
     pub breaks: Vec<StreamBreak>,
 }
 
 impl StreamReport {
     pub fn broken(&self) -> u64 {
-        self.websockets.broken + self.events.broken
+        self.websockets.broken + self.events.broken + self.calls.broken
     }
 }
 
@@ -133,6 +146,8 @@ enum Ending {
     Broken {
         what: String,
     },
+    /// It never began.
+    Refused,
     /// We were told to stop.
     Stopped,
 }
@@ -156,6 +171,7 @@ impl Record {
         match kind {
             StreamKind::WebSocket => &mut self.report.websockets,
             StreamKind::Events => &mut self.report.events,
+            StreamKind::Call => &mut self.report.calls,
         }
     }
 
@@ -164,6 +180,7 @@ impl Record {
         let at_us = micros(self.started.elapsed());
         match ending {
             Ending::Stopped => {}
+            Ending::Refused => self.tally(kind).refused += 1,
             Ending::InOrder { unanswered } => {
                 let tally = self.tally(kind);
                 tally.ended += 1;
@@ -189,6 +206,7 @@ pub fn start_streams(plan: StreamPlan) -> Result<Streams, StartError> {
     let report = StreamReport {
         websockets: StreamTally::default(),
         events: StreamTally::default(),
+        calls: StreamTally::default(),
         breaks: Vec::new(),
     };
     let record = Arc::new(Mutex::new(Record { started: Instant::now(), report }));
@@ -199,7 +217,8 @@ pub fn start_streams(plan: StreamPlan) -> Result<Streams, StartError> {
         runtime.block_on(async {
             let mut slots = JoinSet::new();
             let kinds = std::iter::repeat_n(StreamKind::WebSocket, plan.websockets)
-                .chain(std::iter::repeat_n(StreamKind::Events, plan.event_streams));
+                .chain(std::iter::repeat_n(StreamKind::Events, plan.event_streams))
+                .chain(std::iter::repeat_n(StreamKind::Call, plan.calls));
             for kind in kinds {
                 slots.spawn(hold(kind, Arc::clone(&plan), Arc::clone(&of_thread), stopped.clone()));
             }
@@ -244,15 +263,17 @@ async fn hold(
     record: Arc<Mutex<Record>>,
     mut stopped: watch::Receiver<bool>,
 ) {
+    let channel = Channel::new(plan.target);
     while !*stopped.borrow() {
         let opened = Instant::now();
         let ending = match kind {
             StreamKind::WebSocket => websocket::hold(&plan, &record, &mut stopped).await,
             StreamKind::Events => events::hold(&plan, &record, &mut stopped).await,
+            StreamKind::Call => call::hold(&channel, &plan, &record, &mut stopped).await,
         };
-        let is_broken = matches!(ending, Ending::Broken { .. });
+        let needs_pause = matches!(ending, Ending::Broken { .. } | Ending::Refused);
         lock(&record).ended(kind, opened, ending);
-        if is_broken {
+        if needs_pause {
             tokio::time::sleep(OPEN_AGAIN).await;
         }
     }
