@@ -51,6 +51,7 @@ pub(crate) fn read(reader: &Reader<'_>, base: &Edge) -> Edge {
         body_bytes_max: edge.get("max_body").map(|Bytes(bytes)| bytes).or(base.body_bytes_max),
         head_bytes_max: bounded(&edge, "max_head", HEAD_BYTES_MAX).or(base.head_bytes_max),
         target_bytes_max: bounded(&edge, "max_url", TARGET_BYTES_MAX).or(base.target_bytes_max),
+        body_bytes_per_s_min: edge.get("min_rate").or(base.body_bytes_per_s_min),
         fields_max: edge.get("max_fields").or(base.fields_max),
         timeouts: timeouts(&edge, &base.timeouts),
         retry: edge.optional_table("retry", &keys::RETRY).map(|retry| retry_of(&retry)).or(base.retry),

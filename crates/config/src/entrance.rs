@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use fairway_engine::edge::{AcmeChallenge, CertificateSource, Entrance, Hsts, TlsEntrance};
+use fairway_engine::edge::{AcmeChallenge, CertificateSource, Connections, Entrance, Hsts, TlsEntrance};
 use fairway_engine::id::ServiceName;
 use fairway_engine::release::Listen;
 
@@ -45,10 +45,19 @@ pub(crate) fn read(
         let at = listen.map_or_else(|| root.value_at("listen"), |table| table.value_at("listen"));
         root.cx.push_at(Diagnostic::error(code::CONFLICT, message).hint(hint), at);
     }
+    let table = root.table("connections", &keys::CONNECTIONS);
+    let millis = |key| Some(u64::try_from(table.fixed::<Duration>(key).as_millis()).unwrap_or(u64::MAX));
+    let connections = Connections {
+        head_ms: millis("head"),
+        idle_ms: millis("idle"),
+        per_client_max: table.get("max_per_client"),
+        streams_max: Some(table.fixed("max_streams")),
+    };
     Entrance {
         tls,
         proxy_protocol: root.fixed("proxy_protocol"),
         trusted_proxies: root.get("trusted_proxies").map(|Texts(texts)| texts).unwrap_or_default(),
+        connections,
     }
 }
 

@@ -16,8 +16,10 @@ pub(crate) use alerts::{ALERT_ROUTE, ALERTS, CHANNEL, INHIBIT, MAIL, PAGERDUTY, 
 pub(crate) use alias::ALIASES;
 pub(crate) use autoscale::{AUTOSCALE, AUTOSCALE_QUERY, BEHAVIOR, POLICY, SCALING};
 pub(crate) use deploy::{DEPLOY, MATCH, STEP};
-pub(crate) use edge::{ACME, CACHE, COMPRESS, EDGE, EJECT, HOLD, HSTS, RATE_LIMIT, RETRY, TIMEOUTS, TLS};
-use edge::{EDGE_KEY, PROXY_PROTOCOL_KEY, TLS_KEY, TRUSTED_PROXIES_KEY};
+pub(crate) use edge::{
+    ACME, CACHE, COMPRESS, CONNECTIONS, EDGE, EJECT, HOLD, HSTS, RATE_LIMIT, RETRY, TIMEOUTS, TLS,
+};
+use edge::{CONNECTIONS_KEY, EDGE_KEY, PROXY_PROTOCOL_KEY, TLS_KEY, TRUSTED_PROXIES_KEY};
 pub(crate) use evidence::{ERROR_TRIGGER, GATE, LATENCY_TRIGGER, SEQUENTIAL, TRIGGERS};
 pub(crate) use format::SERVICE_NAME;
 use format::{DIRECTORY, ENVIRONMENT_NAME, HOST, LISTEN, PROJECT_NAME, THING, URL, USER, VARIABLE_NAME};
@@ -164,6 +166,7 @@ pub(crate) static ROOT: TableSpec = TableSpec {
         TLS_KEY,
         PROXY_PROTOCOL_KEY,
         TRUSTED_PROXIES_KEY,
+        CONNECTIONS_KEY,
         EDGE_KEY,
         URL_KEY,
         PROTECT_KEY,
@@ -193,6 +196,7 @@ pub(crate) static ENVIRONMENT: TableSpec = TableSpec {
         TLS_KEY,
         PROXY_PROTOCOL_KEY,
         TRUSTED_PROXIES_KEY,
+        CONNECTIONS_KEY,
         EDGE_KEY,
         URL_KEY,
         PROTECT_KEY,
@@ -358,6 +362,7 @@ pub(crate) static TABLES: &[&TableSpec] = &[
     &ENVIRONMENT,
     &PROTECT,
     &TLS,
+    &CONNECTIONS,
     &ACME,
     &HSTS,
     &EDGE,

@@ -16,6 +16,17 @@ pub struct Entrance {
     pub proxy_protocol: bool,
     /// Networks whose `x-forwarded-*` fields are believed, and who may introduce others by PROXY protocol.
     pub trusted_proxies: Vec<String>,
+    pub connections: Connections,
+}
+
+/// What clients may do with their connections; none: as the proxy has it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Connections {
+    pub head_ms: Option<u64>,
+    pub idle_ms: Option<u64>,
+    pub per_client_max: Option<u32>,
+    pub streams_max: Option<u32>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,6 +92,8 @@ pub struct Edge {
     pub target_bytes_max: Option<u32>,
     pub head_bytes_max: Option<u32>,
     pub fields_max: Option<u32>,
+    /// Below it a request body is no progress; 0: any byte is.
+    pub body_bytes_per_s_min: Option<u64>,
     pub timeouts: EdgeTimeouts,
     pub retry: Option<Retry>,
     pub eject: Option<Eject>,

@@ -2,7 +2,10 @@
 
 mod answer;
 mod exchange;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 pub(crate) mod mirror;
+mod patience;
 mod proxy_protocol;
 mod relay;
 mod request_buffer;
@@ -16,12 +19,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use crate::accesslog::Record;
 use crate::codec::{Field, Refusal, RequestHead};
 use crate::deadline::{Passed, Phase, Registered};
 use crate::entrance::Entrance;
-use crate::limits::LINGER_BYTES_MAX;
+use crate::limits::{LINGER_BYTES_MAX, Limits};
 use crate::stream::Stream;
 use crate::worker::{Accepting, Worker};
 use answer::Answer;
@@ -52,6 +56,8 @@ enum Next {
     TooSlow,
     /// No request came, or the client closed.
     Nothing,
+    /// Others need the room.
+    Displaced,
 }
 
 /// Who is at the other end.
@@ -80,6 +86,13 @@ impl Client {
     fn came_by_https(&self, head: &RequestHead<'_, '_>) -> bool {
         let forwarded = || head.field(Field::ForwardedProto).is_some_and(|value| value == b"https");
         self.secure || (self.trusted && forwarded())
+    }
+
+    /// How long a head and a next request are waited for.
+    fn patience(&self, usual: &Limits) -> (Duration, Duration) {
+        let of = self.entrance.as_ref().map(|entrance| entrance.limits);
+        let (head, idle) = of.map_or((None, None), |of| (of.head, of.idle));
+        (head.unwrap_or(usual.head), idle.unwrap_or(usual.idle))
     }
 
     fn scheme(&self) -> &'static [u8] {
@@ -113,6 +126,8 @@ async fn serve(
             Next::Refused(refusal) => conn.refuse(refusal.status(), &refusal.to_string()).await,
             Next::TooSlow => conn.refuse(408, "the request head did not arrive in time").await,
             Next::Nothing => After::Close,
+            // At once: to linger is to keep the room.
+            Next::Displaced => After::Gone,
         };
         match after {
             After::KeepAlive => {}
@@ -133,33 +148,44 @@ impl Conn {
     /// Waits for a complete head in `request`.
     async fn next_head(&mut self) -> Next {
         let limits = &self.worker.shared.limits;
+        let (head, idle) = self.client.patience(limits);
         if self.request.as_ref().is_some_and(RequestBuffer::is_empty) {
             self.request = None;
         }
         if self.request.is_none() {
             self.deadline.enter(Phase::Idle);
-            self.deadline.arm(limits.idle);
+            self.deadline.arm(idle);
             if self.worker.is_draining(&self.listener) {
-                self.deadline.arm(limits.idle_drain.min(limits.idle));
+                self.deadline.arm(limits.idle_drain.min(idle));
             }
             let ready = self.deadline.within(poll_fn(|cx| self.stream.poll_read_ready(cx))).await;
             if ready.is_err() {
-                return Next::Nothing;
+                return if self.deadline.is_displaced() { Next::Displaced } else { Next::Nothing };
             }
         }
-        self.deadline.enter(Phase::Exchange);
-        self.deadline.arm(limits.head);
+        self.deadline.enter(Phase::Arriving);
+        self.deadline.arm(head);
         let request = self.request.get_or_insert_with(RequestBuffer::new);
         loop {
             match request.find_head() {
-                Err(refusal) => return Next::Refused(refusal),
-                Ok(true) => return Next::Head,
+                Err(refusal) => {
+                    self.deadline.enter(Phase::Exchange);
+                    return Next::Refused(refusal);
+                }
+                Ok(true) => {
+                    self.deadline.enter(Phase::Exchange);
+                    return Next::Head;
+                }
                 Ok(false) => {}
             }
             let read = poll_fn(|cx| self.stream.poll_read(cx, request.space()));
             match self.deadline.within(read).await {
+                Err(Passed) if self.deadline.is_displaced() => return Next::Displaced,
                 Err(Passed) if request.is_empty() => return Next::Nothing,
-                Err(Passed) => return Next::TooSlow,
+                Err(Passed) => {
+                    self.deadline.enter(Phase::Exchange);
+                    return Next::TooSlow;
+                }
                 Ok(Err(_)) => return Next::Nothing,
                 // Half a head and then nothing: nobody waits for an answer to that.
                 Ok(Ok(0)) => return Next::Nothing,

@@ -60,11 +60,13 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(NEVER)
 }
 
-/// What a connection is doing, as far as a drain is concerned.
+/// What a connection is doing, as far as a drain or the want of room is concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
     /// No request has begun.
     Idle,
+    /// It is being secured, or the head of a request is on its way: nobody works for it yet.
+    Arriving,
     Exchange,
     /// A connection of HTTP/2, whose streams have deadlines of their own: it is told at once.
     Multiplexed,
@@ -79,13 +81,23 @@ pub(crate) enum Phase {
 pub(crate) struct Deadline {
     clock: Rc<Clock>,
     at_ms: Cell<u64>,
-    passed: Cell<bool>,
+    due: Cell<Due>,
     /// Streams have an end that progress does not move: set when their instance is removed.
     hard_ms: Cell<u64>,
     phase: Cell<Phase>,
+    /// When it began.
+    since_ms: Cell<u64>,
     /// Which listener the connection came in by.
     listener: u64,
     waker: RefCell<Option<Waker>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Due {
+    Later,
+    Passed,
+    /// It made room for another connection.
+    Displaced,
 }
 
 /// What a look at all deadlines found, in the clock's milliseconds.
@@ -103,6 +115,13 @@ pub(crate) struct Passed;
 const NEVER: u64 = u64::MAX;
 
 impl Deadline {
+    fn come(&self, due: Due) {
+        self.due.set(due);
+        if let Some(waker) = self.waker.borrow_mut().take() {
+            waker.wake();
+        }
+    }
+
     pub(crate) fn arm(&self, after: Duration) {
         self.arm_ms(millis(after));
     }
@@ -110,11 +129,12 @@ impl Deadline {
     pub(crate) fn arm_ms(&self, after_ms: u64) {
         let at = self.clock.now_ms().saturating_add(after_ms);
         self.at_ms.set(at.min(self.hard_ms.get()));
-        self.passed.set(false);
+        self.due.set(Due::Later);
     }
 
     pub(crate) fn enter(&self, phase: Phase) {
         self.phase.set(phase);
+        self.since_ms.set(self.clock.now_ms());
         self.hard_ms.set(NEVER);
     }
 
@@ -130,9 +150,14 @@ impl Deadline {
         self.hard_ms.get() != NEVER
     }
 
+    /// Whether the connection is to go because others need its room.
+    pub(crate) fn is_displaced(&self) -> bool {
+        self.due.get() == Due::Displaced
+    }
+
     /// Whether it passed; otherwise the task is woken when it does.
     pub(crate) fn poll_passed(&self, cx: &Context<'_>) -> Poll<Passed> {
-        if self.passed.get() {
+        if self.due.get() != Due::Later {
             return Poll::Ready(Passed);
         }
         let mut waker = self.waker.borrow_mut();
@@ -209,12 +234,14 @@ impl Deadlines {
     }
 
     pub(crate) fn register(self: &Rc<Self>, listener: u64) -> Registered {
+        let since_ms = Cell::new(self.clock.now_ms());
         let deadline = Rc::new(Deadline {
             clock: Rc::clone(&self.clock),
             at_ms: Cell::new(NEVER),
-            passed: Cell::new(false),
+            due: Cell::new(Due::Later),
             hard_ms: Cell::new(NEVER),
             phase: Cell::new(Phase::Idle),
+            since_ms,
             listener,
             waker: RefCell::new(None),
         });
@@ -239,19 +266,44 @@ impl Deadlines {
         self.clock.pace.set(Pace::Asleep);
         let mut next_ms = NEVER;
         for deadline in self.slots.borrow().used.iter().flatten() {
-            if deadline.passed.get() {
+            if deadline.due.get() != Due::Later {
                 continue;
             }
             if deadline.at_ms.get() <= now {
-                deadline.passed.set(true);
-                if let Some(waker) = deadline.waker.borrow_mut().take() {
-                    waker.wake();
-                }
+                deadline.come(Due::Passed);
             } else {
                 next_ms = next_ms.min(deadline.at_ms.get());
             }
         }
         Look { now_ms: now, next_ms }
+    }
+
+    /// Sends away those for whom nobody works, the ones that have been like that for longest first, until `room` are
+    /// free of `all`. Those that were told and have not gone yet count as gone. Of connections of HTTP/2 it is not known
+    /// here whether they have streams: they come last, and those that have some are only asked whether they are there.
+    pub(crate) fn make_room(&self, room: usize, all: usize) {
+        let slots = self.slots.borrow();
+        let open = slots.used.len() - slots.free.len();
+        let mut waiting: Vec<(bool, u64, &Rc<Deadline>)> = Vec::new();
+        let mut going = 0;
+        for deadline in slots.used.iter().flatten() {
+            match (deadline.due.get(), deadline.phase.get()) {
+                (Due::Displaced, _) => going += 1,
+                (Due::Later, phase @ (Phase::Idle | Phase::Arriving | Phase::Multiplexed)) => {
+                    waiting.push((phase == Phase::Multiplexed, deadline.since_ms.get(), deadline));
+                }
+                (Due::Later | Due::Passed, _) => {}
+            }
+        }
+        let wanted = (open + room).saturating_sub(all + going).min(waiting.len());
+        if wanted == 0 {
+            return;
+        }
+        let (first, last, _) =
+            waiting.select_nth_unstable_by_key(wanted - 1, |(is_http2, since, _)| (*is_http2, *since));
+        for (_, _, deadline) in first.iter().chain([&*last]) {
+            deadline.come(Due::Displaced);
+        }
     }
 
     /// Waits until it is time for the next look: when something is due, which is at `next_ms`, and soon after
@@ -279,7 +331,7 @@ impl Deadlines {
             }
             match deadline.phase.get() {
                 Phase::Idle => deadline.cap_ms(millis(idle)),
-                Phase::Exchange => {}
+                Phase::Arriving | Phase::Exchange => {}
                 Phase::Multiplexed => deadline.cap_ms(0),
                 Phase::Stream { drain_ms, .. } => deadline.cap_ms(drain_ms),
             }
@@ -312,7 +364,7 @@ mod tests {
         list.drain_streams(|endpoint| endpoint == 7);
         deadline.arm(Duration::from_secs(60));
         list.look();
-        assert!(deadline.passed.get(), "bytes on the stream moved the end of its drain");
+        assert_eq!(deadline.due.get(), Due::Passed, "bytes on the stream moved the end of its drain");
         assert_eq!(list.len(), 1);
         drop(deadline);
         assert_eq!(list.len(), 0);
@@ -327,8 +379,43 @@ mod tests {
         busy.arm(Duration::from_secs(60));
         list.drain(Duration::ZERO, None);
         list.look();
-        assert!(idle.passed.get());
-        assert!(!busy.passed.get());
+        assert_eq!((idle.due.get(), busy.due.get()), (Due::Passed, Due::Later));
+    }
+
+    fn displaced(of: &[&Registered]) -> Vec<bool> {
+        of.iter().map(|one| one.is_displaced()).collect()
+    }
+
+    #[test]
+    fn room_is_made_by_those_who_wait_for_longest_and_never_by_those_at_work() {
+        let list = Deadlines::new();
+        let all: [Registered; 5] = std::array::from_fn(|_| list.register(1));
+        let [busy, http2, old, young, arriving] = &all;
+        for (one, phase, since) in [
+            (busy, Phase::Exchange, 0),
+            (http2, Phase::Multiplexed, 0),
+            (old, Phase::Idle, 1),
+            (young, Phase::Idle, 3),
+            (arriving, Phase::Arriving, 2),
+        ] {
+            one.enter(phase);
+            one.since_ms.set(since);
+        }
+        let seen = || displaced(&[busy, http2, old, young, arriving]);
+        list.make_room(1, 6);
+        assert_eq!(seen(), [false; 5], "there was room");
+        list.make_room(1, 5);
+        assert_eq!(seen(), [false, false, true, false, false]);
+        list.make_room(1, 5);
+        assert_eq!(seen(), [false, false, true, false, false], "the one that goes counts as gone");
+        list.make_room(3, 5);
+        assert_eq!(seen(), [false, false, true, true, true]);
+        list.make_room(5, 5);
+        assert_eq!(seen(), [false, true, true, true, true]);
+        // It began to do something in that moment.
+        old.enter(Phase::Exchange);
+        old.arm(LONG);
+        assert!(!old.is_displaced());
     }
 
     fn looks_in(list: &Rc<Deadlines>, next_ms: u64, wait: Duration) -> bool {

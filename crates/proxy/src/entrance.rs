@@ -4,18 +4,40 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::ServerConfig;
 
 use crate::certificates::{self, CertificateError, Tickets};
-use crate::snapshot::{Listener, Purpose, Snapshot};
+use crate::snapshot::{Listener, ListenerLimits, Purpose, Snapshot};
 
 #[derive(Debug)]
 pub(crate) struct Entrance {
     pub purpose: Purpose,
     pub tls: Option<Arc<ServerConfig>>,
     pub proxy_protocol: bool,
+    pub limits: Bounds,
     trusted: Vec<Network>,
+}
+
+/// What one listener allows its clients, where it is not as everywhere.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Bounds {
+    pub head: Option<Duration>,
+    pub idle: Option<Duration>,
+    pub per_client_max: Option<u32>,
+    pub streams_max: Option<u32>,
+}
+
+impl Bounds {
+    fn of(limits: &ListenerLimits) -> Self {
+        Self {
+            head: limits.head_ms.map(Duration::from_millis),
+            idle: limits.idle_ms.map(Duration::from_millis),
+            per_client_max: limits.per_client_max,
+            streams_max: limits.streams_max,
+        }
+    }
 }
 
 /// By address: a listener that is given another name stays the same.
@@ -84,6 +106,7 @@ impl Entrance {
             purpose: listener.purpose,
             tls,
             proxy_protocol: listener.proxy_protocol,
+            limits: Bounds::of(&listener.limits),
             trusted: listener.trusted_proxies.iter().filter_map(|text| text.parse().ok()).collect(),
         }
     }

@@ -8,6 +8,8 @@
 mod budget;
 pub(crate) mod client;
 mod fields;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod incoming;
 mod outgoing;
 pub(crate) mod server;

@@ -17,6 +17,7 @@ mod accesslog;
 mod balance;
 mod buffer;
 mod certificates;
+mod clients;
 pub mod codec;
 mod conn;
 pub mod control;
@@ -24,6 +25,8 @@ mod deadline;
 mod decide;
 mod endpoint;
 mod entrance;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod h2;
 mod handover;
 mod health;

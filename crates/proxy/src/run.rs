@@ -11,6 +11,7 @@ use std::thread::JoinHandle;
 use tokio::sync::{Notify, mpsc};
 
 use crate::accesslog::{self, AccessLog};
+use crate::clients::Clients;
 use crate::control::RejectReason;
 use crate::decide::Proxy;
 use crate::limits::Limits;
@@ -113,6 +114,7 @@ pub fn run(options: RunOptions) -> Result<ExitReason, RunError> {
         accepted: AtomicU64::new(0),
         open: (0..cores).map(|_| AtomicU64::new(0)).collect(),
         refused: std::sync::Mutex::default(),
+        clients: Clients::default(),
         failed_handshakes: AtomicU64::new(0),
         cache: Arc::new(Cache::new(options.limits.cache_bytes)),
     });

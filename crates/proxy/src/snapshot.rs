@@ -62,6 +62,25 @@ pub struct Listener {
     /// Peers whose `x-forwarded-*` fields are believed, as `10.0.0.0/8` or an address.
     #[serde(default)]
     pub trusted_proxies: Vec<String>,
+    #[serde(default)]
+    pub limits: ListenerLimits,
+}
+
+/// What the clients of one listener may do. `None`: as the process has it for all, see [`crate::Limits`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ListenerLimits {
+    /// Milliseconds for a request's head from its first byte, and for what comes before the first request: a TLS
+    /// handshake, a PROXY protocol header.
+    pub head_ms: Option<u64>,
+    /// Milliseconds that a connection may be open without a request.
+    pub idle_ms: Option<u64>,
+    /// Connections of one client: an IPv4 address, or the first 64 bits of an IPv6 address, which is what one household
+    /// or machine is given. More are closed unanswered and counted as refused with 429. [`Listener::trusted_proxies`]
+    /// may have any number. `None`: no limit, because whole companies come from one address.
+    pub per_client_max: Option<u32>,
+    /// Streams that one HTTP/2 connection may have open.
+    pub streams_max: Option<u32>,
 }
 
 impl Listener {
@@ -69,7 +88,8 @@ impl Listener {
     #[must_use]
     pub fn new(name: impl Into<String>, addr: SocketAddr, purpose: Purpose) -> Self {
         let (tls, proxy_protocol, trusted_proxies) = (None, false, Vec::new());
-        Self { name: name.into(), addr, purpose, tls, proxy_protocol, trusted_proxies }
+        let limits = ListenerLimits::default();
+        Self { name: name.into(), addr, purpose, tls, proxy_protocol, trusted_proxies, limits }
     }
 }
 
@@ -306,6 +326,10 @@ pub struct Timeouts {
     pub response_head_ms: u64,
     /// Without any progress in a request or response body.
     pub body_idle_ms: u64,
+    /// What counts as progress of a request body that its instance waits for, in bytes per second: waiting for the client
+    /// uses `body_idle_ms` up, and what arrives at this rate earns it back. 0: any byte counts as much as all of it. Not
+    /// asked of instances that speak HTTP/2, whose calls may be open for hours and say little.
+    pub body_bytes_per_s_min: u64,
     /// After which an unused connection to an instance is closed. Must be below the instance's own idle
     /// timeout, or it closes the connection in the moment in which a request is sent.
     pub upstream_idle_ms: u64,
@@ -324,6 +348,9 @@ impl Default for Timeouts {
             // What nginx and most applications take as the longest reasonable request.
             response_head_ms: 60_000,
             body_idle_ms: 60_000,
+            // The slowest mobile networks carry twenty times as much: who sends less does it on purpose, a byte now and
+            // then, and holds one of the instance's workers for each such request.
+            body_bytes_per_s_min: 64,
             // Node closes idle connections after 5 s, the shortest default among common servers.
             upstream_idle_ms: 4_000,
             // Longer than the 30 to 60 s at which WebSocket libraries ping.

@@ -14,6 +14,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::accesslog::AccessLogHandle;
 use crate::balance::Routing;
+use crate::clients::Clients;
 use crate::conn;
 use crate::conn::mirror::Copies;
 use crate::deadline::Deadlines;
@@ -37,6 +38,8 @@ pub(crate) struct Shared {
     pub open: Box<[AtomicU64]>,
     /// Requests refused before a route was found, by status. One counter for all cores: refusals are rare.
     pub refused: std::sync::Mutex<BTreeMap<u16, u64>>,
+    /// Who has how many connections, as far as that is limited.
+    pub clients: Clients,
     /// Connections that ended before they spoke TLS.
     pub failed_handshakes: AtomicU64,
     pub cache: Arc<Cache>,
@@ -324,6 +327,15 @@ impl Worker {
         self.deadlines.len() < self.shared.limits.connections_per_core
     }
 
+    /// See [`ROOM_SHARE`].
+    fn keep_room(&self) {
+        let all = self.shared.limits.connections_per_core;
+        let room = (all / ROOM_SHARE).max(1);
+        if self.deadlines.len() + room > all {
+            self.deadlines.make_room(room, all);
+        }
+    }
+
     pub(crate) fn begin_stream(&self) {
         self.streams.set(self.streams.get() + 1);
     }
@@ -341,6 +353,10 @@ impl Worker {
 
 /// Pause after an accept that failed for want of descriptors or memory; without it the core would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
+
+/// So much of a core is kept free, by connections that wait making room: whoever holds connections without asking
+/// anything cannot keep others out. Large enough for those who come while the displaced go.
+const ROOM_SHARE: usize = 16;
 
 async fn accept(worker: &Rc<Worker>, listener: &Rc<Accepting>, socket: TcpListener) {
     let until_stopped = accept_until(worker, listener, &socket, listener.stop.notified());
@@ -368,6 +384,7 @@ async fn accept_until(
         while worker.deadlines.len() >= worker.shared.limits.connections_per_core
             && listener.state.get() == State::Serving
         {
+            worker.keep_room();
             tokio::time::sleep(ACCEPT_PAUSE).await;
         }
         tokio::select! {
@@ -393,6 +410,7 @@ fn serve(worker: &Rc<Worker>, listener: &Rc<Accepting>, stream: TcpStream, peer:
     worker.shared.accepted.fetch_add(1, Ordering::Relaxed);
     // Fails only on a connection that is gone already; reading from it will tell.
     let _ = stream.set_nodelay(true);
+    worker.keep_room();
     let deadline = worker.deadlines.register(listener.uid);
     let (worker, listener) = (Rc::clone(worker), Rc::clone(listener));
     tokio::task::spawn_local(async move {

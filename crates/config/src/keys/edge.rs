@@ -42,6 +42,13 @@ pub(super) const TRUSTED_PROXIES_KEY: KeySpec = key(
     "[\"10.0.0.0/8\"]",
     "Who may say, by X-Forwarded-For, -Proto and -Host or by PROXY protocol, for whom a request is.",
 );
+pub(super) const CONNECTIONS_KEY: KeySpec = key(
+    "connections",
+    Kind::Table(&CONNECTIONS),
+    Words("every default of connections"),
+    "{ max_per_client = 200 }",
+    "What clients may do with their connections.",
+);
 pub(super) const EDGE_KEY: KeySpec = key(
     "edge",
     Kind::Table(&EDGE),
@@ -49,6 +56,41 @@ pub(super) const EDGE_KEY: KeySpec = key(
     "{ security_headers = true }",
     "What happens to requests on their way. At the top for all services with a route, in a service for that one: what it says there replaces what is said at the top, key by key.",
 );
+
+pub(crate) static CONNECTIONS: TableSpec = TableSpec {
+    name: "connections",
+    doc: "What clients may do with their connections. Of two environments on one address the stricter limit holds.",
+    keys: &[
+        key(
+            "head",
+            TIMEOUT,
+            Default("10s"),
+            "\"5s\"",
+            "From the first byte of a request to the end of its head, then 408; and for a TLS handshake or a PROXY protocol header, then the connection is closed.",
+        ),
+        key(
+            "idle",
+            TIMEOUT,
+            Default("75s"),
+            "\"30s\"",
+            "A connection without a request is closed after it. Before that when a core is full and others come: those who wait for longest go first.",
+        ),
+        key(
+            "max_per_client",
+            Kind::Integer { min: 1, max: 1_000_000 },
+            Words("no limit: whole companies come from one address"),
+            "200",
+            "Connections of one IPv4 address or one /64 of IPv6; more are closed. trusted_proxies may have any number.",
+        ),
+        key(
+            "max_streams",
+            Kind::Integer { min: 1, max: 1000 },
+            Default("100"),
+            "50",
+            "Requests at once on one HTTP/2 connection; more are refused before anything is done for them.",
+        ),
+    ],
+};
 
 pub(crate) static TLS: TableSpec = TableSpec {
     name: "tls",
@@ -221,6 +263,13 @@ pub(crate) static EDGE: TableSpec = TableSpec {
             Words("8K"),
             "\"2K\"",
             "Longer paths with query are answered 414; 8K at most.",
+        ),
+        key(
+            "min_rate",
+            Kind::Integer { min: 0, max: 1_000_000 },
+            Words("64"),
+            "1000",
+            "Bytes per second below which a request body is no progress for timeouts.body, as long as a copy waits for it. 0: any byte is. Not asked of gRPC.",
         ),
         key(
             "max_fields",

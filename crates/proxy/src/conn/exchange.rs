@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
+use super::patience::Patience;
 use super::request_buffer::{BodyRefusal, RequestBuffer};
 use crate::buffer::{Buffer, HeadBuffer, Kind};
 use crate::codec::{
@@ -160,6 +161,8 @@ pub(super) struct Exchange<'a> {
     response: Option<Buffer>,
     out: Outgoing,
     idle_ms: u64,
+    /// With the client, while the instance waits for the rest of its request.
+    patience: Patience,
     /// When an answer without a natural end began.
     pub stream_since: Option<Instant>,
     /// Bytes of the request that the kernel took.
@@ -237,6 +240,9 @@ impl<'a> Exchange<'a> {
         request: &'a mut RequestBuffer,
         terms: Terms<'a>,
     ) -> Self {
+        // Calls of gRPC may be open for hours and say little.
+        let is_call = upstream.stream.as_pipe().is_some();
+        let rate_min = if is_call { 0 } else { terms.timeouts.body_bytes_per_s_min };
         Self {
             worker,
             listener,
@@ -258,6 +264,7 @@ impl<'a> Exchange<'a> {
             response: None,
             out: Outgoing { head: HeadBuffer::take(), head_sent: 0, body: 0..0, tail: b"", consumed: 0 },
             idle_ms: terms.timeouts.body_idle_ms,
+            patience: Patience::new(terms.timeouts.body_idle_ms, rate_min),
             stream_since: None,
             sent: 0,
             answered: false,
@@ -371,10 +378,19 @@ impl<'a> Exchange<'a> {
                 *body = 0;
             }
             match self.client.poll_read(cx, self.request.space()) {
-                Poll::Pending => return Ok(progress),
+                Poll::Pending => {
+                    // An instance that has begun to answer does not wait.
+                    if matches!(self.receiving, Receiving::Head(_))
+                        && let Some(left_ms) = self.patience.wait(self.worker.deadlines.now_ms())
+                    {
+                        self.deadline.arm_ms(left_ms);
+                    }
+                    return Ok(progress);
+                }
                 Poll::Ready(Ok(0) | Err(_)) => return Err(End::ClientGone),
                 Poll::Ready(Ok(bytes)) => {
                     self.request.add(bytes);
+                    self.patience.got(bytes, self.worker.deadlines.now_ms());
                     self.request.absorb(self.body_bytes_max).map_err(End::Body)?;
                     self.deadline.arm_ms(self.idle_ms);
                     progress = Progress::Made;

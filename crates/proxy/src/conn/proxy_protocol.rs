@@ -11,6 +11,12 @@ use tokio::net::TcpStream;
 /// Version 1 has 107 bytes at most; version 2 with the fields that balancers add has a few hundred.
 const HEADER_BYTES_MAX: usize = 4 * 1024;
 
+/// Who is passed on, and how long the header is.
+pub(super) fn parse(seen: &[u8]) -> Result<(Option<SocketAddr>, usize), Error> {
+    let (header, length) = ProxyHeader::parse(seen, ParseConfig::default())?;
+    Ok((header.proxied_address().map(|proxied| proxied.source), length))
+}
+
 /// Takes the header off the connection. `None`: the balancer speaks for itself, as in a health check.
 ///
 /// # Errors
@@ -22,8 +28,8 @@ pub(super) async fn source(tcp: &TcpStream) -> io::Result<Option<SocketAddr>> {
         if peeked == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        match ProxyHeader::parse(&seen[..peeked], ParseConfig::default()) {
-            Ok((header, length)) => Ok((header.proxied_address().map(|proxied| proxied.source), length)),
+        match parse(&seen[..peeked]) {
+            Ok(header) => Ok(header),
             // Says "not ready" to the runtime, which then waits for more.
             Err(Error::BufferTooShort) if peeked < HEADER_BYTES_MAX => Err(io::ErrorKind::WouldBlock.into()),
             Err(error) => Err(io::Error::new(io::ErrorKind::InvalidData, error)),

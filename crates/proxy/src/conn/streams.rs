@@ -28,8 +28,13 @@ pub(super) async fn serve(
     client: Client,
     deadline: Registered,
 ) {
-    let host = Streams { worker: Rc::clone(&worker), listener, client };
-    server::serve(host, stream, before, &deadline, &worker.shared.limits).await;
+    let mut limits = worker.shared.limits.clone();
+    (limits.head, limits.idle) = client.patience(&limits);
+    if let Some(max) = client.entrance.as_ref().and_then(|entrance| entrance.limits.streams_max) {
+        limits.h2_streams_max = max;
+    }
+    let host = Streams { worker, listener, client };
+    server::serve(host, stream, before, &deadline, &limits).await;
 }
 
 #[derive(Debug)]

@@ -26,8 +26,13 @@ pub(crate) async fn welcome(
     let entrance = routing.table.entrances.get(&listener.addr).map(Arc::clone);
     drop(routing);
     let mut peer = peer;
+    let head =
+        entrance.as_ref().and_then(|entrance| entrance.limits.head).unwrap_or(worker.shared.limits.head);
+    deadline.enter(Phase::Arriving);
+    // Whoever speaks for others has as many connections as they.
+    let is_counted = entrance.as_ref().is_some_and(|entrance| !entrance.trusts(peer.ip()));
     if let Some(entrance) = entrance.as_ref().filter(|entrance| entrance.proxy_protocol) {
-        deadline.arm(worker.shared.limits.head);
+        deadline.arm(head);
         let source = deadline.within(proxy_protocol::source(&tcp)).await;
         // Whoever is not one of the balancers could pretend to be anybody.
         match source {
@@ -35,14 +40,23 @@ pub(crate) async fn welcome(
             Ok(Ok(_) | Err(_)) | Err(Passed) => return worker.count_refusal(400),
         }
     }
+    let introduced = entrance.as_ref().is_some_and(|entrance| entrance.proxy_protocol);
+    let per_client_max = entrance.as_ref().and_then(|entrance| entrance.limits.per_client_max);
+    let _seat = match per_client_max.filter(|_| is_counted || introduced) {
+        None => None,
+        Some(max) => match worker.shared.clients.sit(peer.ip(), max) {
+            // In the middle of a handshake nobody could read an answer, and an answer would keep the room.
+            None => return worker.count_refusal(429),
+            seat @ Some(_) => seat,
+        },
+    };
     let tls = entrance.as_ref().and_then(|entrance| entrance.tls.clone());
     let client = Client::new(peer, entrance);
     let stream = match tls {
         None => Stream::Tcp(tcp),
         Some(config) => {
             let Ok(tls) = Tls::new(tcp, config) else { return };
-            deadline.enter(Phase::Exchange);
-            deadline.arm(worker.shared.limits.head);
+            deadline.arm(head);
             let shaken = deadline.within(poll_fn(|cx| tls.poll_handshake(cx))).await;
             let agreed = matches!(shaken, Ok(Ok(())));
             if !agreed {

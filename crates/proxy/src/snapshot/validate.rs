@@ -61,6 +61,12 @@ impl Snapshot {
             if listener.addr.port() == 0 {
                 found.push(Invalid::PortZero { name: listener.name.clone() });
             }
+            let limits = &listener.limits;
+            let of_time = [limits.head_ms, limits.idle_ms].contains(&Some(0));
+            if of_time || [limits.per_client_max, limits.streams_max].contains(&Some(0)) {
+                let problem = "a limit of 0 would keep everybody out".to_owned();
+                found.push(Invalid::Listener { name: listener.name.clone(), problem });
+            }
             for network in &listener.trusted_proxies {
                 if network.parse::<Network>().is_err() {
                     let problem = format!("{network:?} is no network and no address");
@@ -300,6 +306,10 @@ mod tests {
         check(|s| s.services.clear(), "route */ names the unknown service \"shop/production/api\"");
         check(|s| s.routes[0].pin = Some("r9".into()), "route */ is pinned to the unknown version \"r9\"");
         check(|s| s.listeners[0].addr.set_port(0), "listener \"web\" has port 0");
+        check(
+            |s| s.listeners[0].limits.per_client_max = Some(0),
+            "listener \"web\": a limit of 0 would keep everybody out",
+        );
         check(|s| s.routes.push(s.routes[0].clone()), "route */ is there twice");
         check(
             |s| s.routes[0].path = "/a/".into(),

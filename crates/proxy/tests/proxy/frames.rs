@@ -63,12 +63,12 @@ pub fn get(more: &[(&str, &str)]) -> Vec<u8> {
 }
 
 /// [`POST`] and more, without its body.
-fn post(more: &[(&str, &str)]) -> Vec<u8> {
+pub fn post(more: &[(&str, &str)]) -> Vec<u8> {
     frame(HEADERS, END_HEADERS, 1, &block(&[&POST, more].concat()))
 }
 
 /// A client that writes frames.
-struct Raw {
+pub struct Raw {
     stream: TcpStream,
     read: Vec<u8>,
 }
@@ -106,13 +106,13 @@ impl Raw {
         Self { stream, read: Vec::new() }
     }
 
-    fn open(addr: SocketAddr) -> Self {
+    pub fn open(addr: SocketAddr) -> Self {
         let mut raw = Self::silent(addr);
         raw.send(&[PREFACE, &frame(SETTINGS, 0, 0, &[])].concat()).unwrap();
         raw
     }
 
-    fn send(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+    pub fn send(&mut self, bytes: &[u8]) -> std::io::Result<()> {
         self.stream.write_all(bytes)
     }
 
@@ -138,7 +138,7 @@ impl Raw {
     }
 
     /// What a stream or the connection comes to.
-    fn outcome(&mut self) -> String {
+    pub fn outcome(&mut self) -> String {
         loop {
             let Some(frame) = self.next() else { return "closed".to_owned() };
             match frame.kind {
@@ -385,7 +385,7 @@ fn flood(raw: &mut Raw, part: &[u8], times: usize) -> (String, usize) {
 
 impl Raw {
     /// Skips what is said of streams.
-    fn outcome_of_connection(&mut self) -> String {
+    pub fn outcome_of_connection(&mut self) -> String {
         loop {
             match self.next() {
                 None => return "closed".to_owned(),

@@ -10,8 +10,9 @@ use fairway_engine::edge::{
 use fairway_engine::id::{ReleaseNumber, ServiceName};
 use fairway_engine::release::Release;
 use fairway_proxy::snapshot::{
-    CacheRule, Certificate, CertificatePurpose, Compress, Eject, HeaderChange, Hold, Listener, Policy,
-    Protocol, Purpose, RateLimit, RequestLimits, Retry, Service, Timeouts, Tls, ToHttps,
+    CacheRule, Certificate, CertificatePurpose, Compress, Eject, HeaderChange, Hold, Listener,
+    ListenerLimits, Policy, Protocol, Purpose, RateLimit, RequestLimits, Retry, Service, Timeouts, Tls,
+    ToHttps,
 };
 
 use crate::certificates::{self, Acme, ChallengeKind, Offer, Source, Wanted};
@@ -54,6 +55,7 @@ pub(super) fn shape(service: &mut Service, edge: &Edge) {
     service.timeouts = Timeouts {
         connect_ms: times.connect_ms.unwrap_or(usual.connect_ms),
         response_head_ms: times.response_ms.unwrap_or(usual.response_head_ms),
+        body_bytes_per_s_min: edge.body_bytes_per_s_min.unwrap_or(usual.body_bytes_per_s_min),
         body_idle_ms: times.body_ms.unwrap_or(usual.body_idle_ms),
         upstream_idle_ms: times.idle_ms.unwrap_or(usual.upstream_idle_ms),
         upgrade_idle_ms: times.stream_ms.unwrap_or(usual.upgrade_idle_ms),
@@ -216,6 +218,12 @@ pub(super) fn listener(address: SocketAddr, entrance: &Entrance) -> Listener {
     Listener {
         proxy_protocol: entrance.proxy_protocol,
         trusted_proxies: entrance.trusted_proxies.clone(),
+        limits: ListenerLimits {
+            head_ms: entrance.connections.head_ms,
+            idle_ms: entrance.connections.idle_ms,
+            per_client_max: entrance.connections.per_client_max,
+            streams_max: entrance.connections.streams_max,
+        },
         ..Listener::new(address.to_string(), address, Purpose::Public)
     }
 }
@@ -248,9 +256,14 @@ fn certificate(offered: &certificates::Certificate) -> Certificate {
     }
 }
 
-/// Two environments on one address: what either wants of the connections holds, and the certificates are put together.
+/// Two environments on one address: what either wants of the connections holds, the stricter limit, and the certificates are put together.
 pub(super) fn merge(into: &mut Listener, other: &Listener) {
     into.proxy_protocol |= other.proxy_protocol;
+    let (limits, others) = (&mut into.limits, &other.limits);
+    limits.head_ms = stricter(limits.head_ms, others.head_ms);
+    limits.idle_ms = stricter(limits.idle_ms, others.idle_ms);
+    limits.per_client_max = stricter(limits.per_client_max, others.per_client_max);
+    limits.streams_max = stricter(limits.streams_max, others.streams_max);
     for network in &other.trusted_proxies {
         if !into.trusted_proxies.contains(network) {
             into.trusted_proxies.push(network.clone());
@@ -266,6 +279,13 @@ pub(super) fn merge(into: &mut Listener, other: &Listener) {
         }
         (Some(_), None) | (None, None) => {}
         (into @ None, Some(other)) => *into = Some(other.clone()),
+    }
+}
+
+fn stricter<T: Ord>(one: Option<T>, other: Option<T>) -> Option<T> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (only, None) | (None, only) => only,
     }
 }
 

@@ -1,0 +1,252 @@
+//! Clients that take what they can: room, time and memory have bounds, and others are served.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use fairway_proxy::snapshot::ListenerLimits;
+
+use crate::frames::{self, Raw};
+use crate::support::*;
+
+const LONG: Duration = Duration::from_secs(3600);
+
+/// One core with room for 32, and patience without end: only displacement makes room.
+fn small() -> Proxy {
+    Proxy::start_with(|options| {
+        options.workers = std::num::NonZeroUsize::new(1);
+        options.limits.connections_per_core = 32;
+        options.limits.idle = LONG;
+        options.limits.head = LONG;
+    })
+}
+
+fn is_closed(wire: &mut TcpStream) -> bool {
+    wire.set_read_timeout(Some(HANG)).unwrap();
+    !matches!(wire.read(&mut [0; 64]), Ok(1..))
+}
+
+/// Clients that wait, of a number that no core has room for; each new one is let in, and a good one is served.
+fn hoarded(proxy: &Proxy, mut hoarder: impl FnMut() -> TcpStream) {
+    let mut hoard = Vec::new();
+    for _ in 0..4 {
+        hoard.extend((0..32).map(|_| hoarder()));
+        assert_eq!(proxy.wire().get("/").unwrap().status(), 200);
+    }
+    eventually("no more than there is room for", || proxy.stats().connections_open <= 32);
+    for old in &mut hoard[..64] {
+        assert!(is_closed(old), "those who wait for longest go first");
+    }
+}
+
+#[test]
+fn connections_that_ask_nothing_make_room_for_others() {
+    let origin = Origin::start(|_| ok("x"));
+    let mut proxy = small();
+    proxy.serve(service(&[("i", origin.addr)]));
+    hoarded(&proxy, || TcpStream::connect(proxy.addr).unwrap());
+}
+
+#[test]
+fn connections_that_had_an_answer_make_room_for_others() {
+    let origin = Origin::start(|_| ok("x"));
+    let mut proxy = small();
+    proxy.serve(service(&[("i", origin.addr)]));
+    hoarded(&proxy, || {
+        let mut wire = proxy.wire();
+        assert_eq!(wire.get("/").unwrap().status(), 200);
+        wire.stream
+    });
+}
+
+#[test]
+fn heads_that_never_end_make_room_for_others() {
+    let origin = Origin::start(|_| ok("x"));
+    let mut proxy = small();
+    proxy.serve(service(&[("i", origin.addr)]));
+    hoarded(&proxy, || {
+        let mut wire = proxy.wire();
+        wire.send("GET / HTTP/1.1\r\nHost: a\r\nX: ");
+        wire.stream
+    });
+}
+
+#[test]
+fn connections_of_http_2_without_a_stream_make_room_for_others() {
+    let origin = Origin::start(|_| ok("x"));
+    let mut proxy = small();
+    proxy.serve(service(&[("i", origin.addr)]));
+    let mut hoard = Vec::new();
+    for _ in 0..4 {
+        hoard.extend((0..30).map(|_| Raw::open(proxy.addr)));
+        assert_eq!(proxy.wire().get("/").unwrap().status(), 200);
+    }
+    for old in &mut hoard[..60] {
+        let outcome = old.outcome_of_connection();
+        assert_eq!(outcome, "connection NO_ERROR", "sent away in good order");
+    }
+}
+
+#[test]
+fn nobody_makes_room_who_waits_for_an_answer() {
+    let (release, held) = std::sync::mpsc::channel::<()>();
+    let held = std::sync::Mutex::new(held);
+    let origin = Origin::start(move |request| {
+        if request.target() == "/held" {
+            // Ends when the test lets go.
+            let _ = held.lock().unwrap().recv();
+        }
+        ok("x")
+    });
+    let mut proxy = small();
+    proxy.serve(service(&[("i", origin.addr)]));
+    let mut waiting: Vec<_> = (0..20)
+        .map(|_| {
+            let mut wire = proxy.wire();
+            wire.send("GET /held HTTP/1.1\r\nHost: a\r\n\r\n");
+            wire
+        })
+        .collect();
+    eventually("all are at the instance", || proxy.in_flight("i") == 20);
+    let _hoard: Vec<_> = (0..64).map(|_| TcpStream::connect(proxy.addr).unwrap()).collect();
+    assert_eq!(proxy.wire().get("/").unwrap().status(), 200);
+    drop(release);
+    for wire in &mut waiting {
+        assert_eq!(wire.read().unwrap().text(), "x");
+    }
+}
+
+fn limited(limits: ListenerLimits) -> (Origin, Proxy) {
+    let origin = Origin::start(|_| ok("x"));
+    let mut proxy = Proxy::start();
+    proxy.serve_with(service(&[("i", origin.addr)]), |snapshot| snapshot.listeners[0].limits = limits);
+    (origin, proxy)
+}
+
+#[test]
+fn a_client_has_so_many_connections_and_no_more() {
+    let (_origin, proxy) = limited(ListenerLimits { per_client_max: Some(3), ..ListenerLimits::default() });
+    let mut three: Vec<_> = (0..3).map(|_| proxy.wire()).collect();
+    for wire in &mut three {
+        assert_eq!(wire.get("/").unwrap().status(), 200);
+    }
+    for _ in 0..5 {
+        assert!(is_closed(&mut TcpStream::connect(proxy.addr).unwrap()));
+    }
+    assert_eq!(proxy.stats().refused[&429], 5);
+    for wire in &mut three {
+        assert_eq!(wire.get("/").unwrap().status(), 200, "those that were there stay");
+    }
+    three.pop();
+    eventually("one that went is one that may come", || {
+        let mut wire = proxy.wire();
+        wire.stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").is_ok()
+            && wire.read().is_ok_and(|answer| answer.status() == 200)
+    });
+}
+
+#[test]
+fn whoever_speaks_for_others_has_as_many_connections_as_they() {
+    let origin = Origin::start(|_| ok("x"));
+    let mut proxy = Proxy::start();
+    let limits = ListenerLimits { per_client_max: Some(1), ..ListenerLimits::default() };
+    proxy.serve_with(service(&[("i", origin.addr)]), |snapshot| {
+        snapshot.listeners[0].limits = limits;
+        snapshot.listeners[0].trusted_proxies = vec!["127.0.0.0/8".to_owned()];
+    });
+    let mut many: Vec<_> = (0..5).map(|_| proxy.wire()).collect();
+    for wire in &mut many {
+        assert_eq!(wire.get("/").unwrap().status(), 200);
+    }
+    drop(many);
+
+    proxy.serve_with(service(&[("i", origin.addr)]), |snapshot| {
+        snapshot.listeners[0].limits = limits;
+        snapshot.listeners[0].proxy_protocol = true;
+    });
+    let introduced = |client: &str| {
+        let mut wire = proxy.wire();
+        wire.send(format!("PROXY TCP4 {client} 192.0.2.1 1234 80\r\n"));
+        wire
+    };
+    let mut one = introduced("203.0.113.1");
+    assert_eq!(one.get("/").unwrap().status(), 200);
+    assert!(is_closed(&mut introduced("203.0.113.1").stream));
+    assert_eq!(
+        introduced("203.0.113.2").get("/").unwrap().status(),
+        200,
+        "another client of the same balancer"
+    );
+}
+
+#[test]
+fn a_listener_has_its_own_patience() {
+    let limits =
+        ListenerLimits { head_ms: Some(100), idle_ms: Some(150), streams_max: Some(2), per_client_max: None };
+    let (_origin, proxy) = limited(limits);
+    let mut wire = proxy.wire();
+    wire.send("GET / HTT");
+    assert_eq!(wire.read().unwrap().status(), 408);
+    let mut wire = proxy.wire();
+    assert_eq!(wire.get("/").unwrap().status(), 200);
+    assert_eq!(wire.rest().unwrap(), b"", "it was idle");
+    let mut raw = Raw::open(proxy.addr);
+    for stream in [1, 3, 5] {
+        // Posts whose bodies do not come.
+        let mut head = frames::post(&[]);
+        head[5..9].copy_from_slice(&u32::to_be_bytes(stream));
+        raw.send(&head).unwrap();
+    }
+    assert_eq!(raw.outcome(), "stream REFUSED_STREAM");
+}
+
+#[test]
+fn a_body_that_comes_byte_by_byte_is_not_waited_for() {
+    let origin = Origin::start(|request| ok(&request.body));
+    let mut proxy = Proxy::start();
+    let mut slow = service(&[("i", origin.addr)]);
+    slow.timeouts.body_idle_ms = 300;
+    proxy.serve(slow);
+    for head in ["Content-Length: 1000", "Transfer-Encoding: chunked"] {
+        let mut wire = proxy.wire();
+        wire.send(format!("POST / HTTP/1.1\r\nHost: a\r\n{head}\r\n\r\n"));
+        let begun = Instant::now();
+        let piece = if head.starts_with('C') { "x" } else { "1\r\nx\r\n" };
+        let mut sender = wire.stream.try_clone().unwrap();
+        let sending = std::thread::spawn(move || {
+            // Faster than the idle time, slower than the rate.
+            while sender.write_all(piece.as_bytes()).is_ok() && begun.elapsed() < HANG {
+                std::thread::sleep(Duration::from_millis(100));
+            }
+        });
+        assert_eq!(wire.read().unwrap().status(), 408, "{head}");
+        drop(wire);
+        sending.join().unwrap();
+    }
+}
+
+#[test]
+fn what_is_packed_is_never_unpacked() {
+    let origin = Origin::start(|request| {
+        ok(format!("{:?} {}", request.field("content-encoding"), request.body.len()))
+    });
+    let mut proxy = Proxy::start();
+    let mut bounded = service(&[("i", origin.addr)]);
+    // Whatever it would unfold to: what counts is what came.
+    bounded.request_body_bytes_max = Some(64 * 1024);
+    proxy.serve(bounded);
+    let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    packer.write_all(&vec![0; 32 * 1024 * 1024]).unwrap();
+    let bomb = packer.finish().unwrap();
+    assert!(bomb.len() < 64 * 1024, "{} bytes", bomb.len());
+    for coding in ["gzip", "gzip, gzip, gzip", "br", "zstd", "nonsense"] {
+        let mut wire = proxy.wire();
+        wire.send(format!(
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Encoding: {coding}\r\nContent-Length: {}\r\n\r\n",
+            bomb.len()
+        ));
+        wire.send(&bomb);
+        let answer = wire.read().unwrap();
+        assert_eq!(answer.text(), format!("{:?} {}", Some(coding), bomb.len()));
+    }
+}
