@@ -2,6 +2,7 @@
 
 mod evidence;
 mod figure;
+mod hostile;
 mod idle;
 mod loss;
 mod metrics;
@@ -70,12 +71,14 @@ enum Part {
     Evidence,
     /// Requests per second of processor time, latency and memory, beside nginx, HAProxy and Caddy
     Proxy,
+    /// What a good client notices of slow, idle, endless and malformed ones, and what they cost in memory
+    Hostile,
 }
 
 impl Part {
     /// Whole processes are started: the binary and the example's programs are needed.
     fn needs_fairway(self) -> bool {
-        matches!(self, Part::Switch | Part::Idle | Part::Loss | Part::Proxy)
+        matches!(self, Part::Switch | Part::Idle | Part::Loss | Part::Proxy | Part::Hostile)
     }
 
     /// The programs of the examples too.
@@ -147,6 +150,7 @@ fn measure(part: Part, fairway: &Path, arguments: &Arguments) -> Done<Vec<Figure
         Part::Idle => idle::measure(fairway),
         Part::Loss => loss::measure(fairway),
         Part::Metrics => metrics::measure(),
+        Part::Hostile => hostile::measure(fairway, arguments.quick),
         Part::Evidence => Ok(evidence::measure()),
         Part::Proxy => {
             let (quick, access_log) = (arguments.quick, arguments.access_log);

@@ -6,8 +6,8 @@
 //! core carries whatever else the machine does; then latencies at a rate that all can carry; then memory.
 
 mod cores;
-mod side;
-mod world;
+pub(super) mod side;
+pub(super) mod world;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -120,7 +120,7 @@ pub fn measure(fairway: &Path, terms: Terms) -> Done<(Vec<Figure>, String)> {
 }
 
 /// Every client and every idle connection to the origin is a descriptor here.
-fn raise_descriptor_limit() {
+pub(super) fn raise_descriptor_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     // Below its hard limit a process may always raise the soft one.
