@@ -46,12 +46,19 @@ pub(super) fn put_labels(out: &mut String, labels: &Labels) {
 /// Seconds, with milliseconds when there are some.
 pub(super) fn put_seconds(out: &mut String, at_ms: TimestampMs) {
     let size = at_ms.unsigned_abs();
-    let sign = if at_ms < 0 { "-" } else { "" };
-    let _ = write!(out, "{sign}{}", size / 1000);
-    let _ = match size % 1000 {
-        0 => Ok(()),
-        ms => write!(out, ".{ms:03}"),
-    };
+    out.push_str(if at_ms < 0 { "-" } else { "" });
+    out.push_str(itoa::Buffer::new().format(size / 1000));
+    let ms = size % 1000;
+    if ms > 0 {
+        out.push_str(if ms < 10 {
+            ".00"
+        } else if ms < 100 {
+            ".0"
+        } else {
+            "."
+        });
+        out.push_str(itoa::Buffer::new().format(ms));
+    }
 }
 
 /// `[1435781451.781,"1"]`.
@@ -59,7 +66,7 @@ pub(super) fn put_point(out: &mut String, sample: Sample) {
     out.push('[');
     put_seconds(out, sample.at_ms);
     out.push_str(",\"");
-    out.push_str(&number::json(sample.value));
+    number::push_json(out, sample.value);
     out.push_str("\"]");
 }
 
@@ -94,7 +101,7 @@ pub(super) fn put_field(out: &mut String, name: &str, text: &str) {
 /// `"name":0.5`.
 pub(super) fn put_number(out: &mut String, name: &str, value: f64) {
     put_key(out, name);
-    out.push_str(&number::json(value));
+    number::push_json(out, value);
 }
 
 #[cfg(test)]
@@ -122,5 +129,8 @@ mod tests {
         check(0, 1e21, r#"[0,"1e+21"]"#);
         check(-1, 1e-7, r#"[-0.001,"1e-07"]"#);
         check(-1_500, f64::NEG_INFINITY, r#"[-1.500,"-Inf"]"#);
+        check(1_007, -0.25, r#"[1.007,"-0.25"]"#);
+        check(99_070, -0.0, r#"[99.070,"-0"]"#);
+        check(i64::MIN, 3.0, r#"[-9223372036854775.808,"3"]"#);
     }
 }
