@@ -18,6 +18,33 @@ pub struct ScrapeOptions {
     pub token_file: Option<String>,
 }
 
+const FAIRWAY: &str = "fairway";
+
+/// In which a new copy is found. The first figures of a release are those by which it is judged.
+const FOUND_WITHIN: &str = "5s";
+
+fn authorization(scrape: &ScrapeOptions) -> Option<(&'static str, Yaml)> {
+    let file = scrape.token_file.as_ref()?;
+    let credentials = Yaml::map([("type", Yaml::text("Bearer")), ("credentials_file", Yaml::text(file))]);
+    Some(("authorization", credentials))
+}
+
+/// The job of the copies, which Fairway names. Their series get the labels that its own store gives them.
+fn services(scrape: &ScrapeOptions) -> Yaml {
+    let scheme = if scrape.https { "https" } else { "http" };
+    let mut discovery = vec![
+        ("url", Yaml::text(format!("{scheme}://{}/api/v1/http_sd", scrape.target))),
+        ("refresh_interval", Yaml::text(FOUND_WITHIN)),
+    ];
+    discovery.extend(authorization(scrape));
+    let why = "The copies of services with metrics = \"/path\", and each [metrics.scrape.NAME].";
+    Yaml::map([
+        ("job_name", Yaml::Noted(why.to_owned(), Box::new(Yaml::text("service")))),
+        ("scrape_interval", Yaml::text("15s")),
+        ("http_sd_configs", Yaml::List(vec![Yaml::map(discovery)])),
+    ])
+}
+
 /// `prometheus/prometheus.yml` and `prometheus/rules/*.yml`. Files are written as they were read.
 #[must_use]
 pub fn prometheus(files: &[RuleFile], scrape: &ScrapeOptions) -> Export {
@@ -36,7 +63,7 @@ pub fn prometheus(files: &[RuleFile], scrape: &ScrapeOptions) -> Export {
         rules.push(ExportFile { path: format!("prometheus/rules/{name}"), text: file.text.clone() });
     }
     let mut job = vec![
-        ("job_name", Yaml::text("fairway")),
+        ("job_name", Yaml::text(FAIRWAY)),
         (
             "honor_labels",
             Yaml::Noted(
@@ -50,9 +77,8 @@ pub fn prometheus(files: &[RuleFile], scrape: &ScrapeOptions) -> Export {
     if scrape.https {
         job.push(("scheme", Yaml::text("https")));
     }
+    job.extend(authorization(scrape));
     if let Some(file) = &scrape.token_file {
-        let credentials = Yaml::map([("type", Yaml::text("Bearer")), ("credentials_file", Yaml::text(file))]);
-        job.push(("authorization", credentials));
         let what = "the token for Fairway's /metrics".to_owned();
         export.secrets.push(super::SecretFile { path: file.clone(), what });
     }
@@ -69,7 +95,7 @@ pub fn prometheus(files: &[RuleFile], scrape: &ScrapeOptions) -> Export {
         let list = Yaml::List(vec![Yaml::map([("static_configs", targets)])]);
         config.push(("alerting", Yaml::map([("alertmanagers", list)])));
     }
-    config.push(("scrape_configs", Yaml::List(vec![Yaml::map(job)])));
+    config.push(("scrape_configs", Yaml::List(vec![Yaml::map(job), services(scrape)])));
     let text = Yaml::map(config).document();
     export.files.push(ExportFile { path: "prometheus/prometheus.yml".to_owned(), text });
     export.files.extend(rules);

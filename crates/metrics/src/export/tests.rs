@@ -87,6 +87,9 @@ fn promtool_takes_rules_and_configuration() {
         ]
     );
     assert!(text(&export, "prometheus/rules/fairway-2.yml").contains("# kept"));
+    let config = text(&export, "prometheus/prometheus.yml");
+    assert!(config.contains("url: \"https://127.0.0.1:7171/api/v1/http_sd\"\n"), "{config}");
+    assert_eq!(config.matches("credentials_file: ").count(), 2);
     for arguments in [
         &[
             "check",

@@ -84,6 +84,8 @@ fn filled() -> Memory {
     let probe = [("environment", "shop/production"), ("probe", "front")];
     fill(&store, "probe_success", &probe, |_| 1.0);
     fill(&store, "probe_ssl_earliest_cert_expiry", &probe, |_| 2e9);
+    let name = [("environment", "shop/production"), ("name", "shop.example")];
+    fill(&store, "fairway_certificate_expiry_timestamp_seconds", &name, |_| 2e9);
     let done = [("environment", "shop/production"), ("outcome", "completed")];
     counts(&store, "fairway_deployments_total", &done, 0.1);
     fill(&store, "fairway_deployment_last_end_timestamp_seconds", &done, |_| END_MS as f64 / 1000.0 - 60.0);

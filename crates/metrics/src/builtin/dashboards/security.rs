@@ -39,6 +39,7 @@ pub(super) fn dashboard() -> Dashboard {
                 panels: vec![
                     Panel::new(PanelKind::Bars, 12, "Certificates end in", Unit::Seconds)
                         .query("{{probe}}", "probe_ssl_earliest_cert_expiry - time()")
+                        .query("{{name}}", "fairway_certificate_expiry_timestamp_seconds{environment=~\"$environment\"} - time()")
                         .warn(14.0 * 86_400.0, 3.0 * 86_400.0),
                     Panel::new(PanelKind::Bars, 6, "Deployments", Unit::None)
                         .query("{{environment}} {{outcome}}", "sum by (environment, outcome) (increase(fairway_deployments_total{environment=~\"$environment\"}[$__range]))"),
