@@ -591,8 +591,7 @@ impl Entries {
         let settings = release.map(|release| release.spec.entrance.clone()).unwrap_or_default();
         let hosts = release.map(|release| edge::hosts(environment, release)).unwrap_or_default();
         let plain = edge::listener(address, &settings);
-        let mut entries =
-            vec![Entrance { listener: plain, https: None, hosts: hosts.clone(), hsts: None }];
+        let mut entries = vec![Entrance { listener: plain, https: None, hosts: hosts.clone(), hsts: None }];
         if let Some(tls) = &settings.tls
             && let Some(listener) = edge::tls_listener(tls, &hosts, &settings, offer)
         {

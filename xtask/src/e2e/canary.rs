@@ -167,7 +167,8 @@ fn exports(home: &mut Home) -> Done<Vec<String>> {
     home.must(shop.directory(), &["deploy", "-e", "demo", "--detach"])?;
     until(home, &shop, |rollout| rollout["phase"] == "shifting" && rollout["waiting_until_ms"].is_u64())?;
     std::thread::sleep(Duration::from_secs(1));
-    let mut socket = UnixStream::connect(home.state_dir().join("fairway.sock")).context("the server's socket")?;
+    let mut socket =
+        UnixStream::connect(home.state_dir().join("fairway.sock")).context("the server's socket")?;
     socket
         .write_all(b"GET /metrics HTTP/1.0\r\nhost: fairway\r\n\r\n")
         .context("the question for /metrics")?;

@@ -61,12 +61,8 @@ impl Edge for Running {
             });
             let tls = snapshot::Tls { certificates: certificates.collect() };
             let listener = |name: &str, port: u16, tls: Option<snapshot::Tls>| snapshot::Listener {
-                name: name.to_owned(),
-                addr: ([127, 0, 0, 1], port).into(),
-                purpose: snapshot::Purpose::Public,
                 tls,
-                proxy_protocol: false,
-                trusted_proxies: Vec::new(),
+                ..snapshot::Listener::new(name, ([127, 0, 0, 1], port).into(), snapshot::Purpose::Public)
             };
             let mut listeners = vec![listener("http", self.http_port, None)];
             if !tls.certificates.is_empty() {
