@@ -4,6 +4,7 @@
 //! One home under load, and the stories one after the other: each leaves the shop serving.
 
 mod exported;
+mod found;
 mod leaving;
 mod otlp;
 mod programs;
@@ -32,32 +33,58 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 type Story = fn(&mut World) -> Done<Vec<String>>;
 
-const STORIES: [(&str, Story); 8] = [
-    ("a canary goes through by a gate that a real Prometheus answers", source::goes_through),
-    ("a canary is called off by a gate that a real Prometheus answers", source::called_off),
-    ("an alert of a real Prometheus undoes a bake, and is told to a real Alertmanager", source::alert_undoes),
+/// How much is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Length {
+    /// A minute: what takes longest, and what stories of canaries and alerts have as well, is left out.
+    Short,
+    Full,
+}
+
+const STORIES: [(&str, Length, Story); 9] = [
+    ("a canary goes through by a gate that a real Prometheus answers", Length::Short, source::goes_through),
+    ("a canary is called off by a gate that a real Prometheus answers", Length::Short, source::called_off),
+    (
+        "an alert of a real Prometheus undoes a bake, and is told to a real Alertmanager",
+        Length::Short,
+        source::alert_undoes,
+    ),
+    (
+        "a real Prometheus finds the copies of a service, and those of the next release",
+        Length::Full,
+        found::by_itself,
+    ),
     (
         "an alert of its own rules is told to a real Alertmanager, and the ends of both",
+        Length::Short,
         source::own_alert_is_told,
     ),
-    ("a real Prometheus gets what Fairway has measured", samples::sent_out),
-    ("samples that a real Prometheus and OTLP send in are answered as by Prometheus", samples::taken_in),
-    ("the questions of Grafana are answered as by a real Prometheus", samples::asked_as_grafana),
-    ("promtool, amtool and the API accept what is exported", exported::accepted),
+    ("a real Prometheus gets what Fairway has measured", Length::Full, samples::sent_out),
+    (
+        "samples that a real Prometheus and OTLP send in are answered as by Prometheus",
+        Length::Short,
+        samples::taken_in,
+    ),
+    (
+        "the questions of Grafana are answered as by a real Prometheus",
+        Length::Short,
+        samples::asked_as_grafana,
+    ),
+    ("promtool, amtool and the API accept what is exported", Length::Short, exported::accepted),
 ];
 
-/// Everything.
+/// Goes on beside the others: it waits a minute for a source that does not answer.
+const LEAVING: &str = "a canary whose Prometheus ends pauses, says so, and goes on with it";
+
 pub fn run(fairway: &Path) -> Count {
-    told(fairway, Some("a canary whose Prometheus ends pauses, says so, and goes on with it"))
+    told(fairway, Length::Full)
 }
 
-/// Without the wait for a source that does not answer, which is a minute: the stories of canaries have that, too.
 pub fn short(fairway: &Path) -> Count {
-    told(fairway, None)
+    told(fairway, Length::Short)
 }
 
-/// `leaving` is the name of the story of a Prometheus that ends. It goes on beside the others.
-fn told(fairway: &Path, leaving: Option<&str>) -> Count {
+fn told(fairway: &Path, length: Length) -> Count {
     let mut count = Count::default();
     let programs = match Programs::find() {
         Ok(programs) => programs,
@@ -80,12 +107,12 @@ fn told(fairway: &Path, leaving: Option<&str>) -> Count {
             Ok(findings)
         });
     };
-    let mut left = leaving.map(|_| leaving::Leaving::begin(world));
-    for (name, story) in STORIES {
+    let mut left = (length == Length::Full).then(|| leaving::Leaving::begin(world));
+    for (name, _, story) in STORIES.iter().filter(|(_, from, _)| *from <= length) {
         check(name, &mut || story(world));
     }
-    if let (Some(name), Some(left)) = (leaving, &mut left) {
-        check(name, &mut || match left {
+    if let Some(left) = &mut left {
+        check(LEAVING, &mut || match left {
             Ok(left) => left.end(world),
             Err(fault) => Err(fault.again()),
         });
@@ -126,6 +153,8 @@ scrape_configs:
 - job_name: fairway
   honor_labels: true
   static_configs: [ {{ targets: [ '{figures}' ] }} ]
+- job_name: service
+  http_sd_configs: [ {{ url: 'http://{figures}/api/v1/http_sd', refresh_interval: 1s }} ]
 - job_name: outside
   static_configs: [ {{ targets: [ '{shown}' ] }} ]
 "
