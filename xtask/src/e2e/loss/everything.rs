@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use fairway_load::{
-    Body, FailureClass, Kind, Plan, Report, Running, Share, StreamPlan, StreamReport, Streams, start_streams,
+    Body, FailureClass, Kind, Plan, Report, Running, Share, StreamPlan, StreamReport, StreamTally, Streams,
+    start_streams,
 };
 
 use super::harbour::{DRAIN_S, Harbour};
@@ -84,10 +85,16 @@ impl Seen {
     pub fn early(&self) -> u64 {
         let earliest_us = (STREAM_DRAIN_MS - EARLY_MS) * 1000;
         let is_early = |shortest: Option<u64>| shortest.is_some_and(|shortest| shortest < earliest_us);
-        [self.streams.websockets.shortest_us, self.streams.events.shortest_us]
+        self.tallies()
+            .map(|(_, tally)| tally.shortest_us)
             .into_iter()
             .map(|shortest| u64::from(is_early(shortest)))
             .sum()
+    }
+
+    fn tallies(&self) -> [(&'static str, &StreamTally); 3] {
+        let StreamReport { websockets, events, calls, .. } = &self.streams;
+        [("WebSocket", websockets), ("event stream", events), ("call", calls)]
     }
 
     /// What must not be, one sentence each.
@@ -108,14 +115,13 @@ impl Seen {
             findings.push(format!("{} streams broke", self.streams.broken()));
             findings.extend(self.streams.breaks.iter().take(10).map(ToString::to_string));
         }
-        for (name, tally) in [("WebSocket", &self.streams.websockets), ("event stream", &self.streams.events)]
-        {
+        for (name, tally) in self.tallies() {
             if tally.messages == 0 || tally.ended == 0 {
                 findings.push(format!("no {name} was ended by a drain: nothing is proved"));
             }
         }
         if self.early() > 0 {
-            let shortest = [self.streams.websockets.shortest_us, self.streams.events.shortest_us];
+            let shortest = self.tallies().map(|(_, tally)| tally.shortest_us);
             findings
                 .push(format!("a stream ended before its {STREAM_DRAIN_MS} ms were over: {shortest:?} µs"));
         }
@@ -131,20 +137,25 @@ impl Seen {
 
     pub fn line(&self) -> String {
         let total = &self.report.total;
-        let (sockets, events) = (&self.streams.websockets, &self.streams.events);
+        let StreamReport { websockets, events, calls, .. } = &self.streams;
         format!(
-            "{} requests, {} failed, {} doubled, p99 {:.1} ms, slowest {:.0} ms; {} WebSockets and {} event streams, {} \
-             and {} ended by drains, {} broke",
+            "{} requests, {} failed, {} doubled, {} crossed a goodbye and were sent again unprocessed, p99 {:.1} ms, \
+             slowest {:.0} ms; {} WebSockets, {} event streams and {} calls, {}, {} and {} ended by drains, {} broke, {} \
+             calls crossed a goodbye",
             total.planned,
             total.failed,
             self.doubled.len(),
+            self.report.refused,
             total.latency.p99_us as f64 / 1000.0,
             total.latency.max_us as f64 / 1000.0,
-            sockets.opened,
+            websockets.opened,
             events.opened,
-            sockets.ended,
+            calls.opened,
+            websockets.ended,
             events.ended,
-            self.streams.broken()
+            calls.ended,
+            self.streams.broken(),
+            calls.refused
         )
     }
 }
@@ -204,15 +215,18 @@ fn clients(harbour: &Harbour, voyage: &Voyage) -> Done<(Running, Streams)> {
     plan.mix = vec![
         Share::new(Kind::KeepAliveGet, 4, "/"),
         Share::new(Kind::FreshGet, 4, "/"),
-        Share::new(Kind::KeepAlivePost, 4, "/orders"),
+        Share { kind: Kind::KeepAlivePost, weight: 4, paths: vec!["/orders".into(), "/calls/orders".into()] },
         Share::new(Kind::FreshPost, 4, "/orders"),
         Share::new(Kind::SlowPost, 1, "/orders"),
+        Share { kind: Kind::H2Get, weight: 4, paths: vec!["/".into(), "/calls".into()] },
+        Share { kind: Kind::H2Post, weight: 4, paths: vec!["/orders".into(), "/calls/orders".into()] },
     ];
     // One line of the ledger, long enough to come in ten pieces.
     plan.body = Body::from_fn(|id| format!("{id}.{}", "o".repeat(40)).into_bytes());
     let load = fairway_load::start(plan).context("the load")?;
-    let streams =
-        start_streams(StreamPlan::new(harbour.address(), "/echo", "/events")).context("the streams")?;
+    let mut streams = StreamPlan::new(harbour.address(), "/echo", "/events");
+    (streams.calls, streams.call_path) = (4, "/calls/echo".to_owned());
+    let streams = start_streams(streams).context("the streams")?;
     Ok((load, streams))
 }
 

@@ -1,5 +1,6 @@
-//! A service that knows every kind of client there is: answers, orders, WebSockets that are echoed, event streams. It
-//! dies at once when it is told to stop: nobody may be there by then.
+//! A project that knows every kind of client there is: one service of HTTP/1.1 with answers, orders, WebSockets that are
+//! echoed and event streams, and one of HTTP/2 with answers, orders and calls that are echoed. Both die at once when they
+//! are told to stop: nobody may be there by then.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -99,6 +100,37 @@ while True:
     _thread.start_new_thread(serve, (listener.accept()[0],))
 "#;
 
+/// The same over HTTP/2. An order is written before it is acknowledged, and a call is echoed until the other side ends it.
+const CALLS_PROGRAM: &str = r#"
+const fs = require("fs");
+const http2 = require("http2");
+
+const ledger = fs.openSync(process.env.LEDGER, "a", 0o644);
+const head = { ":status": 200, "x-shop-version": process.env.VERSION };
+
+function call(stream) {
+  stream.respond({ ...head, "content-type": "application/grpc" }, { waitForTrailers: true });
+  stream.on("wantTrailers", () => stream.sendTrailers({ "grpc-status": "0" }));
+  stream.on("data", (piece) => stream.write(piece));
+  stream.on("end", () => stream.end());
+}
+
+const server = http2.createServer();
+server.on("stream", (stream, fields) => {
+  stream.on("error", () => {});
+  if (fields[":path"] === "/calls/echo") return call(stream);
+  const pieces = [];
+  stream.on("data", (piece) => pieces.push(piece));
+  stream.on("end", () => {
+    if (fields[":method"] === "POST") fs.writeSync(ledger, Buffer.concat([...pieces, Buffer.from("\n")]));
+    stream.respond(head);
+    stream.end("x".repeat(1024));
+  });
+});
+server.on("sessionError", () => {});
+server.listen(Number(process.env.PORT), "127.0.0.1");
+"#;
+
 const FILE: &str = r#"version = 1
 project = "harbour"
 
@@ -109,9 +141,18 @@ route = "/"
 env = { VERSION = "SHOWN", LEDGER = "LEDGER" }
 ready = { http = "/", within = "20s", every = "10ms" }
 
+[service.calls]
+command = ["node", "calls.js"]
+port = 3001
+route = "/calls"
+protocol = "h2c"
+env = { VERSION = "SHOWN", LEDGER = "LEDGER" }
+ready = { tcp = true, within = "20s", every = "10ms" }
+
 [env.dev]
 listen = "LISTEN"
 service.web.replicas = 2
+service.calls.replicas = 2
 
 [env.dev.deploy]
 bake = "0s"
@@ -132,6 +173,7 @@ impl Harbour {
     pub fn write(directory: PathBuf) -> Done<Harbour> {
         std::fs::create_dir_all(&directory).context("the project's directory")?;
         std::fs::write(directory.join("harbour.py"), PROGRAM).context("harbour.py")?;
+        std::fs::write(directory.join("calls.js"), CALLS_PROGRAM).context("calls.js")?;
         let ledger = directory.with_extension("ledger");
         Ok(Harbour { directory, ledger, address: free_address()? })
     }
