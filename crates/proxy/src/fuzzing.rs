@@ -11,8 +11,11 @@ use crate::codec::{
 };
 use crate::pipe::{PIPE_BYTES_MAX, Pipe};
 
+/// Panics when something does not hold of the bytes.
+pub type Target = fn(&[u8]);
+
 /// Every target by the name of its file.
-pub const TARGETS: [(&str, fn(&[u8])); 7] = [
+pub const TARGETS: [(&str, Target); 7] = [
     ("request_head", request_head),
     ("response_head", response_head),
     ("chunked", chunked),
