@@ -70,14 +70,15 @@ pub fn by_itself(world: &mut World) -> Done<Vec<String>> {
 fn show(world: &mut World, items: u32) -> Done<Vec<String>> {
     // The copies of the release before run, and show figures, for as long as they are kept warm.
     let settings = world.elsewhere("keep_warm = \"1s\"") + STOCK;
-    let program = PROGRAM.replace("ITEMS", &items.to_string());
+    let items = items.to_string();
+    let program = PROGRAM.replace("ITEMS", &items);
     std::fs::write(world.directory().join("stock.py"), program).context("the stock")?;
     world.deploy("v3", &settings)?;
     let prometheus = world.prometheus.address();
     soon("the figures of both copies", || {
         let told = ask(prometheus, "GET", "/api/v1/query", &[("query", QUERY)])?;
         let found = told.body["data"]["result"].as_array().cloned().unwrap_or_default();
-        let are_new = found.iter().all(|series| series["value"][1] == items.to_string());
+        let are_new = found.iter().all(|series| series["value"][1] == items.as_str());
         if found.len() != 2 || !are_new {
             return Ok(Err(told.body.to_string()));
         }
