@@ -7,7 +7,7 @@ use super::place::{Place, expect, expect_in};
 use crate::fault::{Context, Done};
 use crate::home::Home;
 
-const RATE_PER_S: u32 = 50;
+const RATE_PER_S: u32 = 200;
 
 /// A certificate that signs itself, for these names, and its key: both PEM.
 pub fn identity(names: &[&str]) -> Done<(String, String)> {
