@@ -168,8 +168,10 @@ mod tests {
     #[test]
     fn of_two_texts_that_are_as_near_the_even_one_is_written() {
         // As a Prometheus 3 answers it.
-        assert_eq!(json(167_271_932_131_646.625), "167271932131646.62");
-        assert_eq!(exponent(167_271_932_131_646.625), "1.6727193213164662e+14");
+        // Exactly between two texts of 17 digits.
+        let halfway = 1_338_175_457_053_173.0 / 8.0;
+        assert_eq!(json(halfway), "167271932131646.62");
+        assert_eq!(exponent(halfway), "1.6727193213164662e+14");
     }
 
     #[test]
