@@ -523,3 +523,57 @@ fn what_is_passed_on_reads_the_same_again() {
     }
     assert!(accepted > 1_000, "{accepted}");
 }
+
+/// Answers as services get them wrong: passed on so that nobody can read them in two ways, or not at all (RFC 9112,
+/// sections 5.2 and 6; RFC 9110, sections 8.6, 15.2 and 15.3.5).
+#[test]
+fn answers_of_careless_services() {
+    let check = |method: &str, input: &str, expect: &str| {
+        assert_eq!(
+            answered(method, &format!("HTTP/1.1 {input}\r\n\r\n"), MinorVersion::One, true),
+            expect,
+            "{input:?}"
+        );
+    };
+    // No content, whatever is said about it.
+    let none = "None reuse HTTP/1.1 ";
+    check("GET", "204 No Content\r\nContent-Length: 5", &format!("{none}204 No Content||"));
+    check("GET", "204 No Content\r\nTransfer-Encoding: chunked", &format!("{none}204 No Content||"));
+    check("GET", "304 Not Modified\r\nTransfer-Encoding: chunked", &format!("{none}304 Not Modified||"));
+    check(
+        "GET",
+        "103 Early Hints\r\nLink: </a>\r\nContent-Length: 5",
+        &format!("{none}103 Early Hints|Link: </a>||"),
+    );
+    check("HEAD", "200 OK\r\nTransfer-Encoding: chunked", &format!("{none}200 OK||"));
+    check("HEAD", "200 OK", &format!("{none}200 OK||"));
+    // Until it closes.
+    check("GET", "200", "Close close HTTP/1.1 200 |transfer-encoding: chunked||");
+    check("GET", "205 Reset Content", "Close close HTTP/1.1 205 Reset Content|transfer-encoding: chunked||");
+    // What belongs to one connection stays there, and where the body ends is not among that.
+    check(
+        "GET",
+        "200 OK\r\nTrailer: X\r\nKeep-Alive: timeout=5\r\nContent-Length: 0",
+        "Length(0) reuse HTTP/1.1 200 OK|content-length: 0||",
+    );
+    check(
+        "GET",
+        "200 OK\r\nConnection: content-length\r\nContent-Length: 5",
+        "Length(5) reuse HTTP/1.1 200 OK|content-length: 5||",
+    );
+    check("GET", "200 OK\r\nX: a\r\n b", "Err(Bad(\"a folded header line\"))");
+    check("GET", "200 OK\r\nX: a\rb", "Err(Bad(\"CR within a line\"))");
+    for malformed in ["200 OK\r\nX : a", "200 OK\r\nX: a\0b", "200 OK\r\n: a", "2000 OK", "20 OK", "OK"] {
+        check("GET", malformed, "the response head is malformed");
+    }
+    for length in [
+        "Content-Length: +5",
+        "Content-Length: 5, 5",
+        "Content-Length: 5\r\nTransfer-Encoding: identity",
+        "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
+        "Transfer-Encoding: gzip, chunked",
+        "Transfer-Encoding: chunked, gzip",
+    ] {
+        check("GET", &format!("200 OK\r\n{length}"), "the response has no unambiguous length");
+    }
+}
