@@ -74,6 +74,7 @@ impl Launcher<'_> {
             env,
             workdir,
             port,
+            protocol: spec.edge.protocol,
             ready: spec.ready.clone(),
             live: spec.live.clone(),
             stop: match &spec.runs {

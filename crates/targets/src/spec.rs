@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use fairway_engine::edge::Protocol;
 use fairway_engine::service::{Argument, Limits, Liveness, Readiness, RestartPolicy, Stop, StopSignal};
 use fairway_engine::time::duration_ms;
 use serde::{Deserialize, Serialize};
@@ -20,6 +21,8 @@ pub struct InstanceSpec {
     pub env: Variables,
     pub workdir: PathBuf,
     pub port: PortRequest,
+    /// What HTTP probes speak.
+    pub protocol: Protocol,
     pub ready: Readiness,
     pub live: Option<Liveness>,
     pub stop: Stop,
@@ -124,8 +127,12 @@ pub(crate) struct GivenPort {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[expect(clippy::large_enum_variant, reason = "there is one in a process")]
 pub(crate) enum Role {
     Instance {
+        /// A launch that was written down before there was a choice.
+        #[serde(default)]
+        protocol: Protocol,
         ready: Readiness,
         live: Option<Liveness>,
         restart: RestartPolicy,

@@ -264,7 +264,12 @@ impl Supervisor {
         let launch = Launch {
             name: key.to_string(),
             token: process::random_token().map_err(failed)?,
-            role: Role::Instance { ready: spec.ready, live: spec.live, restart: spec.restart },
+            role: Role::Instance {
+                protocol: spec.protocol,
+                ready: spec.ready,
+                live: spec.live,
+                restart: spec.restart,
+            },
             argv: spec.argv,
             env: spec.env,
             workdir: spec.workdir,

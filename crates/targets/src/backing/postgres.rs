@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use fairway_engine::edge::Protocol;
 use fairway_engine::service::{Argument, Limits, Readiness, ReadyProbe, Stop, StopSignal};
 
 use super::{
@@ -66,6 +67,7 @@ pub(super) async fn prepare(request: &BackingRequest) -> Result<Backing, Backing
         env: Variables::default(),
         workdir: dir.clone(),
         port: PortRequest::Fixed { port, variable: None },
+        protocol: Protocol::default(),
         ready: Readiness {
             probe,
             // After a crash it reads its log first, which takes as long as it takes.

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use fairway_engine::edge::Protocol;
 use fairway_engine::service::{Argument, Limits, Readiness, ReadyProbe, Stop, StopSignal};
 
 use super::{
@@ -34,6 +35,7 @@ pub(super) fn prepare(request: &BackingRequest) -> Result<Backing, BackingError>
         env: Variables::default(),
         workdir: dir.clone(),
         port: PortRequest::Fixed { port, variable: None },
+        protocol: Protocol::default(),
         ready: Readiness {
             // It accepts connections before it has read its data, and says this line after.
             probe: ReadyProbe::LogLine { contains: "Ready to accept connections".into() },

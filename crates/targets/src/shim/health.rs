@@ -16,10 +16,11 @@ use crate::{process, sockets};
 
 impl Shim {
     pub(super) fn watch(&mut self, now: Instant) {
-        let Role::Instance { ready, live, .. } = &self.launch.role else { return };
+        let Role::Instance { ready, live, protocol, .. } = &self.launch.role else { return };
+        let protocol = *protocol;
         let port = self.state.port.unwrap_or(0);
         let check = match &ready.probe {
-            ReadyProbe::Http { path } => Some(Check::Http { port, path: path.clone() }),
+            ReadyProbe::Http { path } => Some(Check::Http { port, path: path.clone(), protocol }),
             ReadyProbe::Tcp => Some(Check::Tcp { port }),
             ReadyProbe::Exec { command } => Some(Check::Exec { command: command.clone() }),
             ReadyProbe::Notify | ReadyProbe::LogLine { .. } | ReadyProbe::Alive { .. } => None,
@@ -28,7 +29,7 @@ impl Shim {
             check.map(|check| Watch::new(Probe::new(check, ready.timeout), ready.every, ready.failures, now));
         self.liveness = live.as_ref().map(|live| {
             let check = match &live.probe {
-                LiveProbe::Http { path } => Check::Http { port, path: path.clone() },
+                LiveProbe::Http { path } => Check::Http { port, path: path.clone(), protocol },
                 LiveProbe::Tcp => Check::Tcp { port },
                 LiveProbe::Exec { command } => Check::Exec { command: command.clone() },
             };

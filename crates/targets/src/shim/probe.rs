@@ -1,11 +1,14 @@
 //! Asks an instance whether it can work, without ever waiting: a probe is a small machine that the shim's loop
 //! moves on when its socket or its deadline says so.
 
+mod h2;
+
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
+use fairway_engine::edge::Protocol;
 use rustix::event::PollFlags;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with, sockopt};
 
@@ -14,7 +17,7 @@ use crate::exit::Exit;
 /// What is asked, again and again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Check {
-    Http { port: u16, path: String },
+    Http { port: u16, path: String, protocol: Protocol },
     Tcp { port: u16 },
     Exec { command: Vec<String> },
 }
@@ -180,14 +183,17 @@ impl Probe {
             self.state = Attempt::Connecting { socket, deadline };
             return None;
         }
-        let Check::Http { path, port } = &self.check else { return Some(Ok(())) };
-        let request = format!(
+        let Check::Http { path, port, protocol } = &self.check else { return Some(Ok(())) };
+        let request = match protocol {
+            Protocol::H2c => h2::question(*port, path),
+            Protocol::Http1 => format!(
             "GET {path} HTTP/1.1\r\nHost: localhost:{port}\r\nUser-Agent: fairway-probe\r\nAccept: */*\r\n\
              Connection: close\r\n\r\n"
-        );
+        ).into_bytes(),
+        };
         let mut socket = socket;
         // A fresh connection's send buffer is far larger than a request line.
-        match socket.write_all(request.as_bytes()) {
+        match socket.write_all(&request) {
             Ok(()) => self.read_head(socket, deadline, Vec::new()),
             Err(error) => Some(Err(Failure::new(format!("GET {path}: {error}")))),
         }
@@ -196,13 +202,13 @@ impl Probe {
     fn read_head(&mut self, mut socket: TcpStream, deadline: Instant, mut head: Vec<u8>) -> Option<Verdict> {
         let mut chunk = [0; HEAD_BYTES_MAX];
         loop {
-            if let Some(end) = head.iter().position(|byte| *byte == b'\n') {
-                let verdict = self.judge(&head[..end]);
+            if let Some(verdict) = self.judge(&head) {
+                if self.speaks_h2() {
+                    // A courtesy: a server that does not hear it sees the connection end.
+                    let _ = socket.write_all(&h2::goodbye());
+                }
                 self.state = Attempt::Lingering { socket, deadline, read: head.len() };
                 return Some(verdict);
-            }
-            if head.len() >= HEAD_BYTES_MAX {
-                return Some(Err(self.http_failure("the answer is not HTTP")));
             }
             match socket.read(&mut chunk) {
                 Ok(0) => return Some(Err(self.http_failure("the connection was closed without an answer"))),
@@ -217,7 +223,27 @@ impl Probe {
         }
     }
 
-    fn judge(&self, line: &[u8]) -> Verdict {
+    fn speaks_h2(&self) -> bool {
+        matches!(self.check, Check::Http { protocol: Protocol::H2c, .. })
+    }
+
+    /// `None` when more must come.
+    fn judge(&self, head: &[u8]) -> Option<Verdict> {
+        if let Check::Http { path, protocol: Protocol::H2c, .. } = &self.check {
+            return match h2::verdict(head, path) {
+                Some(verdict) => Some(verdict.map_err(|why| self.http_failure(&why))),
+                None if head.len() < h2::ANSWER_BYTES_MAX => None,
+                None => Some(Err(self.http_failure("the answer is too long"))),
+            };
+        }
+        match head.iter().position(|byte| *byte == b'\n') {
+            Some(end) => Some(self.judge_line(&head[..end])),
+            None if head.len() < HEAD_BYTES_MAX => None,
+            None => Some(Err(self.http_failure("the answer is not HTTP"))),
+        }
+    }
+
+    fn judge_line(&self, line: &[u8]) -> Verdict {
         let line = String::from_utf8_lossy(line);
         let status = line.strip_prefix("HTTP/1.").and_then(|rest| rest.get(2..5)?.parse::<u16>().ok());
         match status {
@@ -229,7 +255,7 @@ impl Probe {
 
     fn http_failure(&self, why: &str) -> Failure {
         match &self.check {
-            Check::Http { path, port } => Failure::new(format!("GET {path} on port {port}: {why}")),
+            Check::Http { path, port, .. } => Failure::new(format!("GET {path} on port {port}: {why}")),
             Check::Tcp { .. } | Check::Exec { .. } => Failure::new(why),
         }
     }
@@ -329,6 +355,10 @@ mod tests {
     }
 
     fn http(answer: &'static [u8]) -> Verdict {
+        answered(Protocol::Http1, answer)
+    }
+
+    fn answered(protocol: Protocol, answer: &'static [u8]) -> Verdict {
         let server = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = server.local_addr().unwrap().port();
         let thread = std::thread::spawn(move || {
@@ -339,7 +369,8 @@ mod tests {
                 std::thread::sleep(Duration::from_millis(80));
             }
         });
-        let verdict = ask(Check::Http { port, path: "/health".into() }, Duration::from_millis(60));
+        let check = Check::Http { port, path: "/health".into(), protocol };
+        let verdict = ask(check, Duration::from_millis(60));
         thread.join().unwrap();
         verdict.map_err(|failure| Failure { why: failure.why.replace(&port.to_string(), "N"), ..failure })
     }
@@ -352,6 +383,15 @@ mod tests {
         assert_eq!(why(b"HTTP/1.1 503 Busy\r\n\r\n"), "GET /health on port N: answers 503 Busy");
         assert_eq!(why(b"SSH-2.0\r\n"), "GET /health on port N: the answer is not HTTP");
         assert_eq!(why(&[b'x'; 5000]), "GET /health on port N: the answer is not HTTP");
+        assert_eq!(why(b""), "GET /health on port N: no answer within 60ms");
+    }
+
+    #[test]
+    fn a_service_that_speaks_only_http2_is_asked_in_it() {
+        let h2 = |answer| answered(Protocol::H2c, answer);
+        assert_eq!(h2(b"\0\0\0\x04\0\0\0\0\0\0\0\x01\x01\x05\0\0\0\x01\x88"), Ok(()));
+        let why = |answer| h2(answer).unwrap_err().why;
+        assert_eq!(why(b"HTTP/1.1 200 OK\r\n\r\n"), "GET /health on port N: the answer is not HTTP/2");
         assert_eq!(why(b""), "GET /health on port N: no answer within 60ms");
     }
 

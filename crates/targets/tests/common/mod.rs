@@ -6,6 +6,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use fairway_engine::edge::Protocol;
 use fairway_engine::id::{EnvironmentKey, EnvironmentName, JobNumber, ProjectName};
 use fairway_engine::service::{Argument, Limits, Readiness, ReadyProbe, RestartPolicy, Stop, StopSignal};
 use fairway_targets::event::{TargetEvent, TargetEventKind};
@@ -44,6 +45,7 @@ pub fn shell(script: &str) -> InstanceSpec {
         env: Variables::default(),
         workdir: PathBuf::from("/"),
         port: PortRequest::None,
+        protocol: Protocol::default(),
         ready: ready(ReadyProbe::Alive { for_at_least: Duration::ZERO }),
         live: None,
         stop: Stop { signal: StopSignal::Term, timeout: Duration::from_secs(5), drain: Duration::ZERO },
