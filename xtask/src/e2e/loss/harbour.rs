@@ -147,7 +147,7 @@ port = 3001
 route = "/calls"
 protocol = "h2c"
 env = { VERSION = "SHOWN", LEDGER = "LEDGER" }
-ready = { tcp = true, within = "20s", every = "10ms" }
+ready = { http = "/calls", within = "20s", every = "10ms" }
 
 [env.dev]
 listen = "LISTEN"
