@@ -42,9 +42,6 @@ enum Attack {
     RapidReset,
 }
 
-/// What is meant to be up when an attack is measured.
-const UP: Duration = Duration::from_millis(500);
-
 impl Attack {
     const ALL: [Attack; 8] = [
         Attack::Idle,
@@ -111,6 +108,21 @@ impl Attack {
             Attack::HugeUrls => [b"GET /".as_slice(), &[b'a'; 40_000]].concat(),
             Attack::ComeAndGo => Vec::new(),
             Attack::RapidReset => rapid_reset(),
+        }
+    }
+
+    /// From its begin to when it is as it stays. Answers that nobody reads first fill what the kernel holds for each
+    /// connection on both sides, some MiB, and all of that comes from the one origin that the good client asks too.
+    fn settles_in(self) -> Duration {
+        match self {
+            Attack::UnreadAnswers => Duration::from_secs(6),
+            Attack::Idle
+            | Attack::SlowHeads
+            | Attack::SlowBodies
+            | Attack::HeaderBombs
+            | Attack::HugeUrls
+            | Attack::ComeAndGo
+            | Attack::RapidReset => Duration::from_millis(500),
         }
     }
 
@@ -221,7 +233,7 @@ fn come_and_go(attack: Attack, proxy: SocketAddr, stop: &AtomicBool, count: &Ato
             && let Some(mut old) = recent.pop_front()
         {
             // Whatever it was told; it need not wait for more.
-            let _ = old.set_read_timeout(Some(Duration::from_millis(1)));
+            let _ = old.set_nonblocking(true);
             let _ = old.read(&mut [0; 4096]);
         }
     }
@@ -255,7 +267,7 @@ pub fn measure(fairway: &Path, quick: bool) -> Done<Vec<Figure>> {
             {
                 std::thread::sleep(Duration::from_millis(10));
             }
-            std::thread::sleep(UP);
+            std::thread::sleep(attack.settles_in());
             let attacked = good().context(attack.name())?;
             highest = highest.max(side.memory()?.resident);
             opened += running.opened();
