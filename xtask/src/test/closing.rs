@@ -4,6 +4,7 @@ use crate::checks::Count;
 
 /// What the line says about passed and failed tests, if it is a closing line.
 pub fn read(line: &str) -> Option<Count> {
+    let is_indented = line.starts_with(char::is_whitespace);
     let line = line.trim();
     if let Some(rest) = line.strip_prefix("Summary [") {
         // cargo nextest: `Summary [   1.234s] 12 tests run: 11 passed (1 slow), 1 failed, 0 skipped`
@@ -11,6 +12,11 @@ pub fn read(line: &str) -> Option<Count> {
         let failed =
             ["failed", "timed out", "exec failed"].iter().map(|word| number_before(counts, word)).sum();
         return Some(Count { passed: number_before(counts, "passed"), failed });
+    }
+    // Within a run of nextest the closing line of a single test is indented: it is counted in the summary, or was a
+    // first try.
+    if is_indented {
+        return None;
     }
     if let Some(counts) = line.strip_prefix("test result: ") {
         // libtest: `test result: ok. 5 passed; 0 failed; 0 ignored; …`
@@ -71,6 +77,8 @@ mod tests {
         check("test result: FAILED. 5 passed; 2 failed; 1 ignored", Some((5, 2)));
         check("Ran 28 tests in 11.332s", Some((28, 0)));
         check("FAILED (failures=1, errors=2, skipped=1)", Some((0, 3)));
+        check("    test result: FAILED. 0 passed; 1 failed; 0 ignored", None);
+        check("     Summary [ 2.1s] 3 tests run: 3 passed (1 flaky), 0 skipped", Some((3, 0)));
         check("Ran away", None);
         check("ok. 5 passed; 0 failed", None);
     }

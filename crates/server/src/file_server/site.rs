@@ -296,7 +296,7 @@ mod tests {
         link("out/etc", "/etc");
         link("out/far", "../../../etc");
         link("out/loop", "loop");
-        link("out/a/root", "..");
+        link("out/a/top", "..");
         link("public", "out");
         let trees = fairway_store::Trees::open(&home.path().join("state")).unwrap();
         let captured = trees.capture(&source, &fairway_store::Exclude::default()).unwrap();
@@ -318,7 +318,7 @@ mod tests {
                 |path: &str| site.follow(path).filter(|path| site.get(path).is_some()).map(Cow::into_owned);
             assert_eq!(found("current/app.js").unwrap(), "v2/app.js");
             assert_eq!(found("start.html").unwrap(), "index.html");
-            assert_eq!(found("a/root/index.html").unwrap(), "index.html");
+            assert_eq!(found("a/top/index.html").unwrap(), "index.html");
             for gone in ["env.txt", "up.txt", "etc/passwd", "far/passwd", "loop", "loop/x", "a", ""] {
                 assert_eq!(found(gone), None, "{gone}");
             }
