@@ -47,15 +47,6 @@ impl ServiceSpec {
             Runs::Process { .. } | Runs::Static { .. } => false,
         }
     }
-
-    /// Static files are served by the proxy itself: there is no process to start.
-    #[must_use]
-    pub fn is_static(&self) -> bool {
-        match self.runs {
-            Runs::Static { .. } => true,
-            Runs::Process { .. } | Runs::Backing { .. } => false,
-        }
-    }
 }
 
 /// What starts.
