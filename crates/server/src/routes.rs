@@ -1,33 +1,31 @@
-//! Route tables of all environments become one snapshot for the proxy, and its answers become outcomes.
+//! Drives the proxy: its snapshot is kept current, and its answers become outcomes.
 
+mod compose;
 mod edge;
+mod key;
 mod offers;
+mod part;
 
-use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use fairway_engine::edge::{Edge, Hsts};
-use fairway_engine::id::{EnvironmentKey, Generation, InstanceId, ReleaseNumber, ServiceName};
-use fairway_engine::strategy::Match as EngineMatch;
-use fairway_engine::{Environment, Input, InstanceState, Outcome, RouteTable, ServiceRoute};
+use fairway_engine::id::ReleaseNumber;
+use fairway_engine::{Environment, Input, InstanceState, Outcome};
 use fairway_proxy::control::{ApplyError, Client, Event, Events, RejectReason};
-use fairway_proxy::snapshot::{
-    Instance, Invalid, Listener, Maintenance, Match, Mirror, Policy, Purpose, Route, Service, Snapshot,
-    Sticky, ToHttps, Version,
-};
+use fairway_proxy::snapshot::Snapshot;
 use tokio::sync::Notify;
 
-use crate::certificates::{Certificates, Offer};
+use crate::certificates::Certificates;
 use crate::ports::Ports;
 use crate::proxy_process;
 use crate::pump::Pump;
+use compose::{Parts, compose, culprit, only_listeners, parts_of};
+use key::parse_instance_key;
+pub use key::{instance_key, service_key};
 use offers::Offers;
-
-use crate::values::{called_services, internal_listener, preview_listener};
+use part::part;
 
 /// While instances drain, the proxy is asked again: a `drained` that was said while nobody listened is not repeated.
 const ASK_DRAINED_EVERY: Duration = Duration::from_millis(250);
@@ -35,14 +33,8 @@ const ASK_DRAINED_EVERY: Duration = Duration::from_millis(250);
 /// One answer of the proxy. To a snapshot it writes one file and swaps pointers; ten seconds is a hung machine.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A snapshot is in force within milliseconds, on a machine that is busy within some hundred.
-const STREAM_MARGIN_MAX: Duration = Duration::from_secs(1);
-
 /// A snapshot that was refused through no table's fault, as on a full disk, is offered again after this.
 const OFFER_AGAIN: Duration = Duration::from_secs(1);
-
-/// The last bound of the latency histogram: a copy that takes longer is too slow whatever it would say in the end.
-const MIRROR_TIMEOUT_MS: u64 = 10_000;
 
 /// What is known of the proxy, for status.
 #[derive(Clone, Debug)]
@@ -157,8 +149,6 @@ fn is_needed(listener: &str, environments: &[Environment]) -> bool {
         .any(|environment| environment.releases.contains_key(&release))
 }
 
-type Parts = BTreeMap<EnvironmentKey, Part>;
-
 /// Where an offer has led.
 enum Offered {
     InForce,
@@ -166,15 +156,6 @@ enum Offered {
     Again {
         why: String,
     },
-}
-
-/// What one environment adds to the snapshot.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Part {
-    generation: Generation,
-    listeners: BTreeMap<String, Listener>,
-    services: BTreeMap<String, Service>,
-    routes: Vec<Route>,
 }
 
 impl Driver {
@@ -401,363 +382,3 @@ async fn until(at: Option<tokio::time::Instant>) {
         None => std::future::pending().await,
     }
 }
-
-/// Whose table is to give way. Only one that is new can be at fault; where none is, an address that was ours before
-/// has been taken.
-fn culprit(parts: &Parts, good: &Parts, reason: &RejectReason) -> Option<EnvironmentKey> {
-    let changed: Vec<(&EnvironmentKey, &Part)> =
-        parts.iter().filter(|(environment, part)| good.get(*environment) != Some(*part)).collect();
-    let has =
-        |part: &Part, wanted: &SocketAddr| part.listeners.values().any(|listener| listener.addr == *wanted);
-    let found = match reason {
-        RejectReason::Bind { addr, .. } => changed
-            .iter()
-            .copied()
-            .find(|(_, part)| has(part, addr))
-            .or_else(|| parts.iter().find(|(_, part)| has(part, addr))),
-        // A certificate that cannot be read, which no other check finds: only a table with that listener is at fault.
-        RejectReason::Invalid { problems } if only_listeners(problems).is_some() => {
-            let names = only_listeners(problems).unwrap_or_default();
-            changed
-                .iter()
-                .copied()
-                .find(|(_, part)| names.iter().any(|name| part.listeners.contains_key(*name)))
-        }
-        RejectReason::Invalid { .. } => {
-            let is_valid_without = |environment: &EnvironmentKey| {
-                let mut others = parts.clone();
-                others.remove(environment);
-                others.extend(good.get(environment).map(|good| (environment.clone(), good.clone())));
-                compose(1, &others, &BTreeMap::new()).validate().is_ok()
-            };
-            let is_invalid_alone = |environment: &EnvironmentKey, part: &Part| {
-                compose(1, &Parts::from([(environment.clone(), part.clone())]), &BTreeMap::new())
-                    .validate()
-                    .is_err()
-            };
-            changed
-                .iter()
-                .find(|(environment, part)| is_invalid_alone(environment, part))
-                .or_else(|| changed.iter().find(|(environment, _)| is_valid_without(environment)))
-                .or(changed.first())
-                .copied()
-        }
-        RejectReason::Persist { .. }
-        | RejectReason::Draining
-        | RejectReason::HandingOver
-        | RejectReason::OlderGeneration
-        | RejectReason::SameGenerationDifferent => None,
-    };
-    found.map(|(environment, _)| environment.clone())
-}
-
-/// The listeners that are refused, where nothing else is.
-fn only_listeners(problems: &[Invalid]) -> Option<Vec<&str>> {
-    let names = problems.iter().map(|problem| {
-        let Invalid::Listener { name, .. } = problem else { return None };
-        Some(name.as_str())
-    });
-    names.collect()
-}
-
-/// What each environment has in a snapshot, without the generations, which are not in it.
-fn parts_of(snapshot: &Snapshot) -> Parts {
-    let mut parts = Parts::new();
-    for (key, service) in &snapshot.services {
-        if let Some(environment) = environment_of(key) {
-            parts.entry(environment).or_default().services.insert(key.clone(), service.clone());
-        }
-    }
-    for route in &snapshot.routes {
-        if let Some(part) = environment_of(&route.service).and_then(|key| parts.get_mut(&key)) {
-            let own = snapshot.listeners.iter().filter(|listener| listener.name == route.listener);
-            part.listeners.extend(own.map(|listener| (listener.name.clone(), listener.clone())));
-            part.routes.push(route.clone());
-        }
-    }
-    parts
-}
-
-/// Of `shop/production/api`.
-fn environment_of(service_key: &str) -> Option<EnvironmentKey> {
-    let (environment, _) = service_key.rsplit_once('/')?;
-    let (project, environment) = environment.split_once('/')?;
-    Some(EnvironmentKey { project: project.parse().ok()?, environment: environment.parse().ok()? })
-}
-
-/// `shop/production/api.r12.3`: unique over all environments.
-#[must_use]
-pub fn instance_key(environment: &EnvironmentKey, instance: &InstanceId) -> String {
-    format!("{environment}/{instance}")
-}
-
-fn parse_instance_key(key: &str) -> Option<(EnvironmentKey, InstanceId)> {
-    let (_, instance) = key.rsplit_once('/')?;
-    Some((environment_of(key)?, instance.parse().ok()?))
-}
-
-/// How long a WebSocket or an event stream may hold on to an instance that is leaving: a little less than the instance
-/// itself has, so that streams end in order, by the proxy, and not by the signal that ends their instance.
-fn stream_drain_ms_max(environment: &Environment, name: &ServiceName, route: &ServiceRoute) -> u64 {
-    let of_release = |release: &ReleaseNumber| Some(environment.service(*release, name)?.stop.drain);
-    let Some(drain) = route.versions.keys().filter_map(of_release).min() else { return u64::MAX };
-    // The instance's time runs from the decision, the stream's from the snapshot that follows from it.
-    let margin = (drain / 10).min(STREAM_MARGIN_MAX);
-    u64::try_from((drain - margin).as_millis()).unwrap_or(u64::MAX)
-}
-
-/// `shop/production/api`
-#[must_use]
-pub fn service_key(environment: &EnvironmentKey, service: &ServiceName) -> String {
-    format!("{environment}/{service}")
-}
-
-fn part(environment: &Environment, ports: &Ports, offer: &Offer) -> Part {
-    let table = &environment.routes.table;
-    let key = &environment.key;
-    let mut part = Part { generation: environment.routes.generation, ..Part::default() };
-    let public = Entries::of(environment, offer);
-    for (name, service) in &table.services {
-        let total: u32 = service.versions.values().map(|version| version.weight).sum();
-        let asked = edge::edge_of(environment, name).cloned().unwrap_or_default();
-        let mut shaped = service_of(key, service, &asked);
-        let stream_drain_ms = &mut shaped.timeouts.stream_drain_ms;
-        *stream_drain_ms = (*stream_drain_ms).min(stream_drain_ms_max(environment, name, service));
-        part.services.insert(service_key(key, name), shaped);
-        let maintenance = table.maintenance.as_ref().map(|message| maintenance_page(message));
-        if let (Some(route), Some(public)) = (&service.route, &public)
-            && total > 0
-        {
-            for entry in &public.0 {
-                let host = route.host.clone().or_else(|| public.1.clone());
-                part.listeners.insert(entry.listener.name.clone(), entry.listener.clone());
-                part.routes.push(Route {
-                    listener: entry.listener.name.clone(),
-                    policy: entry.policy(&asked, host.as_deref(), offer),
-                    host,
-                    path: route.path.clone(),
-                    strip_prefix: route.strip_prefix,
-                    service: service_key(key, name),
-                    pin: None,
-                    maintenance: maintenance.clone(),
-                });
-            }
-        }
-        // The new version while there is one to be tried, otherwise whatever serves: `fairway smoke` works at any time.
-        let pin = table.preview.filter(|release| service.versions.contains_key(release));
-        if let Some(route) = &service.route
-            && (pin.is_some() || total > 0)
-        {
-            let preview = |host: Option<String>| Route {
-                listener: preview_listener(key),
-                host,
-                path: route.path.clone(),
-                strip_prefix: route.strip_prefix,
-                service: service_key(key, name),
-                pin: pin.map(|release| release.to_string()),
-                maintenance: None,
-                policy: Policy::default(),
-            };
-            // Checks ask without a host name; where several services share a path, the first one answers them.
-            let is_first = !part.routes.iter().any(|other| {
-                other.listener == preview_listener(key) && other.host.is_none() && other.path == route.path
-            });
-            part.routes.extend(is_first.then(|| preview(None)));
-            part.routes.extend(route.host.clone().map(|host| preview(Some(host))));
-        }
-    }
-    part.preview(environment, ports);
-    part.call_each_other(environment, table, ports);
-    part
-}
-
-/// Where public requests come in, and for which host where a route names none.
-struct Entries(Vec<Entrance>, Option<String>);
-
-struct Entrance {
-    listener: Listener,
-    /// Who comes in here is sent there, once it can be asked.
-    https: Option<ToHttps>,
-    /// All that certificates of the environment are for.
-    hosts: BTreeSet<String>,
-    hsts: Option<Hsts>,
-}
-
-impl Entries {
-    fn of(environment: &Environment, offer: &Offer) -> Option<Self> {
-        let listen = environment.routes.table.listen.as_ref()?;
-        let address = listen.address.parse::<SocketAddr>().ok()?;
-        let release = edge::facing(environment);
-        let settings = release.map(|release| release.spec.entrance.clone()).unwrap_or_default();
-        let hosts = release.map(|release| edge::hosts(environment, release)).unwrap_or_default();
-        let plain = edge::listener(address, &settings);
-        let mut entries = vec![Entrance { listener: plain, https: None, hosts: hosts.clone(), hsts: None }];
-        if let Some(tls) = &settings.tls
-            && let Some(listener) = edge::tls_listener(tls, &hosts, &settings, offer)
-        {
-            let port = listener.addr.port();
-            let encrypted = Entrance { listener, https: None, hosts, hsts: tls.hsts.clone() };
-            if encrypted.listener.addr == address {
-                entries.clear();
-            } else {
-                entries[0].https = tls.redirect.then_some(ToHttps { port });
-            }
-            entries.push(encrypted);
-        }
-        Some(Self(entries, listen.host.clone()))
-    }
-}
-
-impl Entrance {
-    fn policy(&self, asked: &Edge, host: Option<&str>, offer: &Offer) -> Policy {
-        let https = self.https.filter(|_| edge::has_certificate(host, &self.hosts, offer));
-        edge::policy(asked, https, self.hsts.as_ref())
-    }
-}
-
-fn service_of(key: &EnvironmentKey, service: &ServiceRoute, asked: &Edge) -> Service {
-    let versions = service.versions.iter();
-    let cookie = service.route.as_ref().and_then(|route| route.sticky_cookie.clone());
-    let mut made = Service {
-        versions: versions
-            .map(|(release, version)| (release.to_string(), version_of(key, version)))
-            .collect(),
-        sticky: cookie.map(|cookie| Sticky { cookie, max_age_s: None }),
-        mirror: mirror_of(service),
-        ..Service::default()
-    };
-    edge::shape(&mut made, asked);
-    made
-}
-
-impl Part {
-    /// All but one listener and what it leads to. It is nobody's generation: nothing of it is to be confirmed.
-    fn without(mut self, address: SocketAddr) -> Self {
-        self.listeners.retain(|_, own| own.addr != address);
-        self.routes.retain(|route| self.listeners.contains_key(&route.listener));
-        Self { generation: Generation::default(), ..self }
-    }
-
-    /// Its table may be the last good one for long, and its certificates are renewed meanwhile; the files of the old ones
-    /// are gone soon after.
-    fn with_certificates_of(mut self, newer: &Self) -> Self {
-        for (name, own) in &mut self.listeners {
-            let newer = newer.listeners.get(name).and_then(|listener| listener.tls.as_ref());
-            if let (Some(own), Some(newer)) = (&mut own.tls, newer) {
-                own.clone_from(newer);
-            }
-        }
-        self
-    }
-
-    /// The preview listener stays open as long as anything is served: an address that is closed and opened again and
-    /// again can be taken by somebody else in between.
-    fn preview(&mut self, environment: &Environment, ports: &Ports) {
-        let name = preview_listener(&environment.key);
-        match ports.address(&name) {
-            Ok(address) if !environment.routes.table.services.is_empty() => {
-                let listener = Listener::new(name.clone(), address, Purpose::Preview);
-                self.listeners.insert(name, listener);
-            }
-            Ok(_) | Err(_) => self.routes.retain(|route| route.listener != name),
-        }
-    }
-
-    /// A listener for each service that others call, one for each release that still has copies: it leads to that
-    /// release's own version as long as there is one in the table, and to whatever serves afterwards.
-    fn call_each_other(&mut self, environment: &Environment, table: &RouteTable, ports: &Ports) {
-        let key = &environment.key;
-        let callers: BTreeSet<ReleaseNumber> = environment
-            .active_releases()
-            .into_iter()
-            .chain(environment.instances.keys().map(|id| id.release))
-            .collect();
-        for release in callers {
-            for service in environment.release(release).map(called_services).unwrap_or_default() {
-                let Some(route) = table.services.get(&service) else { continue };
-                let own = route.versions.get(&release).is_some_and(|version| !version.instances.is_empty());
-                let served = route.versions.values().any(|version| version.weight > 0);
-                let listener = internal_listener(key, &service, release);
-                let Ok(address) = ports.address(&listener) else { continue };
-                if !own && !served {
-                    continue;
-                }
-                let opened = Listener::new(listener.clone(), address, Purpose::Internal);
-                self.listeners.insert(listener.clone(), opened);
-                self.routes.push(Route {
-                    listener,
-                    host: None,
-                    path: "/".to_owned(),
-                    strip_prefix: false,
-                    service: service_key(key, &service),
-                    pin: own.then(|| release.to_string()),
-                    maintenance: None,
-                    policy: Policy::default(),
-                });
-            }
-        }
-    }
-}
-
-fn mirror_of(service: &ServiceRoute) -> Option<Mirror> {
-    let (release, version) = service.versions.iter().find(|(_, version)| version.mirror > 0)?;
-    // What else a request does than to ask would be done twice.
-    Some(Mirror {
-        version: release.to_string(),
-        percent: version.mirror,
-        unsafe_methods: false,
-        timeout_ms: MIRROR_TIMEOUT_MS,
-    })
-}
-
-fn version_of(key: &EnvironmentKey, version: &fairway_engine::VersionRoute) -> Version {
-    let matches = version
-        .matches
-        .iter()
-        .map(|one| match one {
-            EngineMatch::Header { name, value } => Match::Header { name: name.clone(), value: value.clone() },
-            EngineMatch::Cookie { name, value } => Match::Cookie { name: name.clone(), value: value.clone() },
-        })
-        .collect();
-    let instances = version
-        .instances
-        .iter()
-        .filter_map(|(id, address)| Some(Instance { id: instance_key(key, id), addr: address.parse().ok()? }))
-        .collect();
-    Version { weight: version.weight, matches, instances }
-}
-
-fn maintenance_page(message: &str) -> Maintenance {
-    let escaped = message.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
-    Maintenance {
-        status: 503,
-        body: format!(
-            "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" \
-             content=\"width=device-width\"><title>Maintenance</title><body style=\"font-family:system-ui;\
-             max-width:36rem;margin:15vh auto;padding:0 1rem\"><h1>Maintenance</h1><p>{escaped}</p></body></html>\n"
-        ),
-        content_type: "text/html; charset=utf-8".to_owned(),
-        retry_after_s: Some(60),
-    }
-}
-
-fn compose(generation: u64, parts: &Parts, http_challenges: &BTreeMap<String, String>) -> Snapshot {
-    let mut listeners: BTreeMap<&String, Listener> = BTreeMap::new();
-    let mut services = BTreeMap::new();
-    let mut routes = Vec::new();
-    for part in parts.values() {
-        for (name, listener) in &part.listeners {
-            match listeners.entry(name) {
-                Entry::Vacant(entry) => drop(entry.insert(listener.clone())),
-                Entry::Occupied(mut entry) => edge::merge(entry.get_mut(), listener),
-            }
-        }
-        services.extend(part.services.clone());
-        routes.extend(part.routes.clone());
-    }
-    let listeners = listeners.into_values().collect();
-    Snapshot { generation, listeners, services, routes, http_challenges: http_challenges.clone() }
-}
-
-#[cfg(test)]
-mod tests;
