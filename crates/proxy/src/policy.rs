@@ -2,6 +2,7 @@
 
 pub(crate) mod cache;
 pub(crate) mod coding;
+pub(crate) mod etag;
 pub(crate) mod headers;
 pub(crate) mod packer;
 pub(crate) mod rate;

@@ -23,6 +23,8 @@ pub(crate) enum Field {
     ContentType,
     /// `X-Fairway-Mirror`: marks a copy of a request.
     Mirror,
+    /// `If-Match` and `If-None-Match`: tags that a client got from us may not be those that the service gave.
+    Condition,
     Other,
 }
 
@@ -36,6 +38,7 @@ impl Field {
             6 if is("expect") => Self::Expect,
             7 if is("upgrade") => Self::Upgrade,
             7 if is("trailer") => Self::HopByHop,
+            8 if is("if-match") => Self::Condition,
             9 if is("x-real-ip") => Self::ForwardedOther,
             9 if is("forwarded") => Self::ForwardedOther,
             10 if is("connection") => Self::Connection,
@@ -44,6 +47,7 @@ impl Field {
             11 if is("traceparent") => Self::TraceParent,
             12 if is("content-type") => Self::ContentType,
             12 if is("x-request-id") => Self::RequestId,
+            13 if is("if-none-match") => Self::Condition,
             14 if is("content-length") => Self::ContentLength,
             14 if is("http2-settings") => Self::HopByHop,
             15 if is("x-forwarded-for") => Self::ForwardedFor,

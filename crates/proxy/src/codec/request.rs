@@ -3,6 +3,7 @@ use std::mem::MaybeUninit;
 use super::field::{ConnectionOptions, Decimal, Field, content_length, has_token, is_nominated, tokens};
 use super::head::find;
 use super::{Body, Chunked, HEADERS_MAX, Refusal};
+use crate::policy::etag::unmarked;
 
 /// Room for the header lines of one head, so that none of it is allocated.
 pub type HeaderStorage<'b> = [MaybeUninit<httparse::Header<'b>>; HEADERS_MAX];
@@ -141,7 +142,7 @@ impl<'h, 'b> RequestHead<'h, 'b> {
         self.headers.iter().find(|header| Field::of(header.name) == field).map(|header| header.value)
     }
 
-    pub(crate) fn named(&self, name: &str) -> impl Iterator<Item = &'b [u8]> {
+    pub(crate) fn named(&self, name: &str) -> impl Iterator<Item = &'b [u8]> + Clone {
         self.headers
             .iter()
             .filter(move |header| header.name.eq_ignore_ascii_case(name))
@@ -170,7 +171,8 @@ impl<'h, 'b> RequestHead<'h, 'b> {
         line(&[self.method.as_bytes(), b" ", forward.target_prefix.as_bytes(), forward.target.as_bytes()]);
         line(&[b" HTTP/1.1\r\nhost: ", forward.host.as_bytes(), b"\r\n"]);
         for header in self.headers {
-            let keep = match Field::of(header.name) {
+            let field = Field::of(header.name);
+            let keep = match field {
                 Field::Host
                 | Field::ContentLength
                 | Field::TransferEncoding
@@ -185,10 +187,12 @@ impl<'h, 'b> RequestHead<'h, 'b> {
                 | Field::ForwardedOther => false,
                 Field::TraceParent | Field::TraceState => forward.keep_trace,
                 Field::Mirror => forward.keep_mark,
-                Field::Cookie | Field::ContentType | Field::Other => true,
+                Field::Cookie | Field::ContentType | Field::Condition | Field::Other => true,
             };
             if keep && !(self.options.nominates && is_nominated(self.headers, header.name)) {
-                line(&[header.name.as_bytes(), b": ", header.value, b"\r\n"]);
+                let tags = (field == Field::Condition).then(|| unmarked(header.value));
+                let value = tags.as_deref().unwrap_or(header.value);
+                line(&[header.name.as_bytes(), b": ", value, b"\r\n"]);
             }
         }
         line(&[forward.added]);
@@ -279,6 +283,7 @@ impl<'b> Fields<'b> {
                 | Field::ForwardedOther
                 | Field::ContentType
                 | Field::Mirror
+                | Field::Condition
                 | Field::Other => {}
             }
         }

@@ -2,7 +2,8 @@ use super::field::{ConnectionOptions, Decimal, Field, content_length, has_token,
 use super::request::{HeaderStorage, MinorVersion};
 use super::{Body, Chunked};
 use crate::policy::coding::Packing;
-use crate::policy::headers::Change;
+use crate::policy::etag;
+use crate::policy::headers::{self, Change};
 
 /// Why an instance's answer is not passed on; the client gets 502.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -72,6 +73,7 @@ impl Reply<'_> {
         let packed = match self.packing {
             Packing::Never => false,
             Packing::Varies => is("vary"),
+            Packing::Unchanged => is("vary") || is("etag"),
             // A part of a packed body is no part of the body that was meant.
             Packing::With(_) => is("vary") || is("accept-ranges") || is("etag"),
         };
@@ -188,6 +190,13 @@ impl<'h, 'b> ResponseHead<'h, 'b> {
         }
     }
 
+    /// The tag of what the client gets, or has already: not that of the service's own bytes.
+    fn write_etag(&self, line: &mut impl FnMut(&[&[u8]]), reply: &Reply<'_>) {
+        if let Some(etag) = self.header("etag").filter(|_| !changes_drop(reply, "etag")) {
+            line(&[b"etag: ", &etag::marked(etag), b"\r\n"]);
+        }
+    }
+
     /// Writes the head for the client.
     pub(crate) fn write(&self, out: &mut Vec<u8>, reply: &Reply<'_>) {
         let mut line = |parts: &[&[u8]]| {
@@ -216,6 +225,7 @@ impl<'h, 'b> ResponseHead<'h, 'b> {
                 | Field::ForwardedOther
                 | Field::ContentType
                 | Field::Mirror
+                | Field::Condition
                 | Field::Other => true,
             };
             if keep
@@ -226,21 +236,24 @@ impl<'h, 'b> ResponseHead<'h, 'b> {
             }
         }
         if self.status >= 200 {
-            line(&[reply.added]);
+            for added in headers::kept(reply.added, reply.changes) {
+                line(&[added]);
+            }
             for change in reply.changes {
-                line(&[change.line(|name| self.header(name).is_some())]);
+                let has = |name: &str| self.header(name).is_some() || headers::holds(reply.added, name);
+                line(&[change.line(has)]);
             }
             match reply.packing {
                 Packing::Never => {}
                 Packing::Varies => self.write_vary(&mut line, reply),
                 Packing::With(coding) => {
                     self.write_vary(&mut line, reply);
+                    self.write_etag(&mut line, reply);
                     line(&[b"content-encoding: ", coding.name().as_bytes(), b"\r\n"]);
-                    // The bytes differ: of a strong validator only a weak one is left (RFC 9110, 8.8.1).
-                    if let Some(etag) = self.header("etag").filter(|_| !changes_drop(reply, "etag")) {
-                        let weak: &[u8] = if etag.starts_with(b"W/") { b"" } else { b"W/" };
-                        line(&[b"etag: ", weak, etag, b"\r\n"]);
-                    }
+                }
+                Packing::Unchanged => {
+                    self.write_vary(&mut line, reply);
+                    self.write_etag(&mut line, reply);
                 }
             }
             let delimiter = match (reply.packing, self.delimiter) {

@@ -197,6 +197,7 @@ impl Wanted<'_> {
     fn packing(
         &self,
         head: &ResponseHead<'_, '_>,
+        request: &[u8],
         framing: ClientFraming,
         version: MinorVersion,
         packer: &mut Option<Packer>,
@@ -204,7 +205,7 @@ impl Wanted<'_> {
         let Some(compressible) = &self.policy.compress else { return (framing, Packing::Never) };
         // Clients of HTTP/1.0 do not know chunks.
         let accepts = self.accepts.filter(|_| version == MinorVersion::One);
-        match compressible.packing(head, accepts) {
+        match compressible.packing(head, request, accepts) {
             // The head says what a body would be, and there is none.
             packing @ Packing::With(_) if head.delimiter == Delimiter::None => (framing, packing),
             Packing::With(coding) => match Packer::new(coding) {
@@ -215,7 +216,7 @@ impl Wanted<'_> {
                 // No memory for it: the answer goes as it is.
                 Err(_) => (framing, Packing::Varies),
             },
-            packing @ (Packing::Varies | Packing::Never) => (framing, packing),
+            packing @ (Packing::Varies | Packing::Unchanged | Packing::Never) => (framing, packing),
         }
     }
 }
@@ -542,8 +543,13 @@ impl<'a> Exchange<'a> {
                         && buffer.filled().len() == end;
                     return Err(End::Withheld { status, reusable });
                 }
-                let (framing, packing) =
-                    self.wanted.packing(&head, framing, self.facts.version, &mut self.packer);
+                let (framing, packing) = self.wanted.packing(
+                    &head,
+                    self.request.head(),
+                    framing,
+                    self.facts.version,
+                    &mut self.packer,
+                );
                 let reply = Reply { packing, changes: &self.wanted.policy.changes, ..reply };
                 head.write(&mut self.out.head, &reply);
                 let body = head.delimiter.body();

@@ -1,6 +1,7 @@
 //! Which answers are compressed, and how.
 
-use crate::codec::{Delimiter, ResponseHead, has_token};
+use super::etag;
+use crate::codec::{Delimiter, RequestHead, ResponseHead, has_token, header_storage};
 use crate::snapshot::Compress;
 
 /// A way to compress that clients know (RFC 9110, 8.4.1; RFC 7932; RFC 8878).
@@ -22,10 +23,11 @@ impl Coding {
 
     /// The client's favourite; of those that it likes alike the one that costs least for what it saves. `None`: the
     /// answer is to come as it is.
-    pub(crate) fn preferred(accept_encoding: &[u8]) -> Option<Self> {
+    /// `accept_encoding`: each line of that name; together they are one list (RFC 9110, 5.3).
+    pub(crate) fn preferred<'a>(accept_encoding: impl Iterator<Item = &'a [u8]> + Clone) -> Option<Self> {
         let weight_of = |name: &str| {
             let mut any = None;
-            for part in accept_encoding.split(|b| *b == b',') {
+            for part in accept_encoding.clone().flat_map(|line| line.split(|b| *b == b',')) {
                 let mut pieces = part.split(|b| *b == b';');
                 let token = pieces.next().unwrap_or_default().trim_ascii();
                 let weight = pieces.find_map(weight).unwrap_or(1_000);
@@ -70,7 +72,19 @@ pub(crate) enum Packing {
     Never,
     /// Others would get it compressed: caches must know.
     Varies,
+    /// 304 to a client that has it compressed.
+    Unchanged,
     With(Coding),
+}
+
+/// What an answer's head says about compressing it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Compressible,
+    /// Of a type that is not worth it, or not to be touched.
+    Other,
+    /// It has no type.
+    Unsaid,
 }
 
 impl Compressible {
@@ -79,9 +93,16 @@ impl Compressible {
         Self { min_bytes: settings.min_bytes, types }
     }
 
-    pub(crate) fn packing(&self, head: &ResponseHead<'_, '_>, wanted: Option<Coding>) -> Packing {
+    /// `request`: the head of what was asked.
+    pub(crate) fn packing(
+        &self,
+        head: &ResponseHead<'_, '_>,
+        request: &[u8],
+        wanted: Option<Coding>,
+    ) -> Packing {
         let length = match head.delimiter {
-            Delimiter::None if matches!(head.status, 204 | 304) => return Packing::Never,
+            Delimiter::None if head.status == 304 => return self.unchanged(head, request, wanted),
+            Delimiter::None if head.status == 204 => return Packing::Never,
             // To HEAD: what a GET would be answered (RFC 9110, 9.3.2).
             Delimiter::None => head.content_length(),
             Delimiter::Length(bytes) => Some(bytes),
@@ -91,24 +112,46 @@ impl Compressible {
         if known_small || head.status == 206 || head.is_stream() {
             return Packing::Never;
         }
-        let mut is_type = false;
+        match (self.kind(head), wanted) {
+            (Kind::Other | Kind::Unsaid, _) => Packing::Never,
+            (Kind::Compressible, None) => Packing::Varies,
+            (Kind::Compressible, Some(coding)) => Packing::With(coding),
+        }
+    }
+
+    /// A 304 has the tag and the `vary` that the whole answer would have (RFC 9110, 15.4.5), or a cache could not tell
+    /// which of its answers still holds. Whether that would be compressed is seldom in it: what the client has says it.
+    fn unchanged(&self, head: &ResponseHead<'_, '_>, request: &[u8], wanted: Option<Coding>) -> Packing {
+        if self.kind(head) == Kind::Other {
+            return Packing::Never;
+        }
+        let Some(etag) = head.named("etag").next() else { return Packing::Varies };
+        let mut storage = header_storage();
+        let Ok(asked) = RequestHead::parse(request, &mut storage) else { return Packing::Varies };
+        let mut known = asked.named("if-none-match").peekable();
+        let is_packed = match known.peek() {
+            Some(_) => known.any(|tags| etag::holds_marked(tags, etag)),
+            // By the date alone: in doubt the weaker promise.
+            None => wanted.is_some(),
+        };
+        if is_packed { Packing::Unchanged } else { Packing::Varies }
+    }
+
+    fn kind(&self, head: &ResponseHead<'_, '_>) -> Kind {
+        let mut kind = Kind::Unsaid;
         for header in head.headers {
             let name = header.name;
             if name.eq_ignore_ascii_case("content-encoding") || name.eq_ignore_ascii_case("content-range") {
-                return Packing::Never;
+                return Kind::Other;
             }
             if name.eq_ignore_ascii_case("cache-control") && has_token(header.value, "no-transform") {
-                return Packing::Never;
+                return Kind::Other;
             }
             if name.eq_ignore_ascii_case("content-type") {
-                is_type = self.has(header.value);
+                kind = if self.has(header.value) { Kind::Compressible } else { Kind::Other };
             }
         }
-        match (is_type, wanted) {
-            (false, _) => Packing::Never,
-            (true, None) => Packing::Varies,
-            (true, Some(coding)) => Packing::With(coding),
-        }
+        kind
     }
 
     fn has(&self, content_type: &[u8]) -> bool {
@@ -138,7 +181,8 @@ mod tests {
     #[test]
     fn the_client_chooses() {
         let check = |accept: &str, expect: Option<Coding>| {
-            assert_eq!(Coding::preferred(accept.as_bytes()), expect, "{accept}");
+            let lines = accept.split('|').map(str::as_bytes);
+            assert_eq!(Coding::preferred(lines), expect, "{accept}");
         };
         check("", None);
         check("identity", None);
@@ -153,6 +197,8 @@ mod tests {
         check("gzip;q=2", None);
         check("GZIP ; Q=1", Some(Coding::Gzip));
         check(";;;,,q=,*;q=x", Some(Coding::Zstd));
+        check("identity|br", Some(Coding::Brotli));
+        check("gzip;q=0.5|br;q=0.4, zstd;q=0", Some(Coding::Gzip));
     }
 
     #[test]
@@ -165,7 +211,7 @@ mod tests {
             let text = format!("HTTP/1.1 200 OK\r\n{fields}\r\n");
             let mut storage = header_storage();
             let head = ResponseHead::parse(text.as_bytes(), &mut storage, "GET").unwrap();
-            assert_eq!(usual.packing(&head, Some(Coding::Gzip)), expect, "{fields}");
+            assert_eq!(usual.packing(&head, b"", Some(Coding::Gzip)), expect, "{fields}");
         };
         let with = Packing::With(Coding::Gzip);
         check("content-type: text/html; charset=utf-8\r\n", with);
@@ -180,5 +226,32 @@ mod tests {
         check("content-type: text/html\r\ncontent-encoding: br\r\n", Packing::Never);
         check("content-type: text/html\r\ncache-control: public, No-Transform\r\n", Packing::Never);
         check("content-type: text/event-stream\r\n", Packing::Never);
+    }
+
+    #[test]
+    fn what_a_304_is_about() {
+        let usual = Compressible::of(&Compress { min_bytes: 0, types: vec!["text/*".into()] });
+        let check = |fields: &str, conditions: &str, wanted, expect: Packing| {
+            let text = format!("HTTP/1.1 304 Not Modified\r\n{fields}\r\n");
+            let request = format!("GET / HTTP/1.1\r\nHost: a\r\n{conditions}\r\n");
+            let mut storage = header_storage();
+            let head = ResponseHead::parse(text.as_bytes(), &mut storage, "GET").unwrap();
+            let found = usual.packing(&head, request.as_bytes(), wanted);
+            assert_eq!(found, expect, "{fields:?} {conditions:?}");
+        };
+        let (tag, gzip) = ("etag: \"v1\"\r\n", Some(Coding::Gzip));
+        let (packed, plain) = ("If-None-Match: W/\"v1~fw\"\r\n", "If-None-Match: \"v1\"\r\n");
+        check(tag, packed, gzip, Packing::Unchanged);
+        // It has the plain one from before, or sees no use in a compressed one any more.
+        check(tag, plain, gzip, Packing::Varies);
+        check(tag, packed, None, Packing::Unchanged);
+        check(tag, &format!("If-None-Match: \"v0\"\r\n{packed}"), gzip, Packing::Unchanged);
+        check(tag, "If-None-Match: W/\"v0~fw\"\r\n", gzip, Packing::Varies);
+        check(tag, "If-Modified-Since: Sun, 06 Nov 1994 08:49:37 GMT\r\n", gzip, Packing::Unchanged);
+        check(tag, "If-Modified-Since: Sun, 06 Nov 1994 08:49:37 GMT\r\n", None, Packing::Varies);
+        check("", packed, gzip, Packing::Varies);
+        check(&format!("{tag}content-type: text/css\r\n"), packed, gzip, Packing::Unchanged);
+        check(&format!("{tag}content-type: image/png\r\n"), packed, gzip, Packing::Never);
+        check(&format!("{tag}cache-control: no-transform\r\n"), packed, gzip, Packing::Never);
     }
 }

@@ -68,12 +68,43 @@ const OURS: &[&str] = &[
     "content-type",
     "location",
     "retry-after",
-    "x-request-id",
 ];
 
-/// The lines for an answer of our own.
-pub(crate) fn lines(changes: &[Change], out: &mut Vec<u8>) {
-    for change in changes.iter().filter(|change| !OURS.contains(&change.name.as_str())) {
-        out.extend_from_slice(change.line(|_| false));
+/// Lines that we add, without those that the route sets otherwise or takes away. Cookies are no one field: ours is not
+/// that of the service, which is meant.
+pub(crate) fn kept<'a>(added: &'a [u8], changes: &'a [Change]) -> impl Iterator<Item = &'a [u8]> {
+    let is_dropped = |line: &[u8]| {
+        let name = name_of(line);
+        !name.eq_ignore_ascii_case("set-cookie") && changes.iter().any(|change| change.drops(name))
+    };
+    // Without changes they are one piece.
+    let (whole, lines) = if changes.is_empty() { (added, &b""[..]) } else { (&b""[..], added) };
+    std::iter::once(whole).chain(lines.split_inclusive(|b| *b == b'\n').filter(move |line| !is_dropped(line)))
+}
+
+/// Whether one of the lines is of this name.
+pub(crate) fn holds(lines: &[u8], name: &str) -> bool {
+    lines.split_inclusive(|b| *b == b'\n').any(|line| name_of(line).eq_ignore_ascii_case(name))
+}
+
+fn name_of(line: &[u8]) -> &str {
+    std::str::from_utf8(line.split(|b| *b == b':').next().unwrap_or_default()).unwrap_or_default()
+}
+
+/// The lines for an answer of our own; `added` are there already.
+pub(crate) fn lines(added: &[u8], changes: &[Change]) -> Vec<u8> {
+    let is_ours = |change: &&Change| OURS.contains(&change.name.as_str());
+    // What such an answer says itself, like where to go, stays whatever the route does to others.
+    let mut out = Vec::with_capacity(added.len());
+    for line in added.split_inclusive(|b| *b == b'\n') {
+        let name = name_of(line);
+        let mut others = changes.iter().filter(|change| !is_ours(change));
+        if !others.any(|change| change.drops(name)) {
+            out.extend_from_slice(line);
+        }
     }
+    for change in changes.iter().filter(|change| !is_ours(change)) {
+        out.extend_from_slice(change.line(|name| holds(added, name)));
+    }
+    out
 }

@@ -3,7 +3,7 @@
 use std::io::Read as _;
 
 use fairway_proxy::snapshot::{
-    Compress, HeaderChange, Maintenance, Policy, RateKey, RateLimit, RequestLimits,
+    CacheRule, Compress, HeaderChange, Maintenance, Policy, RateKey, RateLimit, RequestLimits, Sticky,
 };
 
 use crate::support::*;
@@ -95,7 +95,7 @@ fn answers_are_compressed_as_the_client_likes() {
         assert!(varies, "a cache must know that others get it otherwise: {:?}", plain.fields);
     }
     let packed = ask("/length", "gzip");
-    assert_eq!(packed.field("etag"), Some("W/\"v1\""));
+    assert_eq!(packed.field("etag"), Some("W/\"v1~fw\""));
     let vary: Vec<_> =
         ask("/chunked", "gzip").fields.into_iter().filter(|(name, _)| name == "vary").collect();
     assert_eq!(vary.len(), 2, "{vary:?}");
@@ -290,6 +290,113 @@ fn head_says_what_get_would() {
                 .map(|name| answer.field(name).map(str::to_owned))
         };
         assert_eq!(ask("HEAD"), ask("GET"), "{accept}");
+    }
+}
+
+/// A service with one page of a strong tag, which does as RFC 9110, 13 says.
+fn versioned(request: &Message) -> Reply {
+    let lists =
+        |name: &str, tag: &str| request.field(name).is_some_and(|list| list.split(", ").any(|t| t == tag));
+    let tag = "\"v1\"";
+    if request.field("if-match").is_some() && !lists("if-match", tag) {
+        return Reply::Bytes(b"HTTP/1.1 412 Precondition Failed\r\ncontent-length: 0\r\n\r\n".to_vec());
+    }
+    if lists("if-none-match", tag) {
+        return Reply::Bytes(format!("HTTP/1.1 304 Not Modified\r\netag: {tag}\r\n\r\n").into());
+    }
+    let text = text();
+    let head = "HTTP/1.1 200 OK\r\ncontent-type: text/plain";
+    Reply::Bytes(format!("{head}\r\netag: {tag}\r\ncontent-length: {}\r\n\r\n{text}", text.len()).into())
+}
+
+#[test]
+fn whoever_read_a_compressed_answer_can_ask_for_it_again_and_write_over_it() {
+    let origin = Origin::start(versioned);
+    let mut proxy = Proxy::start();
+    let rule = CacheRule { path: "/kept".into(), fresh_ms: 60_000, stale_ms: 0 };
+    serve(&mut proxy, &origin, &Policy { cache: vec![rule], ..compressing() });
+    for target in ["/", "/kept"] {
+        let ask = |method: &str, accept: &str, condition: &str| {
+            let mut wire = proxy.wire();
+            wire.send(format!(
+                "{method} {target} HTTP/1.1\r\nHost: a\r\nAccept-Encoding: {accept}\r\n{condition}\r\n"
+            ));
+            let answer = wire.read().unwrap();
+            let fields = ["etag", "vary"].map(|name| answer.field(name).unwrap_or("-").to_owned());
+            (answer.status(), fields)
+        };
+        let fields = |etag: &str| [etag.to_owned(), "accept-encoding".to_owned()];
+        let (packed, plain) = (fields("W/\"v1~fw\""), fields("\"v1\""));
+        assert_eq!(ask("GET", "gzip", ""), (200, packed.clone()));
+        assert_eq!(ask("GET", "identity", ""), (200, plain.clone()));
+        // The answer is about the one that the client has: a cache finds it by its tag.
+        assert_eq!(ask("GET", "gzip", "If-None-Match: W/\"v1~fw\"\r\n"), (304, packed.clone()));
+        assert_eq!(ask("GET", "gzip", "If-None-Match: \"v1\"\r\n"), (304, plain));
+        assert_eq!(ask("GET", "gzip", "If-None-Match: \"v0\", W/\"v1~fw\"\r\n"), (304, packed.clone()));
+        assert_eq!(ask("GET", "gzip", "If-None-Match: W/\"v0~fw\"\r\n"), (200, packed));
+        assert_eq!(ask("PUT", "gzip", "Content-Length: 0\r\nIf-Match: W/\"v1~fw\"\r\n").0, 200);
+        assert_eq!(ask("PUT", "gzip", "Content-Length: 0\r\nIf-Match: W/\"v0~fw\"\r\n").0, 412);
+        assert_eq!(ask("PUT", "gzip", "Content-Length: 0\r\nIf-Match: W/\"v1\"\r\n").0, 412);
+    }
+}
+
+#[test]
+fn what_a_client_accepts_may_be_said_in_several_lines() {
+    let origin = Origin::start(texts);
+    let mut proxy = Proxy::start();
+    serve(&mut proxy, &origin, &compressing());
+    let mut wire = proxy.wire();
+    wire.send("GET /length HTTP/1.1\r\nHost: a\r\nAccept-Encoding: identity\r\nAccept-Encoding: br\r\n\r\n");
+    assert_eq!(wire.read().unwrap().field("content-encoding"), Some("br"));
+}
+
+#[test]
+fn a_request_id_that_the_route_sets_is_the_only_one() {
+    let origin = Origin::start(|_| ok("x"));
+    let mut proxy = Proxy::start();
+    let limits = RequestLimits { target_bytes_max: Some(20), ..RequestLimits::default() };
+    let name = || "X-Request-Id".to_owned();
+    for (change, expect) in [
+        (HeaderChange::Set { name: name(), value: "mine".into() }, vec!["mine"]),
+        (HeaderChange::Default { name: name(), value: "mine".into() }, vec!["theirs"]),
+        (HeaderChange::Remove { name: name() }, vec![]),
+    ] {
+        let limits = limits.clone();
+        serve(&mut proxy, &origin, &Policy { response_headers: vec![change], limits, ..Policy::default() });
+        for target in ["/", "/longer-than-twenty-bytes"] {
+            let mut wire = proxy.wire();
+            wire.send(format!("GET {target} HTTP/1.1\r\nHost: a\r\nX-Request-Id: theirs\r\n\r\n"));
+            let answer = wire.read().unwrap();
+            let ids = answer.fields.iter().filter(|(name, _)| name.eq_ignore_ascii_case("x-request-id"));
+            let ids: Vec<_> = ids.map(|(_, value)| value.as_str()).collect();
+            assert_eq!(ids, expect, "{target}");
+        }
+    }
+}
+
+#[test]
+fn a_sticky_cookie_is_for_tls_alone_where_a_trusted_proxy_spoke_tls() {
+    let origin = Origin::start(|_| ok("x"));
+    let mut proxy = Proxy::start();
+    for (trusted, proto, is_secure) in [
+        (true, "https", true),
+        (true, "HTTPS, http", true),
+        (true, "http", false),
+        (true, "http, https", false),
+        (false, "https", false),
+    ] {
+        let mut service = service(&[("i", origin.addr)]);
+        service.sticky = Some(Sticky { cookie: "side".into(), max_age_s: None });
+        proxy.serve_with(service, |snapshot| {
+            if trusted {
+                snapshot.listeners[0].trusted_proxies = vec!["127.0.0.1/32".into()];
+            }
+        });
+        let mut wire = proxy.wire();
+        wire.send(format!("GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-Proto: {proto}\r\n\r\n"));
+        let answer = wire.read().unwrap();
+        let cookie = answer.field("set-cookie").unwrap();
+        assert_eq!(cookie.ends_with("; Secure"), is_secure, "{trusted} {proto}: {cookie}");
     }
 }
 

@@ -139,11 +139,10 @@ impl Relay<'_> {
             && !self.conn.worker.is_draining(&self.conn.listener)
             && request.absorb(u64::MAX).is_ok()
             && request.body_is_complete();
-        let mut added = answer.added.to_vec();
-        if let Some((routing, route)) = &self.dressed_by {
-            headers::lines(&routing.table.routes[*route].policy.changes, &mut added);
-        }
-        let answer = &Answer { added: &added, ..*answer };
+        let dressed = self.dressed_by.as_ref().map(|(routing, route)| {
+            headers::lines(answer.added, &routing.table.routes[*route].policy.changes)
+        });
+        let answer = &Answer { added: dressed.as_deref().unwrap_or(answer.added), ..*answer };
         let deadline = &self.conn.deadline;
         deadline.arm(self.conn.worker.shared.limits.head);
         self.report.status = answer.status;

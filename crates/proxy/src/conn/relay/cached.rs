@@ -368,7 +368,15 @@ impl Relay<'_> {
         let head = ResponseHead::parse(bytes, &mut stored_storage, method).ok()?;
         // Clients of HTTP/1.0 do not know chunks.
         let accepts = stand.accepts.filter(|_| facts.version == MinorVersion::One);
-        let wanted = policy.compress.as_ref().map_or(Packing::Never, |types| types.packing(&head, accepts));
+        let wanted = policy.compress.as_ref().map_or(Packing::Never, |types| {
+            let packing = |head: &_| types.packing(head, request.head(), accepts);
+            // A 304 does not say what it is about; what is kept does.
+            let mut storage = header_storage();
+            match ResponseHead::parse(&stored.head, &mut storage, method) {
+                Ok(whole) if not_modified.is_some() && packing(&whole) == Packing::Never => Packing::Never,
+                Ok(_) | Err(_) => packing(&head),
+            }
+        });
         let has_body = !facts.is_head && not_modified.is_none();
         let (packing, body) = match wanted {
             Packing::With(coding) if has_body => match self.packed(stand, coding) {
@@ -376,7 +384,7 @@ impl Relay<'_> {
                 // No memory for a compressor: it goes as it is.
                 None => (Packing::Varies, Some(Arc::clone(&stored.body))),
             },
-            Packing::With(_) | Packing::Varies | Packing::Never => {
+            Packing::With(_) | Packing::Varies | Packing::Unchanged | Packing::Never => {
                 (wanted, has_body.then(|| Arc::clone(&stored.body)))
             }
         };

@@ -9,6 +9,7 @@ use super::control::{Control, at_most_a_year, seconds};
 use super::vary::Vary;
 use crate::codec::{Delimiter, MinorVersion, Reply, RequestHead, ResponseHead, header_storage};
 use crate::policy::coding::{Coding, Packing};
+use crate::policy::etag::unmarked;
 use crate::policy::headers::Change;
 
 /// What one costs beyond its bytes: so much that the number of small ones is bounded too, with 64 MiB to 65,536.
@@ -340,10 +341,12 @@ impl Stored {
         let mut tags = request.named("if-none-match").peekable();
         if tags.peek().is_some() {
             let weak = |tag: &[u8]| tag.strip_prefix(b"W/").unwrap_or(tag).to_vec();
+            // As the service would see it.
+            let mut tags = tags.map(unmarked);
             let ours = self.etag.as_deref().map(weak);
             return tags.any(|value| {
                 value.trim_ascii() == b"*"
-                    || crate::codec::tokens(value).any(|tag| ours.as_deref() == Some(&weak(tag)))
+                    || crate::codec::tokens(&value).any(|tag| ours.as_deref() == Some(&weak(tag)))
             });
         }
         let theirs = request.named("if-modified-since").next().and_then(date);
