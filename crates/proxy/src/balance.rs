@@ -422,6 +422,33 @@ mod tests {
         check(&[Healthy, Healthy], &[0, 1], &[]);
     }
 
+    /// What becomes of a version of which most instances fail: no signal ejects the last one that is fit, and when
+    /// fewer than half are fit all are used, for then the signals are more likely wrong than the instances, and the few
+    /// would drown.
+    #[test]
+    fn ejections_leave_one_and_beyond_half_of_them_all_are_used() {
+        let eject = crate::snapshot::Eject { failures: 1, ..Default::default() };
+        let all = endpoints(&[Health::Healthy; 4]);
+        let fail = |index: usize| {
+            let others_fit = || all.iter().any(|other| other.uid != index as u64 && other.is_fit());
+            all[index].answered(true, &eject, others_fit);
+        };
+        fail(0);
+        assert_eq!(picked(&all, &[]), [1, 2, 3]);
+        fail(1);
+        assert_eq!(picked(&all, &[]), [2, 3], "half of them are enough");
+        fail(2);
+        assert_eq!(picked(&all, &[]), [0, 1, 2, 3], "one of four would drown");
+        (0..100).for_each(|_| fail(3));
+        assert!(all[3].is_fit(), "the last one is never ejected");
+        // Of two one is half.
+        let two = endpoints(&[Health::Healthy; 2]);
+        two[0].answered(true, &eject, || two[1].is_fit());
+        two[1].answered(true, &eject, || two[0].is_fit());
+        assert_eq!(picked(&two, &[]), [1]);
+        assert_eq!(picked(&two, &[1]), [0], "where the fit one was tried, the other is better than none");
+    }
+
     #[test]
     fn the_less_busy_of_two_is_taken() {
         let endpoints = endpoints(&[Health::Healthy, Health::Healthy]);

@@ -22,7 +22,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use crate::accesslog::Record;
-use crate::codec::{Field, Refusal, RequestHead};
+use crate::codec::{Field, Refusal, RequestHead, tokens};
 use crate::deadline::{Passed, Phase, Registered};
 use crate::entrance::Entrance;
 use crate::limits::{LINGER_BYTES_MAX, Limits};
@@ -84,7 +84,11 @@ impl Client {
 
     /// Whether the client itself spoke TLS, with us or with a trusted proxy before us.
     fn came_by_https(&self, head: &RequestHead<'_, '_>) -> bool {
-        let forwarded = || head.field(Field::ForwardedProto).is_some_and(|value| value == b"https");
+        // Of several proxies the first one saw the client.
+        let forwarded = || {
+            let first = head.field(Field::ForwardedProto).and_then(|value| tokens(value).next());
+            first.is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"https"))
+        };
         self.secure || (self.trusted && forwarded())
     }
 

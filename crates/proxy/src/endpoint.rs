@@ -54,6 +54,41 @@ impl Health {
     }
 }
 
+/// One kind of passive signal. Each ejects by itself, and only what speaks against it ends what it caused: that an
+/// instance accepts connections says nothing about its answers.
+#[derive(Debug, Default)]
+struct Signal {
+    /// Failures in a row.
+    failures: AtomicU32,
+    /// Milliseconds after `epoch` until which it keeps traffic away.
+    ejected_until_ms: AtomicU64,
+}
+
+impl Signal {
+    /// Counts one more; says how many there are.
+    fn fail(&self) -> u32 {
+        self.failures.fetch_add(1, Ordering::Relaxed).saturating_add(1)
+    }
+
+    /// Read before it is written: on the way of every request, and shared by all cores.
+    fn forget_failures(&self) {
+        if self.failures.load(Ordering::Relaxed) != 0 {
+            self.failures.store(0, Ordering::Relaxed);
+        }
+    }
+
+    fn end(&self) {
+        if self.ejected_until_ms.load(Ordering::Relaxed) != 0 {
+            self.ejected_until_ms.store(0, Ordering::Relaxed);
+        }
+    }
+
+    fn ejects_at(&self, now_ms: impl FnOnce() -> u64) -> bool {
+        let until = self.ejected_until_ms.load(Ordering::Relaxed);
+        until != 0 && until > now_ms()
+    }
+}
+
 /// Shared by every table that names the instance, so that counts and health outlive a swap.
 #[derive(Debug)]
 pub(crate) struct Endpoint {
@@ -63,14 +98,12 @@ pub(crate) struct Endpoint {
     pub addr: SocketAddr,
     in_flight: Box<[CoreCounter]>,
     health: AtomicU8,
-    /// Connection failures in a row.
-    failures: AtomicU32,
-    /// Failed answers in a row.
-    answers_failed: AtomicU32,
+    /// Connections in a row that failed.
+    connects: Signal,
+    /// Answers in a row that failed.
+    answers: Signal,
     /// Times in a row that it was left alone without a good answer in between.
     ejections: AtomicU32,
-    /// Milliseconds after `epoch` until which passive signals keep traffic away.
-    ejected_until_ms: AtomicU64,
     epoch: Instant,
 }
 
@@ -82,10 +115,9 @@ impl Endpoint {
             addr,
             in_flight: (0..cores).map(|_| CoreCounter::default()).collect(),
             health: AtomicU8::new(health.code()),
-            failures: AtomicU32::new(0),
-            answers_failed: AtomicU32::new(0),
+            connects: Signal::default(),
+            answers: Signal::default(),
             ejections: AtomicU32::new(0),
-            ejected_until_ms: AtomicU64::new(0),
             epoch: Instant::now(),
         }
     }
@@ -107,8 +139,7 @@ impl Endpoint {
     }
 
     pub(crate) fn is_ejected(&self) -> bool {
-        let until = self.ejected_until_ms.load(Ordering::Relaxed);
-        until != 0 && until > self.age_ms()
+        self.connects.ejects_at(|| self.age_ms()) || self.answers.ejects_at(|| self.age_ms())
     }
 
     /// Healthy, and no recent failures.
@@ -116,51 +147,41 @@ impl Endpoint {
         self.health() == Health::Healthy && !self.is_ejected()
     }
 
+    /// A new connection was made.
     pub(crate) fn connected(&self) {
-        if self.failures.load(Ordering::Relaxed) != 0 {
-            self.failures.store(0, Ordering::Relaxed);
-            self.ejected_until_ms.store(0, Ordering::Relaxed);
-        }
+        self.connects.forget_failures();
+        self.connects.end();
     }
 
     /// A connection failed. `others_fit`: whether another instance of the version can take over; the last one
     /// is never ejected.
     pub(crate) fn failed(&self, eject: &Eject, others_fit: impl FnOnce() -> bool) {
-        let failures = self.failures.fetch_add(1, Ordering::Relaxed).saturating_add(1);
-        if failures >= eject.connects && others_fit() {
-            self.eject(eject);
+        if self.connects.fail() >= eject.connects && others_fit() {
+            self.eject(&self.connects, eject);
         }
     }
 
     /// An answer of the instance; failed ones of 500 and above, or none at all. `others_fit`: as in [`Self::failed`].
     pub(crate) fn answered(&self, failed: bool, eject: &Eject, others_fit: impl FnOnce() -> bool) {
-        if eject.failures == 0 {
-            return;
-        }
         if !failed {
-            if self.answers_failed.load(Ordering::Relaxed) != 0 {
-                self.answers_failed.store(0, Ordering::Relaxed);
-            }
+            self.answers.forget_failures();
             if self.ejections.load(Ordering::Relaxed) != 0 && !self.is_ejected() {
                 self.ejections.store(0, Ordering::Relaxed);
             }
-            return;
-        }
-        let failures = self.answers_failed.fetch_add(1, Ordering::Relaxed).saturating_add(1);
-        if failures >= eject.failures && others_fit() {
-            self.answers_failed.store(0, Ordering::Relaxed);
-            self.eject(eject);
+        } else if eject.failures > 0 && self.answers.fail() >= eject.failures && others_fit() {
+            self.answers.forget_failures();
+            self.eject(&self.answers, eject);
         }
     }
 
     /// Each time in a row for twice as long: an instance that fails whenever it is tried is tried ever less.
-    fn eject(&self, eject: &Eject) {
+    fn eject(&self, by: &Signal, eject: &Eject) {
         if self.is_ejected() {
             return;
         }
         let before = self.ejections.fetch_add(1, Ordering::Relaxed).min(32);
         let lasts_ms = eject.first_ms.saturating_mul(1 << before).min(eject.longest_ms.max(eject.first_ms));
-        self.ejected_until_ms.store(self.age_ms().saturating_add(lasts_ms), Ordering::Relaxed);
+        by.ejected_until_ms.store(self.age_ms().saturating_add(lasts_ms), Ordering::Relaxed);
     }
 
     fn age_ms(&self) -> u64 {
@@ -234,15 +255,46 @@ mod tests {
         let eject = Eject { failures: 1, first_ms: 1_000, longest_ms: 5_000, ..Eject::default() };
         let one = endpoint();
         let lasts = || {
-            one.ejected_until_ms.store(0, Ordering::Relaxed);
+            one.answers.ejected_until_ms.store(0, Ordering::Relaxed);
             one.answered(true, &eject, || true);
-            one.ejected_until_ms.load(Ordering::Relaxed) / 1_000
+            one.answers.ejected_until_ms.load(Ordering::Relaxed) / 1_000
         };
         assert_eq!([lasts(), lasts(), lasts(), lasts(), lasts()], [1, 2, 4, 5, 5]);
-        one.ejected_until_ms.store(0, Ordering::Relaxed);
+        one.answers.ejected_until_ms.store(0, Ordering::Relaxed);
         one.answered(false, &eject, || true);
         one.answered(true, &eject, || true);
-        assert_eq!(one.ejected_until_ms.load(Ordering::Relaxed) / 1_000, 1);
+        assert_eq!(one.answers.ejected_until_ms.load(Ordering::Relaxed) / 1_000, 1);
+    }
+
+    #[test]
+    fn a_connection_does_not_end_an_ejection_that_answers_caused() {
+        let eject = Eject { connects: 2, failures: 2, ..Eject::default() };
+        let one = endpoint();
+        // One failed connection in between: what is forgotten with it is it alone.
+        one.failed(&eject, || true);
+        (0..2).for_each(|_| one.answered(true, &eject, || true));
+        assert!(one.is_ejected());
+        one.connected();
+        assert!(one.is_ejected(), "it accepts, and its answers are no better for it");
+        let other = endpoint();
+        (0..2).for_each(|_| other.failed(&eject, || true));
+        other.answered(true, &eject, || true);
+        assert!(other.is_ejected());
+        other.connected();
+        assert!(!other.is_ejected());
+    }
+
+    #[test]
+    fn a_good_answer_ends_the_row_of_ejections_by_connections_too() {
+        let eject = Eject { connects: 1, first_ms: 1_000, longest_ms: 60_000, ..Eject::default() };
+        let one = endpoint();
+        for _ in 0..5 {
+            one.failed(&eject, || true);
+            let until = one.connects.ejected_until_ms.load(Ordering::Relaxed);
+            assert_eq!(until / 1_000, 1, "each is the first");
+            one.connected();
+            one.answered(false, &eject, || true);
+        }
     }
 
     #[test]

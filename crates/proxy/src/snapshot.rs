@@ -193,6 +193,10 @@ pub enum Protocol {
 }
 
 /// Outlier ejection: passive signals that take an instance out of the choice, for a while and never the last one.
+///
+/// Each signal is ended by its own opposite: a connection that succeeds says nothing about answers. While fewer than half
+/// of a version's instances are fit, by checks and signals together, all that were checked get requests: then the signals
+/// are more likely wrong than the instances, and the few that are left would drown.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Eject {

@@ -73,10 +73,7 @@ impl Stream {
     pub(crate) fn half_close(&self) {
         match self {
             Self::Tcp(stream) => tcp::half_close(stream),
-            Self::Tls(stream) => {
-                stream.close_notify();
-                tcp::half_close(stream.tcp());
-            }
+            Self::Tls(stream) => stream.half_close(),
             Self::Pipe(pipe) => pipe.half_close(),
         }
     }

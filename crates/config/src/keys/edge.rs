@@ -297,7 +297,7 @@ pub(crate) static EDGE: TableSpec = TableSpec {
             Kind::Table(&EJECT),
             Words("every default of eject"),
             "{ failures = 5 }",
-            "When a copy that fails is left alone for a while. Never the last one.",
+            "When a copy that fails is left alone for a while. Never the last one; and while fewer than half of a version's copies are left, all of them get requests.",
         ),
         key(
             "hold",

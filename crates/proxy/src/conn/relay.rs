@@ -82,7 +82,7 @@ pub(super) async fn relay(conn: &mut Conn) -> After {
         let mut storage = header_storage();
         match RequestHead::parse(request.head(), &mut storage) {
             Ok(head) => {
-                let known = Known::of(&head, &conn.worker);
+                let known = Known::of(&head, &conn.client, &conn.worker);
                 let relay = Relay::new(conn, known, &mut report);
                 Ok((known, relay.plan_for(&head, request.head().len(), None)))
             }
@@ -273,7 +273,10 @@ impl Relay<'_> {
             Err(Passed) => Err(Cause::ConnectTimeout),
             Ok(Err(_)) => Err(Cause::Connect),
             Ok(Ok(opened)) => {
-                endpoint.connected();
+                // A stream more on a connection that is there says nothing about new ones.
+                if !opened.reused {
+                    endpoint.connected();
+                }
                 Ok(Upstream { stream: Stream::Pipe(opened.pipe), written: 0, reused: opened.reused })
             }
         }

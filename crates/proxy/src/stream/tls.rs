@@ -25,6 +25,17 @@ struct Session {
     tls: ServerConnection,
     /// Bytes of the writer's that are encrypted and not all with the kernel: they are told as written when they are.
     accepted: usize,
+    ending: Ending,
+}
+
+/// Our side of the connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    Open,
+    /// The last record is made, and not all of it is with the kernel: nothing may end the connection before it, or the
+    /// client could not tell the end from a cut.
+    Said,
+    Over,
 }
 
 impl Tls {
@@ -34,7 +45,7 @@ impl Tls {
         let mut tls = ServerConnection::new(config).map_err(io::Error::other)?;
         // Beyond what one write hands over; the tickets of the handshake are buffered as well.
         tls.set_buffer_limit(Some(2 * WRITE_BYTES_MAX));
-        Ok(Self { tcp, session: RefCell::new(Session { tls, accepted: 0 }) })
+        Ok(Self { tcp, session: RefCell::new(Session { tls, accepted: 0, ending: Ending::Open }) })
     }
 
     pub(super) fn tcp(&self) -> &TcpStream {
@@ -61,6 +72,7 @@ impl Tls {
 
     pub(super) fn poll_read(&self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
         let mut session = self.session.borrow_mut();
+        session.poll_end(&self.tcp, cx);
         loop {
             match session.tls.reader().read(buf) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -78,6 +90,7 @@ impl Tls {
     /// or a connection that waits for its next request would look as if it had begun one.
     pub(super) fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut session = self.session.borrow_mut();
+        session.poll_end(&self.tcp, cx);
         loop {
             match session.tls.reader().fill_buf() {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -107,13 +120,14 @@ impl Tls {
         Poll::Ready(Ok(std::mem::take(&mut session.accepted)))
     }
 
-    /// Says that no more will come.
-    pub(super) fn close_notify(&self) {
+    /// Says that no more will come, and ends our side when that is said: now, or while the connection is read from.
+    pub(super) fn half_close(&self) {
         let mut session = self.session.borrow_mut();
-        session.tls.send_close_notify();
-        let mut nobody = Context::from_waker(Waker::noop());
-        // If there is no room the other side does not read anyway.
-        let _ = session.poll_flush(&self.tcp, &mut nobody);
+        if session.ending == Ending::Open {
+            session.tls.send_close_notify();
+            session.ending = Ending::Said;
+        }
+        session.poll_end(&self.tcp, &mut Context::from_waker(Waker::noop()));
     }
 
     pub(super) fn is_quiet(&self) -> bool {
@@ -134,6 +148,14 @@ impl Session {
             }
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Goes on with an end for which the kernel had no room.
+    fn poll_end(&mut self, tcp: &TcpStream, cx: &mut Context<'_>) {
+        if self.ending == Ending::Said && self.poll_flush(tcp, cx).is_ready() {
+            super::tcp::half_close(tcp);
+            self.ending = Ending::Over;
+        }
     }
 
     /// Takes in what has arrived; ready with 0 when the other side ended.
@@ -176,5 +198,67 @@ impl Write for Socket<'_> {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::io::Read as _;
+
+    use super::*;
+
+    /// A server's session and a client's connection, past the handshake.
+    async fn pair() -> (Tls, rustls::StreamOwned<rustls::ClientConnection, std::net::TcpStream>) {
+        let made = rcgen::generate_simple_self_signed(vec!["a.test".to_owned()]).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let key = rustls::pki_types::PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
+        let server = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key)
+            .unwrap();
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(made.cert.der().clone()).unwrap();
+        let client = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let client = std::thread::spawn(move || {
+            let tcp = std::net::TcpStream::connect(addr).unwrap();
+            let name = rustls::pki_types::ServerName::try_from("a.test").unwrap();
+            let session = rustls::ClientConnection::new(Arc::new(client), name).unwrap();
+            let mut client = rustls::StreamOwned::new(session, tcp);
+            while client.conn.is_handshaking() {
+                client.conn.complete_io(&mut client.sock).unwrap();
+            }
+            client
+        });
+        let (tcp, _) = listener.accept().await.unwrap();
+        let tls = Tls::new(tcp, Arc::new(server)).unwrap();
+        poll_fn(|cx| tls.poll_handshake(cx)).await.unwrap();
+        (tls, client.join().unwrap())
+    }
+
+    /// Without the last record a client cannot tell an end from a cut (RFC 8446, 6.1).
+    #[tokio::test]
+    async fn an_end_is_said_even_where_the_kernel_had_no_room_for_it() {
+        let (tls, mut client) = pair().await;
+        let data = vec![7; WRITE_BYTES_MAX];
+        let mut nobody = Context::from_waker(Waker::noop());
+        while tls.poll_write(&mut nobody, &[IoSlice::new(&data)]).is_ready() {}
+        tls.half_close();
+        let reading = std::thread::spawn(move || {
+            let mut all = Vec::new();
+            client.read_to_end(&mut all)
+        });
+        let mut buf = [0; 16];
+        assert_eq!(poll_fn(|cx| tls.poll_read(cx, &mut buf)).await.unwrap(), 0);
+        let bytes = reading.join().unwrap().expect("a clean end");
+        assert_eq!(bytes % data.len(), 0, "all that was taken, and no half of it");
     }
 }

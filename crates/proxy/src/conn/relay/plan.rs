@@ -9,6 +9,7 @@ use super::copy::Copyable;
 use crate::balance::{Choice, Decided, Routing};
 use crate::buffer::HeadBuffer;
 use crate::codec::{BodyLength, Field, Forward, RequestHead, header_storage};
+use crate::conn::Client;
 use crate::conn::exchange::Facts;
 use crate::conn::request_buffer::RequestBuffer;
 use crate::policy::coding::Coding;
@@ -56,12 +57,14 @@ pub(super) struct Known {
     pub(super) copyable: Copyable,
     pub(super) length: BodyLength,
     pub(super) id: RequestId,
+    /// Whether the client itself spoke TLS, with us or with a trusted proxy before us.
+    pub(super) came_by_https: bool,
     /// Begun here when the client sent no valid trace; one trace through all attempts.
     pub(super) new_trace: Option<[u64; 3]>,
 }
 
 impl Known {
-    pub(super) fn of(head: &RequestHead<'_, '_>, worker: &Worker) -> Self {
+    pub(super) fn of(head: &RequestHead<'_, '_>, client: &Client, worker: &Worker) -> Self {
         let traced = head.field(Field::TraceParent).is_some_and(is_traceparent);
         let random = || worker.random.next().max(1);
         Self {
@@ -76,6 +79,7 @@ impl Known {
             copyable: Copyable::of(head),
             length: head.length,
             id: RequestId::of(head, worker),
+            came_by_https: client.came_by_https(head),
             new_trace: (!traced).then(|| [random(), random(), random()]),
         }
     }
@@ -157,7 +161,7 @@ impl Relay<'_> {
         let Some(index) = found else { return Err(Unplanned::NoRoute) };
         let route = &table.routes[index];
         if let Some(to) = route.policy.https
-            && !self.conn.client.came_by_https(head)
+            && !self.known.came_by_https
         {
             if head.host_name().is_empty() {
                 return Err(Unplanned::NoRoute);
@@ -181,11 +185,8 @@ impl Relay<'_> {
         };
         let out = self.head_for_instance(head, route);
         let service = route.service;
-        let accepts = route.policy.compress.as_ref().and_then(|_| {
-            let accept =
-                head.headers.iter().find(|header| header.name.eq_ignore_ascii_case("accept-encoding"))?;
-            Coding::preferred(accept.value)
-        });
+        let compresses = route.policy.compress.is_some();
+        let accepts = compresses.then(|| Coding::preferred(head.named("accept-encoding"))).flatten();
         Ok(Plan { routing, route: index, service, choice, accepts, head: out })
     }
 
@@ -276,7 +277,7 @@ impl Relay<'_> {
                 lines.extend_from_slice(format!("; Max-Age={seconds}").as_bytes());
             }
             lines.extend_from_slice(b"; Path=/; HttpOnly; SameSite=Lax");
-            lines.extend_from_slice(if self.conn.client.secure { b"; Secure\r\n" } else { b"\r\n" });
+            lines.extend_from_slice(if self.known.came_by_https { b"; Secure\r\n" } else { b"\r\n" });
         }
         lines
     }
