@@ -10,6 +10,7 @@ mod proxy_protocol;
 mod relay;
 mod request_buffer;
 mod streams;
+mod taking;
 mod tunnel;
 mod websocket;
 mod welcome;
@@ -134,6 +135,11 @@ async fn serve(
             Next::Displaced => After::Gone,
         };
         match after {
+            // More requests were sent than waited for: those of others come between them, or whoever sends a thousand at once
+            // has the core for as long as they take.
+            After::KeepAlive if conn.request.as_ref().is_some_and(|rest| !rest.is_empty()) => {
+                tokio::task::yield_now().await;
+            }
             After::KeepAlive => {}
             After::Close => return conn.linger().await,
             After::Reset => return conn.stream.reset_on_close(),

@@ -85,8 +85,16 @@ pub(crate) const H2_STREAM_WINDOW_BYTES: u32 = 256 * 1024;
 /// Sixteen streams that are held up by slow services leave room for the seventeenth.
 pub(crate) const H2_CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 
-/// What is handed over of one stream's body before the kernel takes it: one read of a response.
-pub(crate) const H2_SEND_BUFFER_BYTES_MAX: usize = 128 * 1024;
+/// What is handed over of one stream's body before the kernel takes it: some frames, so that there is one to send while
+/// the next are fetched. A hundred streams of a client that opens every window and reads nothing come to 6 MiB.
+pub(crate) const H2_SEND_BUFFER_BYTES_MAX: usize = 64 * 1024;
+
+/// What the answers on one HTTP/2 connection may come to that its client has opened no window for, shared by its streams:
+/// a client that asks for a hundred large answers and takes none gets a few MiB of our memory, not tens.
+pub(crate) const H2_ANSWERS_BYTES: usize = 1024 * 1024;
+
+/// What each of them has at least: a frame.
+pub(crate) const H2_ANSWER_BYTES_MIN: usize = 16 * 1024;
 
 /// Streams that are remembered after we reset them, so that frames on their way are no error; and streams that the client
 /// may have opened and reset before anybody looked: beyond it the connection ends. As many as may be open at once.

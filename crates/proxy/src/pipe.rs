@@ -17,6 +17,9 @@ use bytes::{Buf as _, BytesMut};
 /// which HTTP/2's windows tell to wait.
 pub(crate) const PIPE_BYTES_MAX: usize = 64 * 1024;
 
+/// What is added to a body on its way: the size of a chunk, and its ends.
+const FRAMING_BYTES: usize = 64;
+
 /// One end.
 pub(crate) struct Pipe {
     shared: Rc<Shared>,
@@ -34,6 +37,10 @@ struct Shared {
     flows: [RefCell<Flow>; 2],
     /// The far side says that nothing of what the near one wrote was acted upon.
     unreceived: Cell<bool>,
+    /// What each flow may hold, by the side that writes.
+    bytes_max: [usize; 2],
+    /// Bytes that the far side was rid of, of those that it had read.
+    passed_on: Cell<u64>,
 }
 
 #[derive(Default)]
@@ -99,7 +106,17 @@ fn broken() -> io::Error {
 impl Pipe {
     /// Both ends: the relay's, and that of whoever translates.
     pub(crate) fn pair() -> (Self, Self) {
-        let shared = Rc::new(Shared { flows: Default::default(), unreceived: Cell::new(false) });
+        Self::pair_within(PIPE_BYTES_MAX)
+    }
+
+    /// As [`Self::pair`]; what the near one wrote and nobody has read may be so much.
+    pub(crate) fn pair_within(near_bytes_max: usize) -> (Self, Self) {
+        let shared = Rc::new(Shared {
+            flows: Default::default(),
+            unreceived: Cell::new(false),
+            bytes_max: [near_bytes_max, PIPE_BYTES_MAX],
+            passed_on: Cell::new(0),
+        });
         (Self { shared: Rc::clone(&shared), side: Side::Near }, Self { shared, side: Side::Far })
     }
 
@@ -178,7 +195,7 @@ impl Pipe {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
         let offered = slices.iter().map(|slice| slice.len()).sum::<usize>();
-        let room = PIPE_BYTES_MAX.saturating_sub(flow.bytes.len());
+        let room = self.shared.bytes_max[self.side as usize].saturating_sub(flow.bytes.len());
         if room == 0 && offered > 0 {
             wait(&mut flow.writer, cx);
             return Poll::Pending;
@@ -195,6 +212,36 @@ impl Pipe {
             flow.wake_reader();
         }
         Poll::Ready(Ok(count))
+    }
+
+    /// Ready with what a body may have to be written as one piece, framing included. Ready as well when nothing can be
+    /// written any more, which the write will tell.
+    pub(crate) fn poll_room(&self, cx: &Context<'_>) -> Poll<usize> {
+        if self.is_full() {
+            wait(&mut self.outward().borrow_mut().writer, cx);
+            return Poll::Pending;
+        }
+        Poll::Ready(self.room().max(1))
+    }
+
+    /// Whether nothing can be written yet that has a body.
+    pub(crate) fn is_full(&self) -> bool {
+        self.room() == 0 && self.outward().borrow().state == State::Open
+    }
+
+    fn room(&self) -> usize {
+        let held = self.outward().borrow().bytes.len() + FRAMING_BYTES;
+        self.shared.bytes_max[self.side as usize].saturating_sub(held)
+    }
+
+    /// The far side says that it was rid of so many bytes more.
+    pub(crate) fn pass_on(&self, bytes: usize) {
+        self.shared.passed_on.set(self.shared.passed_on.get() + bytes as u64);
+    }
+
+    /// Bytes that the far side was rid of.
+    pub(crate) fn passed_on(&self) -> u64 {
+        self.shared.passed_on.get()
     }
 
     /// Ends our side in good order.

@@ -331,8 +331,9 @@ pub struct Timeouts {
     /// Without any progress in a request or response body.
     pub body_idle_ms: u64,
     /// What counts as progress of a request body that its instance waits for, in bytes per second: waiting for the client
-    /// uses `body_idle_ms` up, and what arrives at this rate earns it back. 0: any byte counts as much as all of it. Not
-    /// asked of instances that speak HTTP/2, whose calls may be open for hours and say little.
+    /// uses `body_idle_ms` up, and what arrives at this rate earns it back. And what a client must take of an answer that
+    /// waits for it, over each `body_idle_ms`. 0: any byte counts as much as all of it, as it does with instances that speak
+    /// HTTP/2, whose calls may be open for hours and say little.
     pub body_bytes_per_s_min: u64,
     /// After which an unused connection to an instance is closed. Must be below the instance's own idle
     /// timeout, or it closes the connection in the moment in which a request is sent.

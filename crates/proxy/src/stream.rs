@@ -16,6 +16,10 @@ use tokio::net::TcpStream;
 use crate::pipe::Pipe;
 pub(crate) use tls::Tls;
 
+/// What the kernel takes of an answer before we do: two reads. By itself it takes up to 6 MiB of one that comes faster
+/// than its client reads it, for each such client.
+const UPSTREAM_RECEIVE_BYTES: usize = 256 * 1024;
+
 #[derive(Debug)]
 pub(crate) enum Stream {
     Tcp(TcpStream),
@@ -29,6 +33,8 @@ impl Stream {
     /// When the other side does not accept.
     pub(crate) async fn connect(addr: SocketAddr) -> io::Result<Self> {
         let stream = TcpStream::connect(addr).await?;
+        // If it cannot be set everything works, and takes more memory.
+        let _ = rustix::net::sockopt::set_socket_recv_buffer_size(&stream, UPSTREAM_RECEIVE_BYTES);
         // Fails only on a connection that is gone already; using it will tell.
         let _ = stream.set_nodelay(true);
         Ok(Self::Tcp(stream))
@@ -59,6 +65,33 @@ impl Stream {
             Self::Tcp(stream) => tcp::poll_write(stream, cx, slices),
             Self::Tls(stream) => stream.poll_write(cx, slices),
             Self::Pipe(pipe) => pipe.poll_write(cx, slices),
+        }
+    }
+
+    /// Ready with how many bytes a write would take, as far as that is known; whoever reads no more has nothing left to
+    /// hold. A socket is found out about by writing.
+    pub(crate) fn poll_room(&self, cx: &Context<'_>) -> Poll<usize> {
+        match self {
+            Self::Tcp(_) | Self::Tls(_) => Poll::Ready(usize::MAX),
+            Self::Pipe(pipe) => pipe.poll_room(cx),
+        }
+    }
+
+    /// Whether a write would have to wait, as far as that is known.
+    pub(crate) fn is_full(&self) -> bool {
+        match self {
+            Self::Tcp(_) | Self::Tls(_) => false,
+            Self::Pipe(pipe) => pipe.is_full(),
+        }
+    }
+
+    /// Bytes that have reached the other side over the life of the connection, framing and encryption included; stands
+    /// still when nobody can say.
+    pub(crate) fn delivered(&self) -> u64 {
+        match self {
+            Self::Tcp(stream) => tcp::acknowledged(stream).unwrap_or(0),
+            Self::Tls(stream) => tcp::acknowledged(stream.tcp()).unwrap_or(0),
+            Self::Pipe(pipe) => pipe.passed_on(),
         }
     }
 

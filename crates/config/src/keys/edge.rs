@@ -269,7 +269,7 @@ pub(crate) static EDGE: TableSpec = TableSpec {
             Kind::Integer { min: 0, max: 1_000_000 },
             Words("64"),
             "1000",
-            "Bytes per second below which a request body is no progress for timeouts.body, as long as a copy waits for it. 0: any byte is. Not asked of gRPC.",
+            "Bytes per second below which it is no progress for timeouts.body that a client sends a body for which a copy waits, or takes an answer that waits for it. 0: any byte is, as it is with gRPC.",
         ),
         key(
             "max_fields",

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use super::patience::Patience;
 use super::request_buffer::{BodyRefusal, RequestBuffer};
+use super::taking::Taking;
 use crate::buffer::{Buffer, HeadBuffer, Kind};
 use crate::codec::{
     BadResponse, Body, Delimiter, Framing, HeadScan, MinorVersion, Reply, ResponseHead, header_storage,
@@ -24,6 +25,10 @@ use crate::worker::{Accepting, Upstream, Worker};
 
 /// Bodies up to this are copied behind their head: one piece to send costs less than the copy.
 const COPY_BYTES_MAX: usize = 4 * 1024;
+
+/// What is read of both bodies before other connections have their turn. Some reads: a client that sends as fast as the
+/// core reads, or whose chunks are of one byte each, holds up others for a fraction of a millisecond.
+const TURN_BYTES: usize = 512 * 1024;
 
 /// What the attempt needs to know about the request.
 #[derive(Debug, Clone, Copy)]
@@ -163,6 +168,10 @@ pub(super) struct Exchange<'a> {
     idle_ms: u64,
     /// With the client, while the instance waits for the rest of its request.
     patience: Patience,
+    /// How fast the client takes the answer.
+    taking: Taking,
+    /// What may still be moved before others have their turn.
+    turn_bytes: usize,
     /// When an answer without a natural end began.
     pub stream_since: Option<Instant>,
     /// Bytes of the request that the kernel took.
@@ -266,6 +275,8 @@ impl<'a> Exchange<'a> {
             out: Outgoing { head: HeadBuffer::take(), head_sent: 0, body: 0..0, tail: b"", consumed: 0 },
             idle_ms: terms.timeouts.body_idle_ms,
             patience: Patience::new(terms.timeouts.body_idle_ms, rate_min),
+            taking: Taking::new(rate_min),
+            turn_bytes: TURN_BYTES,
             stream_since: None,
             sent: 0,
             answered: false,
@@ -303,11 +314,13 @@ impl<'a> Exchange<'a> {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        self.turn_bytes = TURN_BYTES;
         loop {
             match (self.step_request(cx).and_then(|_| self.step_response(cx)), &self.sending) {
                 (Err(end), _) => return Poll::Ready(end),
                 // Each goes as far as it can, and the response comes second: it has seen all that the request did.
                 (Ok(Progress::Blocked), _) | (Ok(_), Sending::Finished | Sending::Abandoned) => break,
+                (Ok(Progress::Made), Sending::Active { .. }) if self.turn_bytes == 0 => break,
                 (Ok(Progress::Made), Sending::Active { .. }) => {}
             }
         }
@@ -315,7 +328,39 @@ impl<'a> Exchange<'a> {
         if self.client.as_pipe().is_some_and(|pipe| pipe.poll_gone(cx).is_ready()) {
             return Poll::Ready(End::ClientGone);
         }
+        if self.deadline.poll_passed(cx).is_ready() && self.is_taken() {
+            self.deadline.arm_ms(self.timeouts.body_idle_ms);
+        }
         self.deadline.poll_passed(cx).map(|_| self.timeout())
+    }
+
+    /// The client has not taken what there is.
+    fn is_held_up(&self) -> bool {
+        !self.out.is_empty() || self.client.is_full()
+    }
+
+    fn wait_for_client(&mut self) {
+        if self.taking.waits(self.client) {
+            // An event stream may be quiet for long; its client may not leave what was said.
+            self.deadline.arm_ms(self.timeouts.body_idle_ms.min(self.idle_ms));
+        }
+    }
+
+    /// Whether the client takes the answer that waits for it, although not fast enough for the kernel to ask for more.
+    fn is_taken(&mut self) -> bool {
+        matches!(self.receiving, Receiving::Body { .. })
+            && self.is_held_up()
+            && !self.deadline.is_capped()
+            && self.taking.is_enough(self.client, self.timeouts.body_idle_ms)
+    }
+
+    /// Takes part in the order of connections again, behind those that wait now.
+    fn yields(&mut self, cx: &Context<'_>, bytes: usize) -> bool {
+        self.turn_bytes = self.turn_bytes.saturating_sub(bytes);
+        if self.turn_bytes == 0 {
+            cx.waker().wake_by_ref();
+        }
+        self.turn_bytes == 0
     }
 
     fn timeout(&self) -> End {
@@ -326,7 +371,7 @@ impl<'a> Exchange<'a> {
                 End::ClientTimeout
             }
             (Receiving::Head(_), _) => End::ResponseTimeout,
-            (Receiving::Body { .. } | Receiving::Upgraded, _) if self.out.is_empty() => {
+            (Receiving::Body { .. } | Receiving::Upgraded, _) if !self.is_held_up() => {
                 self.end_stream();
                 End::Truncated
             }
@@ -394,6 +439,9 @@ impl<'a> Exchange<'a> {
                     self.patience.got(bytes, self.worker.deadlines.now_ms());
                     self.request.absorb(self.body_bytes_max).map_err(End::Body)?;
                     self.deadline.arm_ms(self.idle_ms);
+                    if self.yields(cx, bytes) {
+                        return Ok(Progress::Blocked);
+                    }
                     progress = Progress::Made;
                 }
             }
@@ -412,10 +460,14 @@ impl<'a> Exchange<'a> {
                     IoSlice::new(self.out.tail),
                 ];
                 match self.client.poll_write(cx, &slices) {
-                    Poll::Pending => return Ok(progress),
+                    Poll::Pending => {
+                        self.wait_for_client();
+                        return Ok(progress);
+                    }
                     Poll::Ready(Err(_)) => return Err(End::ClientGone),
                     Poll::Ready(Ok(bytes)) => {
                         self.out.advance(bytes);
+                        self.taking.moved();
                         self.deadline.arm_ms(self.idle_ms);
                         progress = Progress::Made;
                     }
@@ -435,6 +487,12 @@ impl<'a> Exchange<'a> {
             if self.head()? {
                 continue;
             }
+            // What cannot be passed on is left with the instance: a hundred streams of one client that reads nothing would
+            // hold a buffer each.
+            let Poll::Ready(room) = self.client.poll_room(cx) else {
+                self.wait_for_client();
+                return Ok(progress);
+            };
             let buffer = match &mut self.response {
                 Some(buffer) => buffer,
                 none => {
@@ -445,7 +503,9 @@ impl<'a> Exchange<'a> {
                     }
                 }
             };
-            let read = self.upstream.stream.poll_read(cx, buffer.space());
+            let space = buffer.space();
+            let bytes_max = space.len().min(room);
+            let read = self.upstream.stream.poll_read(cx, &mut space[..bytes_max]);
             if buffer.is_empty() && !matches!(read, Poll::Ready(Ok(1..))) {
                 self.response = None;
             }
@@ -461,6 +521,9 @@ impl<'a> Exchange<'a> {
                     // An instance that sends its head byte by byte does not get more time for it.
                     if !matches!(self.receiving, Receiving::Head(_)) {
                         self.deadline.arm_ms(self.idle_ms);
+                    }
+                    if self.yields(cx, bytes) {
+                        return Ok(Progress::Blocked);
                     }
                 }
             }

@@ -147,11 +147,14 @@ impl Direction {
                     }
                 },
                 State::Waiting => {
+                    let Poll::Ready(room) = to.poll_room(cx) else { return Poll::Pending };
                     if from.poll_read_ready(cx).is_pending() {
                         return Poll::Pending;
                     }
                     let mut buffer = Buffer::take(Kind::LongRequest);
-                    match from.poll_read(cx, buffer.space()) {
+                    let space = buffer.space();
+                    let bytes_max = space.len().min(room);
+                    match from.poll_read(cx, &mut space[..bytes_max]) {
                         Poll::Pending => return Poll::Pending,
                         Poll::Ready(Err(_)) => return Poll::Ready(Err(Broken)),
                         Poll::Ready(Ok(0)) => {

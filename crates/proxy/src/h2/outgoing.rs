@@ -61,6 +61,7 @@ impl Outgoing {
                 let piece = self.data.split_to(self.data.len().min(out.capacity()));
                 let has_trailers = !self.trailers.is_empty() || self.ending == Ending::GrpcStatus;
                 let is_last = self.data.is_empty() && self.body.is_done() && !has_trailers;
+                pipe.pass_on(piece.len());
                 out.send_data(piece, is_last).map_err(|_| Stopped::Peer)?;
                 budget.earn(EARNED);
                 if is_last {

@@ -17,10 +17,10 @@ use super::wire::{PING_BYTES, Role, Watch, Wire};
 use crate::codec::REQUEST_HEAD_BYTES_MAX;
 use crate::deadline::{Deadline, Phase};
 use crate::limits::{
-    H2_CONNECTION_WINDOW_BYTES, H2_REMEMBERED_RESETS_MAX, H2_SEND_BUFFER_BYTES_MAX, H2_STREAM_WINDOW_BYTES,
-    LINGER_BYTES_MAX, Limits,
+    H2_ANSWER_BYTES_MIN, H2_ANSWERS_BYTES, H2_CONNECTION_WINDOW_BYTES, H2_REMEMBERED_RESETS_MAX,
+    H2_SEND_BUFFER_BYTES_MAX, H2_STREAM_WINDOW_BYTES, LINGER_BYTES_MAX, Limits,
 };
-use crate::pipe::Pipe;
+use crate::pipe::{PIPE_BYTES_MAX, Pipe};
 use crate::stream::Stream;
 use stream::Serving;
 
@@ -264,7 +264,9 @@ impl<'a, H: Host> Session<'a, H> {
                 return self.host.refused(501);
             }
         };
-        let (near, far) = Pipe::pair();
+        // The watch is held by every stream, and by this session.
+        let share = H2_ANSWERS_BYTES / Rc::strong_count(&self.watch);
+        let (near, far) = Pipe::pair_within(share.clamp(H2_ANSWER_BYTES_MIN, PIPE_BYTES_MAX));
         let is_head = parts.method == http::Method::HEAD;
         let incoming = Incoming::new(head, carrier);
         let serving = Serving::new(far, body, incoming, respond, asked, is_head, Rc::clone(&self.watch));

@@ -99,7 +99,7 @@ impl Frame {
 }
 
 impl Raw {
-    fn silent(addr: SocketAddr) -> Self {
+    pub fn silent(addr: SocketAddr) -> Self {
         let stream = TcpStream::connect(addr).unwrap();
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(HANG)).unwrap();

@@ -2,6 +2,8 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use fairway_proxy::snapshot::ListenerLimits;
@@ -249,4 +251,133 @@ fn what_is_packed_is_never_unpacked() {
         let answer = wire.read().unwrap();
         assert_eq!(answer.text(), format!("{:?} {}", Some(coding), bomb.len()));
     }
+}
+
+/// An instance whose answers are without end; counts what it was rid of.
+fn endless() -> (Origin, Arc<AtomicUsize>) {
+    let passed = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&passed);
+    let origin = Origin::raw(free_addr(), move |mut stream| {
+        // What its kernel holds is its own affair, and is not to be counted.
+        rustix::net::sockopt::set_socket_send_buffer_size(&stream, 64 * 1024).unwrap();
+        let _ = stream.read(&mut [0; 4096]);
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000000000\r\n\r\n");
+        let piece = vec![7; 16 * 1024];
+        while stream.write_all(&piece).is_ok() {
+            count.fetch_add(piece.len(), Ordering::Relaxed);
+        }
+    });
+    (origin, passed)
+}
+
+/// Connects with the smallest receive buffer there is, so that what is not read soon reaches the proxy.
+fn small_wire(proxy: &Proxy) -> TcpStream {
+    use rustix::net::{AddressFamily, SocketType, connect, socket, sockopt};
+    let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    sockopt::set_socket_recv_buffer_size(&socket, 4096).unwrap();
+    connect(&socket, &proxy.addr).unwrap();
+    let mut stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(HANG)).unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    stream
+}
+
+#[test]
+fn an_answer_that_nobody_takes_is_not_kept_for_long() {
+    let (origin, _) = endless();
+    let mut proxy = Proxy::start();
+    let mut slow = service(&[("i", origin.addr)]);
+    slow.timeouts.body_idle_ms = 300;
+    proxy.serve(slow);
+    let _wire = small_wire(&proxy);
+    eventually("it is under way", || proxy.in_flight("i") == 1);
+    eventually("it is over", || proxy.in_flight("i") == 0);
+}
+
+#[test]
+fn an_answer_that_is_taken_slowly_is_not_cut_off() {
+    let (origin, _) = endless();
+    let mut proxy = Proxy::start();
+    let mut slow = service(&[("i", origin.addr)]);
+    slow.timeouts.body_idle_ms = 400;
+    slow.timeouts.body_bytes_per_s_min = 1_000;
+    proxy.serve(slow);
+    let mut wire = small_wire(&proxy);
+    let begun = Instant::now();
+    // The kernel has hundreds of KiB for this client, and asks for no more in all this time.
+    while begun.elapsed() < Duration::from_secs(2) {
+        assert!(matches!(wire.read(&mut [0; 1024]), Ok(1..)), "cut off after {:?}", begun.elapsed());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(proxy.in_flight("i"), 1);
+    // Then it stops.
+    eventually("it is over", || proxy.in_flight("i") == 0);
+}
+
+#[test]
+fn the_kernel_holds_little_of_an_answer_that_nobody_takes() {
+    let (origin, passed) = endless();
+    let mut proxy = Proxy::start();
+    proxy.serve(service(&[("i", origin.addr)]));
+    let wires: Vec<_> = (0..8).map(|_| small_wire(&proxy)).collect();
+    let mut last = (0, Instant::now());
+    while last.1.elapsed() < Duration::from_millis(300) {
+        let now = passed.load(Ordering::Relaxed);
+        if now != last.0 || now == 0 {
+            last = (now, Instant::now());
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    // Towards the client 256 KiB and what is on the line, 128 KiB of ours, 416 KiB from the instance, and what the instance
+    // could write. Without bounds it is 4 MiB towards the client, and 6 MiB from the instance.
+    let each = last.0 / wires.len();
+    assert!(each < 1536 * 1024, "{each} bytes each");
+}
+
+#[test]
+fn streams_whose_answers_nobody_takes_hold_little() {
+    let (origin, passed) = endless();
+    let mut proxy = Proxy::start();
+    proxy.serve(service(&[("i", origin.addr)]));
+    let mut raw = Raw::silent(proxy.addr);
+    // No window at all.
+    let settings = frames::frame(frames::SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0]);
+    raw.send(&[frames::PREFACE, &settings].concat()).unwrap();
+    for stream in 0..100_u32 {
+        let mut head = frames::get(&[]);
+        head[5..9].copy_from_slice(&(2 * stream + 1).to_be_bytes());
+        raw.send(&head).unwrap();
+    }
+    eventually("all are under way", || proxy.in_flight("i") == 100);
+    eventually("each has begun", || passed.load(Ordering::Relaxed) > 100 * 16 * 1024);
+    let mut good = proxy.wire();
+    good.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert!(good.bytes(64 * 1024).unwrap().starts_with(b"HTTP/1.1 200 OK"));
+}
+
+#[test]
+fn whoever_sends_many_requests_at_once_does_not_hold_up_others() {
+    let mut proxy = Proxy::start_with(|options| options.workers = std::num::NonZeroUsize::new(1));
+    // Nothing is behind it: every request is answered at once.
+    proxy.serve_with(service(&[]), |snapshot| snapshot.routes.clear());
+    let greedy = TcpStream::connect(proxy.addr).unwrap();
+    let (mut sending, mut reading) = (greedy.try_clone().unwrap(), greedy.try_clone().unwrap());
+    let sender = std::thread::spawn(move || {
+        let many = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n".repeat(1_000);
+        while sending.write_all(&many).is_ok() {}
+    });
+    let reader = std::thread::spawn(move || while let Ok(1..) = reading.read(&mut [0; 256 * 1024]) {});
+    let mut times = Vec::new();
+    let mut wire = proxy.wire();
+    for _ in 0..50 {
+        let begun = Instant::now();
+        assert_eq!(wire.get("/").unwrap().status(), 404);
+        times.push(begun.elapsed());
+    }
+    greedy.shutdown(std::net::Shutdown::Both).unwrap();
+    sender.join().unwrap();
+    reader.join().unwrap();
+    times.sort();
+    // A turn of the other is one answer; a buffer full of them, over and over, is seconds in this build.
+    assert!(times[25] < Duration::from_millis(100), "{times:?}");
 }

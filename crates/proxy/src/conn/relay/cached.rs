@@ -14,6 +14,7 @@ use crate::buffer::HeadBuffer;
 use crate::codec::{Field, MinorVersion, Reply, RequestHead, ResponseHead, header_storage};
 use crate::conn::After;
 use crate::conn::request_buffer::RequestBuffer;
+use crate::conn::taking::Taking;
 use crate::deadline::Passed;
 use crate::policy::cache::{
     Address, Asked, Fill, Flight, Found, Key, Lookup, Outcome, Rule, Space, State, Stored, Turn, Watch,
@@ -50,6 +51,7 @@ pub(super) struct Stand {
     /// Header lines that every answer to this request gets.
     lines: HeadBuffer,
     idle_ms: u64,
+    bytes_per_s_min: u64,
 }
 
 /// What a look into the cache leads to.
@@ -157,6 +159,7 @@ impl Relay<'_> {
             accepts: plan.accepts,
             lines: self.response_lines(plan, version),
             idle_ms: plan.service().timeouts.body_idle_ms,
+            bytes_per_s_min: plan.service().timeouts.body_bytes_per_s_min,
         };
         let fill = |whole, lead, old: Option<&Arc<Stored>>| {
             lookup.may_store.then(|| {
@@ -318,6 +321,7 @@ impl Relay<'_> {
         let body: &[u8] = composed.body.as_deref().unwrap_or_default();
         let (mut sent, conn) = (0, &*self.conn);
         let parts = [&composed.head[..], body, composed.tail];
+        let mut taking = Taking::new(stand.bytes_per_s_min);
         conn.deadline.arm_ms(stand.idle_ms);
         let writing = poll_fn(|cx| {
             loop {
@@ -333,10 +337,19 @@ impl Relay<'_> {
                 match conn.stream.poll_write(cx, &slices) {
                     Poll::Ready(Ok(bytes)) => {
                         sent += bytes;
+                        taking.moved();
                         conn.deadline.arm_ms(stand.idle_ms);
                     }
                     Poll::Ready(Err(_)) => return Poll::Ready(false),
-                    Poll::Pending => return Poll::Pending,
+                    Poll::Pending => {
+                        taking.waits(&conn.stream);
+                        if conn.deadline.poll_passed(cx).is_ready()
+                            && taking.is_enough(&conn.stream, stand.idle_ms)
+                        {
+                            conn.deadline.arm_ms(stand.idle_ms);
+                        }
+                        return Poll::Pending;
+                    }
                 }
             }
         });
