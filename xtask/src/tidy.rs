@@ -1,5 +1,6 @@
 //! `cargo xtask tidy`
 
+mod bounds;
 mod docs;
 mod edges;
 mod events;

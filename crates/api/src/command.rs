@@ -52,4 +52,7 @@ pub struct Accepted {
     pub job: Option<u32>,
     /// One sentence for people.
     pub summary: String,
+    /// What whoever asked should know; nothing of it keeps the command from being carried out.
+    #[serde(default)]
+    pub warnings: Vec<String>,
 }

@@ -55,6 +55,9 @@ pub struct EnvironmentStatus {
     /// Of its host names, where it speaks TLS.
     #[serde(default)]
     pub certificates: Vec<CertificateStatus>,
+    /// What holds for it because it shares an address or the proxy with another environment.
+    #[serde(default)]
+    pub shared: Vec<String>,
     pub stable: Option<ReleaseInfo>,
     pub stable_since_ms: Option<u64>,
     pub warm: Option<WarmInfo>,

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use fairway_engine::edge::{CacheRule, Compress, Edge, EdgeTimeouts, Eject, Hold, RateKey, RateLimit, Retry};
+use fairway_engine::edge::{
+    Breaker, CacheRule, Compress, Edge, EdgeTimeouts, Eject, Hold, RateKey, RateLimit, Retry,
+};
 
 use crate::code;
 use crate::diagnostic::Diagnostic;
@@ -57,6 +59,8 @@ pub(crate) fn read(reader: &Reader<'_>, base: &Edge) -> Edge {
         retry: edge.optional_table("retry", &keys::RETRY).map(|retry| retry_of(&retry)).or(base.retry),
         eject: edge.optional_table("eject", &keys::EJECT).map(|table| eject(&table)).or(base.eject.clone()),
         hold: edge.optional_table("hold", &keys::HOLD).map(|table| hold(&table)).or(base.hold),
+        breaker: edge.optional_table("breaker", &keys::BREAKER).map(|table| breaker(&table)).or(base.breaker),
+        idle_max: edge.get("max_idle").or(base.idle_max),
     }
 }
 
@@ -180,12 +184,18 @@ fn retry_of(table: &Reader<'_>) -> Retry {
 }
 
 fn eject(table: &Reader<'_>) -> Eject {
-    Eject {
-        connects: table.fixed("connects"),
-        failures: table.fixed("failures"),
-        first: table.fixed("first"),
-        longest: table.fixed("longest"),
+    let (first, longest) = (table.fixed("first"), table.fixed("longest"));
+    if first > longest {
+        let message = format!("{} is shorter than {}", table.path_of("longest"), table.path_of("first"));
+        let said = if table.has("longest") { "longest" } else { "first" };
+        let hint = "make longest at least as long as first";
+        table.cx.push_at(Diagnostic::error(code::BAD_VALUE, message).hint(hint), table.value_at(said));
     }
+    Eject { connects: table.fixed("connects"), failures: table.fixed("failures"), first, longest }
+}
+
+fn breaker(table: &Reader<'_>) -> Breaker {
+    Breaker { per_copy: table.get("per_copy"), requests: table.get("requests") }
 }
 
 fn hold(table: &Reader<'_>) -> Hold {

@@ -3,18 +3,23 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use fairway_engine::edge::{AcmeChallenge, CertificateSource, Connections, Entrance, Hsts, TlsEntrance};
+use fairway_engine::edge::{
+    AcmeChallenge, CertificateSource, Connections, Entrance, Hsts, Process, TlsEntrance,
+};
 use fairway_engine::id::ServiceName;
 use fairway_engine::release::Listen;
 
 use crate::code;
 use crate::diagnostic::Diagnostic;
 use crate::keys;
-use crate::reader::{Reader, Texts};
+use crate::reader::{Bytes, FromValue, Reader, Texts};
 use crate::service::Service;
 
 /// <https://letsencrypt.org/docs/acme-protocol-updates/>
 const LETS_ENCRYPT: &str = "https://acme-v02.api.letsencrypt.org/directory";
+
+/// What HTTP/2 begins with, and what leaves room for sixteen times as much on a connection.
+const WINDOW_BYTES: std::ops::RangeInclusive<u32> = 64 * 1024..=16 * 1024 * 1024;
 
 pub(crate) fn read(
     root: &Reader<'_>,
@@ -46,19 +51,58 @@ pub(crate) fn read(
         root.cx.push_at(Diagnostic::error(code::CONFLICT, message).hint(hint), at);
     }
     let table = root.table("connections", &keys::CONNECTIONS);
-    let millis = |key| Some(u64::try_from(table.fixed::<Duration>(key).as_millis()).unwrap_or(u64::MAX));
+    let millis = |key| said::<Duration>(&table, key).map(millis);
     let connections = Connections {
         head_ms: millis("head"),
         idle_ms: millis("idle"),
+        idle_drain_ms: millis("idle_drain"),
+        linger_ms: millis("linger"),
+        ping_ms: millis("ping"),
+        pong_ms: millis("pong"),
+        tail_ms: millis("tail"),
+        window_bytes: window(&table),
         per_client_max: table.get("max_per_client"),
-        streams_max: Some(table.fixed("max_streams")),
+        streams_max: said(&table, "max_streams"),
     };
     Entrance {
         tls,
         proxy_protocol: root.fixed("proxy_protocol"),
         trusted_proxies: root.get("trusted_proxies").map(|Texts(texts)| texts).unwrap_or_default(),
         connections,
+        process: process(root),
     }
+}
+
+fn process(root: &Reader<'_>) -> Process {
+    let table = root.table("proxy", &keys::PROXY);
+    Process {
+        drain_ms: said(&table, "drain").map(millis),
+        handshake_ms: said(&table, "handshake").map(millis),
+        connections_per_core: said(&table, "max_connections"),
+        cache_bytes: said(&table, "cache").map(|Bytes(bytes)| bytes),
+        access_log: table.fixed("access_log"),
+    }
+}
+
+/// What is not said is not there: another environment on the same address may say it.
+fn said<T: FromValue>(table: &Reader<'_>, key: &str) -> Option<T> {
+    let value = table.get(key);
+    value.filter(|_| table.has(key))
+}
+
+fn window(table: &Reader<'_>) -> Option<u32> {
+    let Bytes(bytes) = said(table, "window")?;
+    let window = u32::try_from(bytes).ok().filter(|bytes| WINDOW_BYTES.contains(bytes));
+    if window.is_none() {
+        let message = format!("{} must be 64K to 16M", table.path_of("window"));
+        let hint = "leave it out for 256K";
+        table.cx.push_at(Diagnostic::error(code::BAD_VALUE, message).hint(hint), table.value_at("window"));
+    }
+    window
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn tls(root: &Reader<'_>) -> Option<TlsEntrance> {

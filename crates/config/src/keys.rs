@@ -17,9 +17,10 @@ pub(crate) use alias::ALIASES;
 pub(crate) use autoscale::{AUTOSCALE, AUTOSCALE_QUERY, BEHAVIOR, POLICY, SCALING};
 pub(crate) use deploy::{DEPLOY, MATCH, STEP};
 pub(crate) use edge::{
-    ACME, CACHE, COMPRESS, CONNECTIONS, EDGE, EJECT, HOLD, HSTS, RATE_LIMIT, RETRY, TIMEOUTS, TLS,
+    ACME, BREAKER, CACHE, COMPRESS, CONNECTIONS, EDGE, EJECT, HOLD, HSTS, PROXY, RATE_LIMIT, RETRY, TIMEOUTS,
+    TLS,
 };
-use edge::{CONNECTIONS_KEY, EDGE_KEY, PROXY_PROTOCOL_KEY, TLS_KEY, TRUSTED_PROXIES_KEY};
+use edge::{CONNECTIONS_KEY, EDGE_KEY, PROXY_KEY, PROXY_PROTOCOL_KEY, TLS_KEY, TRUSTED_PROXIES_KEY};
 pub(crate) use evidence::{ERROR_TRIGGER, GATE, LATENCY_TRIGGER, SEQUENTIAL, TRIGGERS};
 pub(crate) use format::SERVICE_NAME;
 use format::{DIRECTORY, ENVIRONMENT_NAME, HOST, LISTEN, PROJECT_NAME, THING, URL, USER, VARIABLE_NAME};
@@ -167,6 +168,7 @@ pub(crate) static ROOT: TableSpec = TableSpec {
         PROXY_PROTOCOL_KEY,
         TRUSTED_PROXIES_KEY,
         CONNECTIONS_KEY,
+        PROXY_KEY,
         EDGE_KEY,
         URL_KEY,
         PROTECT_KEY,
@@ -197,6 +199,7 @@ pub(crate) static ENVIRONMENT: TableSpec = TableSpec {
         PROXY_PROTOCOL_KEY,
         TRUSTED_PROXIES_KEY,
         CONNECTIONS_KEY,
+        PROXY_KEY,
         EDGE_KEY,
         URL_KEY,
         PROTECT_KEY,
@@ -363,6 +366,7 @@ pub(crate) static TABLES: &[&TableSpec] = &[
     &PROTECT,
     &TLS,
     &CONNECTIONS,
+    &PROXY,
     &ACME,
     &HSTS,
     &EDGE,
@@ -373,6 +377,7 @@ pub(crate) static TABLES: &[&TableSpec] = &[
     &RETRY,
     &EJECT,
     &HOLD,
+    &BREAKER,
     &RELEASE,
     &JOB,
     &CONTRACT,

@@ -18,7 +18,8 @@ pub fn reference_markdown() -> String {
          - Durations: `\"250ms\"`, `\"90s\"`, `\"5m\"`, `\"24h\"`, `\"30d\"`, `\"1h30m\"`. Sizes: `\"512M\"` and `\"64KiB\"` are binary, \
          `\"5MB\"` is decimal.\n\
          - A command is an array of words, or a string that is split into words. No shell is involved: what needs one \
-         says `[\"sh\", \"-c\", \"…\"]`.\n\n\
+         says `[\"sh\", \"-c\", \"…\"]`.\n\
+         - Bounds of the proxy that have no key, and why: [bounds.md](bounds.md).\n\n\
          References: `{ ref = \"SERVICE.url\" }` (a service with a port, or one with `uses`), `{ ref = \"data.dir\" }` (a \
          directory that outlives releases), `{ ref = \"public.url\" }`, `{ ref = \"release\" }`; in a command `{ ref = \"port\" }`.\n",
     );
@@ -58,7 +59,7 @@ fn title(table: &TableSpec) -> String {
         "environment" => "`[env.NAME]`".to_owned(),
         "service" => "`[service.NAME]`".to_owned(),
         name @ ("probe" | "slo") => format!("`[{name}.NAME]`"),
-        name @ ("release" | "deploy" | "metrics" | "alerts") => format!("`[{name}]`"),
+        name @ ("release" | "deploy" | "metrics" | "alerts" | "proxy") => format!("`[{name}]`"),
         name => format!("`{name}`"),
     }
 }

@@ -17,6 +17,18 @@ pub struct Entrance {
     /// Networks whose `x-forwarded-*` fields are believed, and who may introduce others by PROXY protocol.
     pub trusted_proxies: Vec<String>,
     pub connections: Connections,
+    pub process: Process,
+}
+
+/// What the whole proxy of a machine may take up; none: as the proxy has it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Process {
+    pub drain_ms: Option<u64>,
+    pub handshake_ms: Option<u64>,
+    pub connections_per_core: Option<u64>,
+    pub cache_bytes: Option<u64>,
+    pub access_log: bool,
 }
 
 /// What clients may do with their connections; none: as the proxy has it.
@@ -25,6 +37,12 @@ pub struct Entrance {
 pub struct Connections {
     pub head_ms: Option<u64>,
     pub idle_ms: Option<u64>,
+    pub idle_drain_ms: Option<u64>,
+    pub linger_ms: Option<u64>,
+    pub ping_ms: Option<u64>,
+    pub pong_ms: Option<u64>,
+    pub tail_ms: Option<u64>,
+    pub window_bytes: Option<u32>,
     pub per_client_max: Option<u32>,
     pub streams_max: Option<u32>,
 }
@@ -98,6 +116,17 @@ pub struct Edge {
     pub retry: Option<Retry>,
     pub eject: Option<Eject>,
     pub hold: Option<Hold>,
+    pub breaker: Option<Breaker>,
+    /// Unused connections to each copy, per core.
+    pub idle_max: Option<u32>,
+}
+
+/// Requests in flight; none: any number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Breaker {
+    pub per_copy: Option<u32>,
+    pub requests: Option<u32>,
 }
 
 /// What a service's copies speak.

@@ -172,6 +172,7 @@ pub(crate) mod tests {
             listen: Some("0.0.0.0:80".to_owned()),
             host: Some("shop.example".to_owned()),
             certificates: Vec::new(),
+            shared: Vec::new(),
             stable: None,
             stable_since_ms: None,
             warm: None,

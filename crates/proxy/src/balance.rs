@@ -81,6 +81,8 @@ pub(crate) enum Pick {
     },
     /// None now; there may be one after a swap, a health check or a while.
     None,
+    /// Every one that could be asked has as many requests as it may have.
+    Full,
 }
 
 impl Routing {
@@ -158,22 +160,34 @@ impl Routing {
         core: usize,
         random: &mut impl FnMut() -> u64,
     ) -> Pick {
-        let versions = &self.table.services[service].versions;
+        let service = &self.table.services[service];
+        let versions = &service.versions;
+        let most = service.breaker.per_instance.map_or(u64::MAX, u64::from);
+        let is_bounded = !service.breaker.is_off();
+        if service.is_full() {
+            return Pick::Full;
+        }
         let mut from = |version: usize| {
-            let endpoint = pick_endpoint(&versions[version].endpoints, tried, core, random)?;
-            Some(Pick::Endpoint { version, guard: InFlight::begin(endpoint, core) })
+            let endpoint = pick_endpoint(&versions[version].endpoints, tried, most, core, random)?;
+            let wakes = is_bounded.then_some(&versions[version].queue);
+            Some(Pick::Endpoint { version, guard: InFlight::begin(endpoint, core, wakes) })
         };
         if let Some(pick) = from(choice.version) {
             return pick;
         }
+        let is_full = |version: &VersionTable| {
+            let usable = |e: &&Arc<Endpoint>| e.health() != Health::Unchecked && !tried.contains(&e.uid);
+            version.endpoints.iter().filter(usable).any(|endpoint| endpoint.in_flight() >= most)
+        };
+        let nobody = if is_full(&versions[choice.version]) { Pick::Full } else { Pick::None };
         match choice.decided {
-            Decided::Pin | Decided::Match => Pick::None,
+            Decided::Pin | Decided::Match => nobody,
             // The share of a version without any usable instance goes to the others: exact weights are worth
             // less than the request.
             Decided::Sticky | Decided::Weight => (0..versions.len())
                 .filter(|version| *version != choice.version && versions[*version].weight > 0)
                 .find_map(from)
-                .unwrap_or(Pick::None),
+                .unwrap_or(nobody),
         }
     }
 
@@ -239,11 +253,13 @@ fn is_match(version: &VersionTable, head: &RequestHead<'_, '_>) -> bool {
 fn pick_endpoint<'e>(
     endpoints: &'e [Arc<Endpoint>],
     tried: &[u64],
+    most: u64,
     core: usize,
     random: &mut impl FnMut() -> u64,
 ) -> Option<&'e Arc<Endpoint>> {
+    let has_room = |endpoint: &Endpoint| most == u64::MAX || endpoint.in_flight() < most;
     if let [only] = endpoints {
-        let usable = only.health() != Health::Unchecked && !tried.contains(&only.uid);
+        let usable = only.health() != Health::Unchecked && !tried.contains(&only.uid) && has_room(only);
         return usable.then_some(only);
     }
     let checked = endpoints.iter().filter(|e| e.health() != Health::Unchecked).count();
@@ -253,12 +269,14 @@ fn pick_endpoint<'e>(
     let panic = fit * 2 < checked;
     let usable = |endpoint: &Endpoint| {
         let fit = if panic { endpoint.health() != Health::Unchecked } else { endpoint.is_fit() };
-        fit && !tried.contains(&endpoint.uid)
+        fit && !tried.contains(&endpoint.uid) && has_room(endpoint)
     };
     let mut candidates = endpoints.iter().filter(|e| usable(e)).count();
     if candidates == 0 {
         // Every fit one was tried: the unfit ones are the last resort before holding.
-        return endpoints.iter().find(|e| e.health() != Health::Unchecked && !tried.contains(&e.uid));
+        let last =
+            |e: &&Arc<Endpoint>| e.health() != Health::Unchecked && !tried.contains(&e.uid) && has_room(e);
+        return endpoints.iter().find(last);
     }
     let nth = |n: usize| endpoints.iter().filter(|e| usable(e)).nth(n);
     let index = |bits: u64, n: usize| (((bits & 0xffff_ffff) * n as u64) >> 32) as usize;
@@ -397,8 +415,9 @@ mod tests {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             state ^ (state >> 29)
         };
-        let mut found: Vec<u64> =
-            (0..200).filter_map(|_| pick_endpoint(endpoints, tried, 0, &mut random).map(|e| e.uid)).collect();
+        let mut found: Vec<u64> = (0..200)
+            .filter_map(|_| pick_endpoint(endpoints, tried, u64::MAX, 0, &mut random).map(|e| e.uid))
+            .collect();
         found.sort_unstable();
         found.dedup();
         found
@@ -452,7 +471,7 @@ mod tests {
     #[test]
     fn the_less_busy_of_two_is_taken() {
         let endpoints = endpoints(&[Health::Healthy, Health::Healthy]);
-        let _busy = InFlight::begin(&endpoints[0], 0);
+        let _busy = InFlight::begin(&endpoints[0], 0, None);
         assert_eq!(picked(&endpoints, &[]), [1]);
     }
 

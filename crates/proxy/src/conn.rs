@@ -20,7 +20,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
 
 use crate::accesslog::Record;
 use crate::codec::{Field, Refusal, RequestHead, tokens};
@@ -93,11 +92,9 @@ impl Client {
         self.secure || (self.trusted && forwarded())
     }
 
-    /// How long a head and a next request are waited for.
-    fn patience(&self, usual: &Limits) -> (Duration, Duration) {
-        let of = self.entrance.as_ref().map(|entrance| entrance.limits);
-        let (head, idle) = of.map_or((None, None), |of| (of.head, of.idle));
-        (head.unwrap_or(usual.head), idle.unwrap_or(usual.idle))
+    /// What it may do. `usual`: for one that came by a listener that is going, of which nothing more is known.
+    fn limits<'l>(&'l self, usual: &'l Limits) -> &'l Limits {
+        self.entrance.as_ref().map_or(usual, |entrance| &entrance.limits)
     }
 
     fn scheme(&self) -> &'static [u8] {
@@ -155,10 +152,13 @@ async fn serve(
 }
 
 impl Conn {
+    fn limits(&self) -> &Limits {
+        self.client.limits(&self.worker.shared.limits)
+    }
+
     /// Waits for a complete head in `request`.
     async fn next_head(&mut self) -> Next {
-        let limits = &self.worker.shared.limits;
-        let (head, idle) = self.client.patience(limits);
+        let Limits { head, idle, idle_drain, .. } = *self.limits();
         if self.request.as_ref().is_some_and(RequestBuffer::is_empty) {
             self.request = None;
         }
@@ -166,7 +166,7 @@ impl Conn {
             self.deadline.enter(Phase::Idle);
             self.deadline.arm(idle);
             if self.worker.is_draining(&self.listener) {
-                self.deadline.arm(limits.idle_drain.min(idle));
+                self.deadline.arm(idle_drain.min(idle));
             }
             let ready = self.deadline.within(poll_fn(|cx| self.stream.poll_read_ready(cx))).await;
             if ready.is_err() {
@@ -207,11 +207,11 @@ impl Conn {
     /// Answers a request that cannot be trusted far enough to be routed, counts and logs it.
     async fn refuse(&self, status: u16, why: &str) -> After {
         self.worker.count_refusal(status);
-        if let Some(log) = &self.worker.shared.access_log {
+        if let Some(log) = self.worker.shared.access_log.get() {
             log.write(Record::refused(self.client.address, status, why).line());
         }
         let body = format!("{status} {}: {why}\n", answer::reason(status));
-        self.deadline.arm(self.worker.shared.limits.head);
+        self.deadline.arm(self.limits().head);
         match Answer::plain(status, &body, b"").send(&self.stream, &self.deadline, false, false).await {
             true => After::Close,
             false => After::Gone,
@@ -225,13 +225,13 @@ impl Conn {
         if let Some(pipe) = self.stream.as_pipe() {
             // Nothing is lost to unread data here. What the client has not taken yet has nobody else to wait for it.
             self.request = None;
-            self.deadline.arm(self.worker.shared.limits.h2_tail);
+            self.deadline.arm(self.limits().h2_tail);
             if self.deadline.within(poll_fn(|cx| pipe.poll_gone(cx))).await.is_err() {
                 pipe.reset();
             }
             return;
         }
-        self.deadline.arm(self.worker.shared.limits.linger);
+        self.deadline.arm(self.limits().linger);
         let mut request = self.request.take().unwrap_or_else(RequestBuffer::new);
         request.reset();
         let mut left = LINGER_BYTES_MAX;

@@ -16,7 +16,6 @@ use tokio::io::AsyncReadExt as _;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::task::AbortHandle;
 
-use crate::accesslog::{self};
 use crate::certificates::Tickets;
 use crate::control::{self, Applied, Arms, Ask, Command, Event, RejectReason, Rejected, Say, Stats};
 use crate::endpoint::{Endpoint, Health};
@@ -408,7 +407,7 @@ impl Proxy {
             self.listeners.values().for_each(OpenListener::about_to_close);
         }
         self.listeners.clear();
-        let until = tokio::time::Instant::now() + self.shared.limits.drain;
+        let until = tokio::time::Instant::now() + self.table.limits.drain;
         self.stage = Stage::Draining { _successor: successor, cores, until };
     }
 
@@ -429,11 +428,7 @@ impl Proxy {
             connections_accepted: self.shared.accepted.load(Ordering::Relaxed),
             handshakes_failed: self.shared.failed_handshakes.load(Ordering::Relaxed),
             cache: self.shared.cache.stats(),
-            access_log_dropped: self
-                .shared
-                .access_log
-                .as_ref()
-                .map_or(0, accesslog::AccessLogHandle::dropped),
+            access_log_dropped: self.shared.access_log.dropped(),
         }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::Instant;
 
+use crate::queue::Queue;
 use crate::snapshot::Eject;
 
 /// A number that one core writes and others read. Alone on its cache line, so that cores do not disturb each
@@ -194,12 +195,14 @@ impl Endpoint {
 pub(crate) struct InFlight {
     endpoint: Arc<Endpoint>,
     core: usize,
+    /// Those who wait until there is room for one more.
+    wakes: Option<Arc<Queue>>,
 }
 
 impl InFlight {
-    pub(crate) fn begin(endpoint: &Arc<Endpoint>, core: usize) -> Self {
+    pub(crate) fn begin(endpoint: &Arc<Endpoint>, core: usize, wakes: Option<&Arc<Queue>>) -> Self {
         endpoint.in_flight[core].add(1);
-        Self { endpoint: Arc::clone(endpoint), core }
+        Self { endpoint: Arc::clone(endpoint), core, wakes: wakes.cloned() }
     }
 
     pub(crate) fn endpoint(&self) -> &Arc<Endpoint> {
@@ -210,6 +213,9 @@ impl InFlight {
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.endpoint.in_flight[self.core].subtract(1);
+        if let Some(wakes) = &self.wakes {
+            wakes.wake();
+        }
     }
 }
 
@@ -300,7 +306,7 @@ mod tests {
     #[test]
     fn in_flight_is_summed_over_cores() {
         let endpoint = endpoint();
-        let (a, b) = (InFlight::begin(&endpoint, 0), InFlight::begin(&endpoint, 1));
+        let (a, b) = (InFlight::begin(&endpoint, 0, None), InFlight::begin(&endpoint, 1, None));
         assert_eq!(endpoint.in_flight(), 2);
         drop((a, b));
         assert_eq!(endpoint.in_flight(), 0);

@@ -4,40 +4,22 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use rustls::ServerConfig;
 
 use crate::certificates::{self, CertificateError, Tickets};
-use crate::snapshot::{Listener, ListenerLimits, Purpose, Snapshot};
+use crate::limits::Limits;
+use crate::snapshot::{Listener, Purpose, Snapshot};
 
 #[derive(Debug)]
 pub(crate) struct Entrance {
     pub purpose: Purpose,
     pub tls: Option<Arc<ServerConfig>>,
     pub proxy_protocol: bool,
-    pub limits: Bounds,
-    trusted: Vec<Network>,
-}
-
-/// What one listener allows its clients, where it is not as everywhere.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Bounds {
-    pub head: Option<Duration>,
-    pub idle: Option<Duration>,
+    pub limits: Limits,
+    /// Connections of one client.
     pub per_client_max: Option<u32>,
-    pub streams_max: Option<u32>,
-}
-
-impl Bounds {
-    fn of(limits: &ListenerLimits) -> Self {
-        Self {
-            head: limits.head_ms.map(Duration::from_millis),
-            idle: limits.idle_ms.map(Duration::from_millis),
-            per_client_max: limits.per_client_max,
-            streams_max: limits.streams_max,
-        }
-    }
+    trusted: Vec<Network>,
 }
 
 /// By address: a listener that is given another name stays the same.
@@ -72,6 +54,7 @@ pub(crate) fn entrances(
     snapshot: &Snapshot,
     tickets: &Tickets,
     unusable: Unusable,
+    usual: &Limits,
 ) -> Result<Entrances, (String, CertificateError)> {
     let mut entrances = Entrances::new();
     for listener in &snapshot.listeners {
@@ -95,18 +78,19 @@ pub(crate) fn entrances(
                 Some(Arc::new(config.map_err(|error| (listener.name.clone(), error))?))
             }
         };
-        entrances.insert(listener.addr, Arc::new(Entrance::of(listener, tls)));
+        entrances.insert(listener.addr, Arc::new(Entrance::of(listener, tls, usual)));
     }
     Ok(entrances)
 }
 
 impl Entrance {
-    fn of(listener: &Listener, tls: Option<Arc<ServerConfig>>) -> Self {
+    fn of(listener: &Listener, tls: Option<Arc<ServerConfig>>, usual: &Limits) -> Self {
         Self {
             purpose: listener.purpose,
             tls,
             proxy_protocol: listener.proxy_protocol,
-            limits: Bounds::of(&listener.limits),
+            limits: usual.of_listener(&listener.limits),
+            per_client_max: listener.limits.per_client_max,
             trusted: listener.trusted_proxies.iter().filter_map(|text| text.parse().ok()).collect(),
         }
     }

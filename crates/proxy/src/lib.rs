@@ -36,6 +36,7 @@ mod metrics;
 mod persist;
 mod pipe;
 mod policy;
+mod queue;
 mod run;
 mod series;
 pub mod snapshot;

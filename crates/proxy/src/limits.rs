@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use crate::snapshot::{ListenerLimits, ProcessLimits};
+
 /// Bounds on what clients may do to one proxy process. The values are defaults; each carries its reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
@@ -33,9 +35,67 @@ pub struct Limits {
     pub h2_pong: Duration,
     /// How long an HTTP/2 client may take for the last piece of an answer, which the relay is done with.
     pub h2_tail: Duration,
+    /// What a client may send on one HTTP/2 stream before the relay takes it. 256 KiB carry 5 MB/s over a line of 50 ms.
+    pub h2_window_bytes: u32,
     /// Answers that are kept for routes that ask for it, with all that keeping them needs. Small beside any machine, and
     /// room for some thousand pages. 0: none are kept.
     pub cache_bytes: usize,
+}
+
+impl Limits {
+    /// With what is said for the whole process.
+    #[must_use]
+    pub fn of_process(&self, said: &ProcessLimits) -> Self {
+        // A field that is added has to be read here.
+        let ProcessLimits { drain_ms, handshake_ms, connections_per_core, cache_bytes } = *said;
+        let usual = self.clone();
+        Self {
+            drain: time(drain_ms, usual.drain),
+            handshake: time(handshake_ms, usual.handshake),
+            connections_per_core: connections_per_core.map_or(usual.connections_per_core, size),
+            cache_bytes: cache_bytes.map_or(usual.cache_bytes, size),
+            ..usual
+        }
+    }
+
+    /// With what is said for one listener.
+    #[must_use]
+    pub fn of_listener(&self, said: &ListenerLimits) -> Self {
+        // A field that is added has to be read here. Connections are counted by client, and not by this.
+        let ListenerLimits {
+            head_ms,
+            idle_ms,
+            idle_drain_ms,
+            linger_ms,
+            ping_ms,
+            pong_ms,
+            tail_ms,
+            window_bytes,
+            streams_max,
+            per_client_max: _,
+        } = *said;
+        let usual = self.clone();
+        Self {
+            head: time(head_ms, usual.head),
+            idle: time(idle_ms, usual.idle),
+            idle_drain: time(idle_drain_ms, usual.idle_drain),
+            linger: time(linger_ms, usual.linger),
+            h2_ping: time(ping_ms, usual.h2_ping),
+            h2_pong: time(pong_ms, usual.h2_pong),
+            h2_tail: time(tail_ms, usual.h2_tail),
+            h2_window_bytes: window_bytes.unwrap_or(usual.h2_window_bytes),
+            h2_streams_max: streams_max.unwrap_or(usual.h2_streams_max),
+            ..usual
+        }
+    }
+}
+
+fn time(said_ms: Option<u64>, usual: Duration) -> Duration {
+    said_ms.map_or(usual, Duration::from_millis)
+}
+
+fn size(said: u64) -> usize {
+    usize::try_from(said).unwrap_or(usize::MAX)
 }
 
 impl Default for Limits {
@@ -52,6 +112,7 @@ impl Default for Limits {
             h2_ping: Duration::from_secs(30),
             h2_pong: Duration::from_secs(10),
             h2_tail: Duration::from_secs(60),
+            h2_window_bytes: 256 * 1024,
             cache_bytes: 64 * 1024 * 1024,
         }
     }
@@ -60,9 +121,9 @@ impl Default for Limits {
 /// Bytes that a closing connection is read at most (rule 4: a reset with unread data destroys the answer).
 pub(crate) const LINGER_BYTES_MAX: usize = 1024 * 1024;
 
-/// Unused connections kept per instance and core. More than a core can use at once for answers of a
-/// millisecond.
-pub(crate) const IDLE_UPSTREAMS_MAX: usize = 256;
+/// Unused connections kept per instance and core, where the service does not say otherwise. More than a core can use at
+/// once for answers of a millisecond.
+pub(crate) const IDLE_UPSTREAMS_MAX: u32 = 256;
 
 /// How long a connection to an instance may have been idle to carry a request that cannot be repeated. No server
 /// gives up idle connections within a second, so that such a request never meets a close that is under way.
@@ -78,12 +139,9 @@ pub(crate) const RETRY_RESERVE: f64 = 10.0;
 /// How often a held request looks again by itself; changes of routes and health wake it at once.
 pub(crate) const HOLD_LOOK: Duration = Duration::from_millis(50);
 
-/// What a client may send on one HTTP/2 stream before the relay takes it. 256 KiB carry 5 MB/s over a line of 50 ms.
-pub(crate) const H2_STREAM_WINDOW_BYTES: u32 = 256 * 1024;
-
-/// The same over all streams of a connection, and the most that one connection can make us hold of request bodies.
-/// Sixteen streams that are held up by slow services leave room for the seventeenth.
-pub(crate) const H2_CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
+/// The window of all streams of a connection, in windows of one, and the most that one connection can make us hold of
+/// request bodies. Sixteen streams that are held up by slow services leave room for the seventeenth.
+pub(crate) const H2_CONNECTION_WINDOWS: u32 = 16;
 
 /// What is handed over of one stream's body before the kernel takes it: some frames, so that there is one to send while
 /// the next are fetched. A hundred streams of a client that opens every window and reads nothing come to 6 MiB.
@@ -106,3 +164,52 @@ pub(crate) const H2_UPSTREAMS_MAX: usize = 16;
 
 /// Streams on one connection to an instance, whatever it allows: beyond it another connection spreads the work better.
 pub(crate) const H2_UPSTREAM_STREAMS_MAX: usize = 250;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_bound_is_said_for_the_process_or_for_a_listener() {
+        let process = ProcessLimits {
+            drain_ms: Some(1),
+            handshake_ms: Some(2),
+            connections_per_core: Some(3),
+            cache_bytes: Some(4),
+        };
+        let listener = ListenerLimits {
+            head_ms: Some(5),
+            idle_ms: Some(6),
+            idle_drain_ms: Some(7),
+            linger_ms: Some(8),
+            ping_ms: Some(9),
+            pong_ms: Some(10),
+            tail_ms: Some(11),
+            window_bytes: Some(12),
+            streams_max: Some(13),
+            per_client_max: None,
+        };
+        // Without `..`: a bound that nobody can change does not compile here.
+        let Limits {
+            head,
+            idle,
+            idle_drain,
+            drain,
+            linger,
+            handshake,
+            connections_per_core,
+            h2_streams_max,
+            h2_ping,
+            h2_pong,
+            h2_tail,
+            h2_window_bytes,
+            cache_bytes,
+        } = Limits::default().of_process(&process).of_listener(&listener);
+        let times = [drain, handshake, head, idle, idle_drain, linger, h2_ping, h2_pong, h2_tail];
+        assert_eq!(times.map(|time| time.as_millis()), [1, 2, 5, 6, 7, 8, 9, 10, 11]);
+        assert_eq!((connections_per_core, cache_bytes, h2_window_bytes, h2_streams_max), (3, 4, 12, 13));
+        let usual = Limits::default();
+        let unsaid = usual.of_process(&ProcessLimits::default()).of_listener(&ListenerLimits::default());
+        assert_eq!(unsaid, usual);
+    }
+}

@@ -101,15 +101,13 @@ pub fn run(options: RunOptions) -> Result<ExitReason, RunError> {
     raise_descriptor_limit();
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(RunError::Start)?;
-    let (log, log_thread) = match accesslog::start(&options.access_log).map_err(RunError::AccessLog)? {
-        Some((handle, thread)) => (Some(handle), Some(thread)),
-        None => (None, None),
-    };
+    let path = options.state_dir.join("access.log");
+    let access_log = accesslog::Switch::new(&options.access_log, path).map_err(RunError::AccessLog)?;
     let cores =
         options.workers.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
     let shared = Arc::new(Shared {
         limits: options.limits.clone(),
-        access_log: log,
+        access_log,
         changed: Notify::new(),
         accepted: AtomicU64::new(0),
         open: (0..cores).map(|_| AtomicU64::new(0)).collect(),
@@ -130,8 +128,9 @@ pub fn run(options: RunOptions) -> Result<ExitReason, RunError> {
         // A core that panicked was reported by the loop that missed it.
         let _ = thread.join();
     }
+    let writer = shared.access_log.take_writer();
     drop(shared);
-    if let Some(thread) = log_thread {
+    if let Some(thread) = writer {
         // Nothing is left to log; what is queued gets written.
         let _ = thread.join();
     }

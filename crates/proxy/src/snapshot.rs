@@ -41,6 +41,27 @@ pub struct Snapshot {
     /// routed as usual.
     #[serde(default)]
     pub http_challenges: BTreeMap<String, String>,
+    /// What holds for the process, whatever the listener.
+    #[serde(default)]
+    pub process: ProcessLimits,
+    /// One line for each request in `access.log` beside the snapshot. A proxy that was started with a log of its own
+    /// keeps that.
+    #[serde(default)]
+    pub access_log: bool,
+}
+
+/// What one proxy process may take up. `None`: as it was started, see [`crate::Limits`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ProcessLimits {
+    /// Milliseconds that requests in flight have to end in when the process drains.
+    pub drain_ms: Option<u64>,
+    /// Milliseconds that a socket which is about to close still accepts.
+    pub handshake_ms: Option<u64>,
+    /// Open client connections per core.
+    pub connections_per_core: Option<u64>,
+    /// Of kept answers, with all that keeping them needs. 0: none are kept.
+    pub cache_bytes: Option<u64>,
 }
 
 /// An address that is accepted on.
@@ -75,6 +96,19 @@ pub struct ListenerLimits {
     pub head_ms: Option<u64>,
     /// Milliseconds that a connection may be open without a request.
     pub idle_ms: Option<u64>,
+    /// The same, once the process or the listener drains.
+    pub idle_drain_ms: Option<u64>,
+    /// Milliseconds that a closing connection is read from.
+    pub linger_ms: Option<u64>,
+    /// Milliseconds without a byte after which an HTTP/2 client with open streams is asked whether it is there.
+    pub ping_ms: Option<u64>,
+    /// Milliseconds that it has to answer that.
+    pub pong_ms: Option<u64>,
+    /// Milliseconds that an HTTP/2 client may take for the last piece of an answer.
+    pub tail_ms: Option<u64>,
+    /// What a client may send on one HTTP/2 stream before it is taken; 65,535 to 16 MiB. Sixteen times as much on the
+    /// whole connection.
+    pub window_bytes: Option<u32>,
     /// Connections of one client: an IPv4 address, or the first 64 bits of an IPv6 address, which is what one household
     /// or machine is given. More are closed unanswered and counted as refused with 429. [`Listener::trusted_proxies`]
     /// may have any number. `None`: no limit, because whole companies come from one address.
@@ -181,6 +215,31 @@ pub struct Service {
     /// When an instance that fails is left alone for a while.
     #[serde(default)]
     pub eject: Eject,
+    #[serde(default)]
+    pub breaker: Breaker,
+    /// Unused connections kept per instance and core. `None`: 256.
+    #[serde(default)]
+    pub idle_upstreams_max: Option<u32>,
+}
+
+/// How many requests instances may have in flight; the others wait in the hold queue, and are answered 503 with
+/// `retry-after` when that is full or takes too long (Envoy's circuit breakers, HAProxy's `maxconn`). Upgraded
+/// connections and event streams count for as long as they are open. `None`: no limit.
+///
+/// Cores count without asking each other: two that let one more in at the same moment are one over the limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Breaker {
+    /// On one instance.
+    pub per_instance: Option<u32>,
+    /// On all instances of the service together.
+    pub requests: Option<u32>,
+}
+
+impl Breaker {
+    pub(crate) fn is_off(self) -> bool {
+        self == Self::default()
+    }
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -10,11 +10,13 @@ use crate::balance::Decided;
 use crate::control::Chosen;
 use crate::endpoint::{Endpoint, Health};
 use crate::entrance::Entrances;
+use crate::limits::{IDLE_UPSTREAMS_MAX, Limits};
 use crate::policy::cache::Space;
 use crate::policy::{Limiters, RoutePolicy};
+use crate::queue::Queue;
 use crate::series::{Name, Series, SeriesBook};
 use crate::snapshot::{
-    Instance, Listener, Maintenance, Match, Purpose, Route, Service, Snapshot, Sticky, Timeouts,
+    Breaker, Instance, Listener, Maintenance, Match, Purpose, Route, Service, Snapshot, Sticky, Timeouts,
 };
 
 #[derive(Debug, Default)]
@@ -24,6 +26,8 @@ pub(crate) struct Table {
     sites: BTreeMap<SocketAddr, Site>,
     pub services: Vec<ServiceTable>,
     pub entrances: Entrances,
+    /// Of the process.
+    pub limits: Limits,
     /// Answers for certificate authorities, by key.
     pub http_challenges: BTreeMap<String, String>,
     /// Every instance, by uid.
@@ -74,6 +78,8 @@ pub(crate) struct ServiceTable {
     pub hold: crate::snapshot::Hold,
     /// Requests being held now, over all cores and snapshots.
     pub held: Arc<AtomicU32>,
+    pub breaker: Breaker,
+    pub idle_upstreams_max: u32,
     pub timeouts: Timeouts,
     pub retry: crate::snapshot::Retry,
     pub eject: crate::snapshot::Eject,
@@ -100,6 +106,8 @@ pub(crate) struct VersionTable {
     pub weight: u32,
     pub matches: Vec<Match>,
     pub endpoints: Vec<Arc<Endpoint>>,
+    /// Who waits until [`ServiceTable::breaker`] lets another request in.
+    pub queue: Arc<Queue>,
 }
 
 /// What survives from one table to the next.
@@ -111,6 +119,8 @@ pub(crate) struct TableMaker {
     /// By instance id.
     endpoints: BTreeMap<String, Arc<Endpoint>>,
     held: BTreeMap<String, Arc<AtomicU32>>,
+    /// By service and version.
+    queues: BTreeMap<(String, String), Arc<Queue>>,
     /// By service and version.
     spaces: BTreeMap<(String, String), Space>,
     next_space: u64,
@@ -125,6 +135,7 @@ impl TableMaker {
             series,
             endpoints: BTreeMap::new(),
             held: BTreeMap::new(),
+            queues: BTreeMap::new(),
             spaces: BTreeMap::new(),
             next_space: 0,
             limiters: Limiters::default(),
@@ -137,6 +148,7 @@ impl TableMaker {
             Table { entrances, http_challenges: snapshot.http_challenges.clone(), ..Table::default() };
         let known = std::mem::take(&mut self.endpoints);
         let mut held = std::mem::take(&mut self.held);
+        let mut queues = std::mem::take(&mut self.queues);
         let spaces = std::mem::take(&mut self.spaces);
         for (key, service) in &snapshot.services {
             let versions: Vec<VersionTable> = service
@@ -147,6 +159,7 @@ impl TableMaker {
                     space: self.space(key, name, &spaces),
                     weight: version.weight,
                     matches: version.matches.clone(),
+                    queue: self.queue(key, name, &mut queues),
                     endpoints: version
                         .instances
                         .iter()
@@ -171,6 +184,8 @@ impl TableMaker {
                 sticky: service.sticky.clone(),
                 hold: service.hold.clone(),
                 held,
+                breaker: service.breaker,
+                idle_upstreams_max: service.idle_upstreams_max.unwrap_or(IDLE_UPSTREAMS_MAX),
                 timeouts: service.timeouts.clone(),
                 protocol: service.protocol,
                 retry: service.retry.clone(),
@@ -210,6 +225,18 @@ impl TableMaker {
         });
         self.spaces.insert(key, space);
         space
+    }
+
+    fn queue(
+        &mut self,
+        service: &str,
+        version: &str,
+        known: &mut BTreeMap<(String, String), Arc<Queue>>,
+    ) -> Arc<Queue> {
+        let key = (service.to_owned(), version.to_owned());
+        let queue = known.remove(&key).unwrap_or_default();
+        self.queues.insert(key, Arc::clone(&queue));
+        queue
     }
 
     fn endpoint(
@@ -297,6 +324,16 @@ impl Site {
         self.exact.values_mut().for_each(longest_first);
         self.wildcards.iter_mut().for_each(|(_, routes)| longest_first(routes));
         self.wildcards.sort_by_key(|(suffix, _)| std::cmp::Reverse(suffix.len()));
+    }
+}
+
+impl ServiceTable {
+    /// Whether its breaker lets no other request in.
+    pub(crate) fn is_full(&self) -> bool {
+        self.breaker.requests.is_some_and(|most| {
+            let endpoints = self.versions.iter().flat_map(|version| &version.endpoints);
+            endpoints.map(|endpoint| endpoint.in_flight()).sum::<u64>() >= u64::from(most)
+        })
     }
 }
 

@@ -12,14 +12,14 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, mpsc, oneshot};
 
-use crate::accesslog::AccessLogHandle;
+use crate::accesslog;
 use crate::balance::Routing;
 use crate::clients::Clients;
 use crate::conn;
 use crate::conn::mirror::Copies;
 use crate::deadline::Deadlines;
 use crate::h2::client::Upstreams;
-use crate::limits::{CAREFUL_REUSE, IDLE_UPSTREAMS_MAX, Limits};
+use crate::limits::{CAREFUL_REUSE, Limits};
 use crate::listen::Origin;
 use crate::policy::cache::Cache;
 use crate::stream::Stream;
@@ -30,7 +30,7 @@ use crate::trace::Random;
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub limits: Limits,
-    pub access_log: Option<AccessLogHandle>,
+    pub access_log: accesslog::Switch,
     /// Routes or health changed: held requests look again.
     pub changed: Notify,
     pub accepted: AtomicU64,
@@ -203,14 +203,14 @@ impl Worker {
                 pools.entry(*uid).or_default();
             }
         }
-        *self.routing.borrow_mut() = Rc::new(routing);
+        let before = self.routing.replace(Rc::new(routing));
         self.deadlines.drain_streams(|endpoint| !self.has_endpoint(endpoint));
         self.copies.look();
         for uid in close {
             if let Some(listener) = self.listeners.borrow_mut().remove(uid) {
                 listener.state.set(State::Draining);
                 listener.stop.notify_one();
-                self.deadlines.drain(self.shared.limits.idle_drain, Some(*uid));
+                self.deadlines.drain(idle_drain(&before, listener.addr), Some(*uid));
             }
         }
         for new in open {
@@ -247,14 +247,15 @@ impl Worker {
 
     fn drain(&self, queue: Origin) {
         self.state.set(State::Draining);
-        for (_, listener) in self.listeners.borrow_mut().drain() {
+        let routing = self.routing();
+        for (uid, listener) in self.listeners.borrow_mut().drain() {
             if queue == Origin::Inherited {
                 listener.origin.set(queue);
             }
             listener.state.set(State::Draining);
             listener.stop.notify_one();
+            self.deadlines.drain(idle_drain(&routing, listener.addr), Some(uid));
         }
-        self.deadlines.drain(self.shared.limits.idle_drain, None);
     }
 
     async fn drained(&self) {
@@ -295,9 +296,9 @@ impl Worker {
         None
     }
 
-    pub(crate) fn put_idle(&self, uid: u64, upstream: Upstream, idle_ms: u64) {
+    pub(crate) fn put_idle(&self, uid: u64, upstream: Upstream, idle_ms: u64, most: u32) {
         if let Some(pool) = self.pools.borrow_mut().get_mut(&uid)
-            && pool.len() < IDLE_UPSTREAMS_MAX
+            && pool.len() < most as usize
         {
             let since_ms = self.deadlines.now_ms();
             let expires_ms = since_ms + idle_ms;
@@ -322,14 +323,18 @@ impl Worker {
         next_ms
     }
 
+    fn connections_max(&self) -> usize {
+        self.routing.borrow().table.limits.connections_per_core
+    }
+
     /// Whether another connection, or stream of one, can be served.
     pub(crate) fn has_room(&self) -> bool {
-        self.deadlines.len() < self.shared.limits.connections_per_core
+        self.deadlines.len() < self.connections_max()
     }
 
     /// See [`ROOM_SHARE`].
     fn keep_room(&self) {
-        let all = self.shared.limits.connections_per_core;
+        let all = self.connections_max();
         let room = (all / ROOM_SHARE).max(1);
         if self.deadlines.len() + room > all {
             self.deadlines.make_room(room, all);
@@ -351,6 +356,11 @@ impl Worker {
     }
 }
 
+fn idle_drain(routing: &Routing, listener: SocketAddr) -> Duration {
+    let table = &routing.table;
+    table.entrances.get(&listener).map_or(table.limits.idle_drain, |entrance| entrance.limits.idle_drain)
+}
+
 /// Pause after an accept that failed for want of descriptors or memory; without it the core would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
@@ -367,7 +377,7 @@ async fn accept(worker: &Rc<Worker>, listener: &Rc<Accepting>, socket: TcpListen
         // Rule 1: who believes to be connected is served. The deciding thread made the kernel drop new SYNs, so
         // this ends.
         Origin::Own => {
-            let handshake = tokio::time::sleep(worker.shared.limits.handshake);
+            let handshake = tokio::time::sleep(worker.routing.borrow().table.limits.handshake);
             accept_until(worker, listener, &socket, handshake).await;
         }
     }
@@ -381,9 +391,7 @@ async fn accept_until(
 ) {
     let mut end = std::pin::pin!(end);
     loop {
-        while worker.deadlines.len() >= worker.shared.limits.connections_per_core
-            && listener.state.get() == State::Serving
-        {
+        while worker.deadlines.len() >= worker.connections_max() && listener.state.get() == State::Serving {
             worker.keep_room();
             tokio::time::sleep(ACCEPT_PAUSE).await;
         }

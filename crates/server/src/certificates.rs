@@ -103,8 +103,8 @@ struct Set {
     environments: BTreeSet<String>,
     place: Place,
     meta: Meta,
-    /// Of the pair that serves.
-    leaf: Option<Leaf>,
+    /// That serves. With its files, because somebody may remove those.
+    pair: Option<Pair>,
     /// Whether its directory holds only what is needed.
     tidy: bool,
     doing: Doing,
@@ -239,6 +239,7 @@ impl Inner {
         });
         for (slug, (wanted, environments)) in by_slug {
             if let Some(set) = sets.get_mut(&slug) {
+                set.restore();
                 if set.wanted != wanted && set.meta.trouble.is_some() && !set.meta.binding {
                     // Perhaps that was what was wrong.
                     if let Doing::Resting { due } = &mut set.doing {
@@ -263,10 +264,17 @@ impl Inner {
                 Source::Acme(_) | Source::SelfSigned => meta.next_try(),
                 Source::Files { .. } => Timestamp(0),
             };
-            let leaf = stored.map(|pair| pair.leaf);
             sets.insert(
                 slug,
-                Set { wanted, environments, place, meta, leaf, tidy: false, doing: Doing::Resting { due } },
+                Set {
+                    wanted,
+                    environments,
+                    place,
+                    meta,
+                    pair: stored,
+                    tidy: false,
+                    doing: Doing::Resting { due },
+                },
             );
         }
         self.shelf.retain(|name| sets.keys().any(|slug| slug.as_str() == name));
@@ -380,8 +388,8 @@ impl Inner {
             Ok(pair) => {
                 set.meta.trouble = None;
                 let until = pair.leaf.not_after;
-                set.leaf = Some(pair.leaf);
-                let digest = pair.digest;
+                let digest = pair.digest.clone();
+                set.pair = Some(pair);
                 let news = before.digest.as_ref() != Some(&digest);
                 if let Source::Files { chain, .. } = &set.wanted.source
                     && until <= now
@@ -468,13 +476,22 @@ impl Inner {
 }
 
 impl Set {
+    /// Writes files again that somebody has removed: a snapshot that names them would be refused for all. Where that
+    /// fails, as on a full disk, the refusal says so.
+    fn restore(&self) {
+        let lost = self.pair.as_ref().filter(|pair| !self.place.has(&pair.digest));
+        if let Some(pair) = lost {
+            drop(self.place.prepare().and_then(|()| self.place.store(pair)));
+        }
+    }
+
     fn serves(&self, digest: &str) -> bool {
-        // Without a leaf its files were lost: it is stored again.
-        self.leaf.is_some() && self.meta.digest.as_deref() == Some(digest)
+        // Without a pair its files were lost: it is stored again.
+        self.pair.is_some() && self.meta.digest.as_deref() == Some(digest)
     }
 
     fn state(&self) -> NameState {
-        let until = self.leaf.as_ref().map(|leaf| leaf.not_after);
+        let until = self.pair.as_ref().map(|pair| pair.leaf.not_after);
         let renew_at = self.meta.renew_at.unwrap_or_default();
         let resting = match (&self.meta.trouble, until, &self.wanted.source) {
             (Some(trouble), until, _) => NameState::Failed { trouble: trouble.clone(), until },

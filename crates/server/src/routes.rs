@@ -5,6 +5,7 @@ mod edge;
 mod key;
 mod offers;
 mod part;
+pub mod sharing;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

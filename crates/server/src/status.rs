@@ -60,6 +60,7 @@ pub fn environment(env: &Environment, live: &Live) -> api::EnvironmentStatus {
         listen: listen.map(|listen| listen.address.clone()),
         host: listen.and_then(|listen| listen.host.clone()),
         certificates: certificates(env, live),
+        shared: Vec::new(),
         stable: env.stable.and_then(|stable| env.release(stable)).map(release_info),
         stable_since_ms: env.stable_since.map(|since| since.0),
         warm: env

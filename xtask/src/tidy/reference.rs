@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use super::events;
+use super::{bounds, events};
 use crate::exported;
 use crate::fault::{Context, Done, Fault};
 use crate::workspace;
@@ -17,7 +17,8 @@ fn directory() -> PathBuf {
 
 /// Every page with its text.
 fn pages(fairway: &Path) -> Done<Vec<(&'static str, String)>> {
-    let mut pages = vec![("events", events::page()?), ("metrics", exported::page())];
+    let mut pages =
+        vec![("bounds", bounds::page()?), ("events", events::page()?), ("metrics", exported::page())];
     for (name, arguments) in PAGES {
         pages.push((name, printed(fairway, arguments)?));
     }

@@ -49,6 +49,13 @@ pub(super) const CONNECTIONS_KEY: KeySpec = key(
     "{ max_per_client = 200 }",
     "What clients may do with their connections.",
 );
+pub(super) const PROXY_KEY: KeySpec = key(
+    "proxy",
+    Kind::Table(&PROXY),
+    Words("every default of proxy"),
+    "{ access_log = true }",
+    "What the whole proxy of the machine may take up, and whether it logs requests.",
+);
 pub(super) const EDGE_KEY: KeySpec = key(
     "edge",
     Kind::Table(&EDGE),
@@ -59,7 +66,7 @@ pub(super) const EDGE_KEY: KeySpec = key(
 
 pub(crate) static CONNECTIONS: TableSpec = TableSpec {
     name: "connections",
-    doc: "What clients may do with their connections. Of two environments on one address the stricter limit holds.",
+    doc: "What clients may do with their connections. Of two environments on one address the stricter limit holds, where both say one; `fairway plan` and `fairway status` tell.",
     keys: &[
         key(
             "head",
@@ -88,6 +95,84 @@ pub(crate) static CONNECTIONS: TableSpec = TableSpec {
             Default("100"),
             "50",
             "Requests at once on one HTTP/2 connection; more are refused before anything is done for them.",
+        ),
+        key(
+            "window",
+            Kind::Size,
+            Default("256K"),
+            "\"1M\"",
+            "What a client may send on one HTTP/2 stream before it is taken, 64K to 16M; sixteen times that on its connection. 256K carry 5 MB/s over a line of 50 ms.",
+        ),
+        key(
+            "idle_drain",
+            TIMEOUT,
+            Default("5s"),
+            "\"2s\"",
+            "As idle, once the proxy or the address is about to go: in this time a client may send one more request and is told to come again by another connection.",
+        ),
+        key(
+            "linger",
+            TIMEOUT,
+            Default("2s"),
+            "\"5s\"",
+            "How long a connection that ends is read from, so that the last answer is not lost to a reset.",
+        ),
+        key(
+            "ping",
+            TIMEOUT,
+            Default("30s"),
+            "\"1m\"",
+            "After so long without a byte an HTTP/2 client with open requests is asked whether it is there.",
+        ),
+        key("pong", TIMEOUT, Default("10s"), "\"20s\"", "How long it has to answer that; then it is gone."),
+        key(
+            "tail",
+            TIMEOUT,
+            Default("60s"),
+            "\"2m\"",
+            "How long an HTTP/2 client may take for the last piece of an answer.",
+        ),
+    ],
+};
+
+pub(crate) static PROXY: TableSpec = TableSpec {
+    name: "proxy",
+    doc: "The one proxy of the machine, which all environments of a server share: of what several say the largest holds, and the log is on where one asks for it.",
+    keys: &[
+        key(
+            "drain",
+            TIMEOUT,
+            Default("60s"),
+            "\"5m\"",
+            "How long requests in flight may hold back the end of a proxy that another one has taken over from; then they are cut. systemd kills after 90s.",
+        ),
+        key(
+            "handshake",
+            TIMEOUT,
+            Default("1s"),
+            "\"3s\"",
+            "How long an address that is given up is still answered on, for those who are connected already and do not know it.",
+        ),
+        key(
+            "max_connections",
+            Kind::Integer { min: 32, max: 1_000_000 },
+            Default("16384"),
+            "50000",
+            "Open connections of clients on each core, and requests of HTTP/2. When there is no room those who wait for longest go first.",
+        ),
+        key(
+            "cache",
+            Kind::Size,
+            Default("64M"),
+            "\"512M\"",
+            "Memory for kept answers of all environments. \"0\": none are kept.",
+        ),
+        key(
+            "access_log",
+            Kind::Bool,
+            Default("false"),
+            "true",
+            "A line of JSON for each request, in proxy/access.log below the state directory. At 256M the file is renamed to access.log.1, and the one before is gone.",
         ),
     ],
 };
@@ -306,6 +391,41 @@ pub(crate) static EDGE: TableSpec = TableSpec {
             "{ wait = \"10s\" }",
             "What happens to requests for which no copy is there at this moment.",
         ),
+        key(
+            "breaker",
+            Kind::Table(&BREAKER),
+            Words("every default of breaker"),
+            "{ per_copy = 100 }",
+            "How many requests may be under way.",
+        ),
+        key(
+            "max_idle",
+            Kind::Integer { min: 0, max: 10_000 },
+            Words("256"),
+            "32",
+            "Unused connections that are kept to each copy, per core.",
+        ),
+    ],
+};
+
+pub(crate) static BREAKER: TableSpec = TableSpec {
+    name: "breaker",
+    doc: "How many requests may be under way; WebSockets and event streams count for as long as they are open. What is more waits as long as hold says, and is then answered 503 with retry-after. Without it there is no limit: none suits every service, and one that nobody asked for would refuse what the service could have done.",
+    keys: &[
+        key(
+            "per_copy",
+            Kind::Integer { min: 1, max: 1_000_000 },
+            Words("no limit"),
+            "100",
+            "At one copy. Others with room are asked before anything waits.",
+        ),
+        key(
+            "requests",
+            Kind::Integer { min: 1, max: 10_000_000 },
+            Words("no limit"),
+            "1000",
+            "At all copies of the service together.",
+        ),
     ],
 };
 
@@ -461,13 +581,13 @@ pub(crate) static EJECT: TableSpec = TableSpec {
             "\"10s\"",
             "How long the first time; each time after doubles it.",
         ),
-        key("longest", POSITIVE, Default("60s"), "\"5m\"", "How long at most."),
+        key("longest", POSITIVE, Default("60s"), "\"5m\"", "How long at most; not less than first."),
     ],
 };
 
 pub(crate) static HOLD: TableSpec = TableSpec {
     name: "hold",
-    doc: "What happens to requests for which no copy is there at this moment.",
+    doc: "What happens to requests for which no copy is there at this moment, or none that may have another one (see breaker).",
     keys: &[
         key(
             "requests",

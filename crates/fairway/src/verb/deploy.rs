@@ -134,6 +134,7 @@ async fn start(
         accepted.rollout = None;
     }
     cx.out.event("accepted", &accepted);
+    plan::warn(cx, &accepted.warnings);
     if args.detach {
         cx.out.data(&accepted.summary);
         cx.out.progress(format!("`fairway watch -e {}` follows it", target.environment));

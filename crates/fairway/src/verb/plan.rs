@@ -66,7 +66,11 @@ pub fn run(args: &Args, cx: &Context) -> Outcome {
 /// The steps on stdout, the warnings on stderr.
 pub fn show(cx: &Context, plan: &Plan, environment: &str) {
     cx.out.data(describe(plan, environment, cx.out.data_width(), cx.out.colours()));
-    for warning in &plan.warnings {
+    warn(cx, &plan.warnings);
+}
+
+pub fn warn(cx: &Context, warnings: &[String]) {
+    for warning in warnings {
         let word = cx.out.progress_colours().paint(Paint::Warn, "warning:");
         cx.out.progress(format!("{word} {}", printable(warning)));
     }

@@ -32,6 +32,7 @@ pub fn run(_: &Args, cx: &Context) -> Outcome {
                     "rollout #{}: {} of {} by {}",
                     rollout.number, rollout.kind, rollout.to, rollout.requested_by
                 ),
+                warnings: Vec::new(),
             };
             cx.out.progress(&accepted.summary);
             return follow::rollout(cx, &client, &target, &accepted).await;

@@ -88,13 +88,14 @@ pub(super) fn send(worker: &Rc<Worker>, routing: &Routing, route: usize, copy: C
     let guard = match pick {
         // The table may be older than the removal of the instance.
         Pick::Endpoint { guard, .. } if worker.has_endpoint(guard.endpoint().uid) => guard,
-        Pick::Endpoint { .. } | Pick::None => return series.dropped(worker.core),
+        Pick::Endpoint { .. } | Pick::None | Pick::Full => return series.dropped(worker.core),
     };
     let sending = Sending {
         place: Place::take(worker),
         series: Arc::clone(series),
         timeout: mirror.timeout,
         idle_ms: service.timeouts.upstream_idle_ms,
+        idle_max: service.idle_upstreams_max,
         protocol: service.protocol,
         copy,
         status: 0,
@@ -128,6 +129,7 @@ struct Sending {
     series: Arc<Series>,
     timeout: Duration,
     idle_ms: u64,
+    idle_max: u32,
     protocol: Protocol,
     copy: Copy,
     /// 0 until there is one.
@@ -221,7 +223,7 @@ impl Sending {
         let complete = sent == self.copy.bytes.len();
         let reusable = self.answer(&upstream.stream).await?;
         if reusable && complete {
-            worker.put_idle(self.guard.endpoint().uid, upstream, self.idle_ms);
+            worker.put_idle(self.guard.endpoint().uid, upstream, self.idle_ms, self.idle_max);
         }
         Ok(())
     }

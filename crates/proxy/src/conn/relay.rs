@@ -33,7 +33,7 @@ use crate::stream::Stream;
 use crate::worker::{Reuse, Upstream};
 use cached::Caching;
 use copy::Waiting;
-use hold::Held;
+use hold::{For, Held};
 use plan::{Known, Plan, Unplanned};
 
 /// What is said about the request in the end.
@@ -169,17 +169,24 @@ impl Relay<'_> {
         loop {
             let core = self.conn.worker.core;
             let worker = Rc::clone(&self.conn.worker);
-            let pick =
-                plan.routing.pick(plan.service, plan.choice, &tried, core, &mut || worker.random.next());
+            // Whoever waits behind the breaker goes first.
+            let is_queued = held.as_ref().is_some_and(Held::is_queued);
+            let pick = match !is_queued && plan.has_queue() {
+                true => Pick::Full,
+                false => {
+                    plan.routing.pick(plan.service, plan.choice, &tried, core, &mut || worker.random.next())
+                }
+            };
             let (version, guard) = match pick {
                 Pick::Endpoint { version, guard } => (version, guard),
-                Pick::None => {
+                nobody @ (Pick::None | Pick::Full) => {
                     if self.caching.is_some()
                         && let Some(after) = Box::pin(self.stand_in(request, None)).await
                     {
                         return after;
                     }
-                    match self.hold(&plan, &mut held).await {
+                    let what = if matches!(nobody, Pick::Full) { For::Room } else { For::Instance };
+                    match self.hold(&plan, &mut held, what).await {
                         Ok(()) => tried.clear(),
                         Err(cause) => {
                             self.report.series = Some(Arc::clone(plan.series(plan.choice.version)));
@@ -221,7 +228,9 @@ impl Relay<'_> {
             match self.attempt(request, &plan, version, &guard, &mut upstream).await {
                 (Verdict::Done(after), reusable) => {
                     if reusable {
-                        worker.put_idle(endpoint.uid, upstream, plan.service().timeouts.upstream_idle_ms);
+                        let service = plan.service();
+                        let (idle_ms, most) = (service.timeouts.upstream_idle_ms, service.idle_upstreams_max);
+                        worker.put_idle(endpoint.uid, upstream, idle_ms, most);
                     }
                     return after;
                 }
@@ -325,7 +334,7 @@ impl Relay<'_> {
         let watch = exchange.watch.take();
         self.report.bytes_out = exchange.bytes_out;
         self.report.stream_since = exchange.stream_since;
-        if worker.shared.access_log.is_some() {
+        if worker.shared.access_log.get().is_some() {
             self.report.version.clone_from(&service.versions[version].name);
         }
         if let Some((status, _)) = begun {
@@ -479,7 +488,7 @@ impl Relay<'_> {
             }
             series.bytes(worker.core, bytes_in, report.bytes_out);
         }
-        if let Some(log) = &worker.shared.access_log {
+        if let Some(log) = worker.shared.access_log.get() {
             let mut storage = header_storage();
             let Ok(head) = RequestHead::parse(request.head(), &mut storage) else { return };
             let (route, service) = report.series.as_ref().map_or(("", ""), |series| series.labels());

@@ -28,11 +28,7 @@ pub(super) async fn serve(
     client: Client,
     deadline: Registered,
 ) {
-    let mut limits = worker.shared.limits.clone();
-    (limits.head, limits.idle) = client.patience(&limits);
-    if let Some(max) = client.entrance.as_ref().and_then(|entrance| entrance.limits.streams_max) {
-        limits.h2_streams_max = max;
-    }
+    let limits = client.limits(&worker.shared.limits).clone();
     let host = Streams { worker, listener, client };
     server::serve(host, stream, before, &deadline, &limits).await;
 }

@@ -26,8 +26,7 @@ pub(crate) async fn welcome(
     let entrance = routing.table.entrances.get(&listener.addr).map(Arc::clone);
     drop(routing);
     let mut peer = peer;
-    let head =
-        entrance.as_ref().and_then(|entrance| entrance.limits.head).unwrap_or(worker.shared.limits.head);
+    let head = entrance.as_ref().map_or(worker.shared.limits.head, |entrance| entrance.limits.head);
     deadline.enter(Phase::Arriving);
     // Whoever speaks for others has as many connections as they.
     let is_counted = entrance.as_ref().is_some_and(|entrance| !entrance.trusts(peer.ip()));
@@ -41,7 +40,7 @@ pub(crate) async fn welcome(
         }
     }
     let introduced = entrance.as_ref().is_some_and(|entrance| entrance.proxy_protocol);
-    let per_client_max = entrance.as_ref().and_then(|entrance| entrance.limits.per_client_max);
+    let per_client_max = entrance.as_ref().and_then(|entrance| entrance.per_client_max);
     let _seat = match per_client_max.filter(|_| is_counted || introduced) {
         None => None,
         Some(max) => match worker.shared.clients.sit(peer.ip(), max) {

@@ -324,6 +324,8 @@ pub enum Cause {
     NoInstance,
     /// The hold queue was full.
     HoldFull,
+    /// As many requests were in flight as may be, for longer than a request is held or with the hold queue full.
+    Breaker,
     /// The client went away.
     ClientClosed,
     /// The client was too slow.
@@ -334,7 +336,7 @@ pub enum Cause {
 }
 
 impl Cause {
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Connect,
         Self::ConnectTimeout,
         Self::NoResponse,
@@ -343,6 +345,7 @@ impl Cause {
         Self::Truncated,
         Self::NoInstance,
         Self::HoldFull,
+        Self::Breaker,
         Self::ClientClosed,
         Self::ClientTimeout,
         Self::BadBody,
@@ -361,6 +364,7 @@ impl Cause {
             | Self::Truncated
             | Self::NoInstance
             | Self::HoldFull
+            | Self::Breaker
             | Self::ClientClosed
             | Self::ClientTimeout
             | Self::BadBody
@@ -379,6 +383,7 @@ impl Cause {
             Self::Truncated => "truncated",
             Self::NoInstance => "no_instance",
             Self::HoldFull => "hold_full",
+            Self::Breaker => "breaker",
             Self::ClientClosed => "client_closed",
             Self::ClientTimeout => "client_timeout",
             Self::BadBody => "bad_body",

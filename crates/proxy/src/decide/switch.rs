@@ -68,7 +68,8 @@ impl Proxy {
             Disk::Needs => Unusable::Refuse,
             Disk::HasIt => Unusable::LeaveOut,
         };
-        let entrances = entrances(&snapshot, &self.tickets, unusable).map_err(|(name, error)| {
+        let limits = self.shared.limits.of_process(&snapshot.process);
+        let entrances = entrances(&snapshot, &self.tickets, unusable, &limits).map_err(|(name, error)| {
             let problems = vec![Invalid::Listener { name, problem: error.to_string() }];
             NotApplied::Rejected(RejectReason::Invalid { problems })
         })?;
@@ -78,7 +79,9 @@ impl Proxy {
             Disk::Needs => self.persist(snapshot).await.map_err(NotApplied::Rejected)?,
             Disk::HasIt => snapshot,
         };
-        let table = Arc::new(self.maker.make(&snapshot, entrances));
+        let mut table = self.maker.make(&snapshot, entrances);
+        table.limits = limits;
+        let table = Arc::new(table);
         let stays = |addr: &SocketAddr| snapshot.listeners.iter().any(|listener| listener.addr == *addr);
         let gone = self.listeners.iter().filter(|(addr, _)| !stays(addr));
         let close: Vec<u64> = gone
@@ -100,6 +103,8 @@ impl Proxy {
         if before.spaces().any(|space| !self.table.has_space(space)) {
             self.shared.cache.retain(|space| self.table.has_space(space));
         }
+        self.shared.cache.resize(self.table.limits.cache_bytes);
+        self.shared.access_log.switch(snapshot.access_log);
         self.checks.follow(&snapshot, &self.table);
         self.generation.store(snapshot.generation, Ordering::Release);
         self.current = snapshot;
@@ -113,7 +118,7 @@ impl Proxy {
         snapshot: &Snapshot,
     ) -> Result<BTreeMap<SocketAddr, OpenListener>, RejectReason> {
         let mut bound = BTreeMap::new();
-        let lingers = self.shared.limits.handshake + LINGER_MARGIN;
+        let lingers = self.table.limits.handshake + LINGER_MARGIN;
         self.closing.retain(|_, since| since.elapsed() < lingers);
         for wanted in &snapshot.listeners {
             if self.listeners.contains_key(&wanted.addr) {

@@ -19,8 +19,7 @@ use tokio::sync::Notify;
 use super::wire::{Role, Watch, Wire};
 use crate::codec::RESPONSE_HEAD_BYTES_MAX;
 use crate::limits::{
-    H2_CONNECTION_WINDOW_BYTES, H2_SEND_BUFFER_BYTES_MAX, H2_STREAM_WINDOW_BYTES, H2_UPSTREAM_STREAMS_MAX,
-    H2_UPSTREAMS_MAX, Limits,
+    H2_CONNECTION_WINDOWS, H2_SEND_BUFFER_BYTES_MAX, H2_UPSTREAM_STREAMS_MAX, H2_UPSTREAMS_MAX, Limits,
 };
 use crate::pipe::Pipe;
 use crate::stream::Stream;
@@ -197,12 +196,13 @@ impl Upstreams {
 async fn connect(target: Target<'_>) -> io::Result<Connection> {
     let stream = Stream::connect(target.addr).await?;
     let (wire, watch) = Wire::new(Rc::new(stream), Bytes::new(), Role::Client);
+    let window_bytes = target.limits.h2_window_bytes;
     let mut builder = Builder::new();
     builder
         .enable_push(false)
         .max_header_list_size(RESPONSE_HEAD_BYTES_MAX as u32)
-        .initial_window_size(H2_STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(H2_CONNECTION_WINDOW_BYTES)
+        .initial_window_size(window_bytes)
+        .initial_connection_window_size(window_bytes * H2_CONNECTION_WINDOWS)
         .max_send_buffer_size(H2_SEND_BUFFER_BYTES_MAX);
     let (send, connection) = builder.handshake::<_, Bytes>(wire).await.map_err(io::Error::other)?;
     let state = Rc::new(State {

@@ -17,8 +17,8 @@ use super::wire::{PING_BYTES, Role, Watch, Wire};
 use crate::codec::REQUEST_HEAD_BYTES_MAX;
 use crate::deadline::{Deadline, Phase};
 use crate::limits::{
-    H2_ANSWER_BYTES_MIN, H2_ANSWERS_BYTES, H2_CONNECTION_WINDOW_BYTES, H2_REMEMBERED_RESETS_MAX,
-    H2_SEND_BUFFER_BYTES_MAX, H2_STREAM_WINDOW_BYTES, LINGER_BYTES_MAX, Limits,
+    H2_ANSWER_BYTES_MIN, H2_ANSWERS_BYTES, H2_CONNECTION_WINDOWS, H2_REMEMBERED_RESETS_MAX,
+    H2_SEND_BUFFER_BYTES_MAX, LINGER_BYTES_MAX, Limits,
 };
 use crate::pipe::{PIPE_BYTES_MAX, Pipe};
 use crate::stream::Stream;
@@ -71,8 +71,8 @@ fn builder(limits: &Limits) -> Builder {
         .max_concurrent_streams(limits.h2_streams_max)
         // Also bounds what CONTINUATION frames may come to, and what a head may unfold to from its compressed form.
         .max_header_list_size(REQUEST_HEAD_BYTES_MAX as u32)
-        .initial_window_size(H2_STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(H2_CONNECTION_WINDOW_BYTES)
+        .initial_window_size(limits.h2_window_bytes)
+        .initial_connection_window_size(limits.h2_window_bytes * H2_CONNECTION_WINDOWS)
         .max_send_buffer_size(H2_SEND_BUFFER_BYTES_MAX)
         .max_concurrent_reset_streams(H2_REMEMBERED_RESETS_MAX)
         .max_pending_accept_reset_streams(H2_REMEMBERED_RESETS_MAX)

@@ -40,10 +40,15 @@ pub enum Invalid {
     DuplicateInstance { id: String },
     #[error("service {service:?}: {problem}")]
     Service { service: String, problem: String },
+    #[error("{problem}")]
+    Process { problem: String },
 }
 
 /// Weights are added up per service in 64 bits; this keeps every sum far from overflow.
 const WEIGHT_MAX: u32 = 1_000_000;
+
+/// From what every HTTP/2 connection begins with to what the window of the whole connection has room for sixteen times.
+const H2_WINDOW_BYTES: std::ops::RangeInclusive<u32> = 65_535..=16 * 1024 * 1024;
 
 impl Snapshot {
     /// Every problem, not only the first: whoever reads the refusal repairs them at once.
@@ -62,9 +67,13 @@ impl Snapshot {
                 found.push(Invalid::PortZero { name: listener.name.clone() });
             }
             let limits = &listener.limits;
-            let of_time = [limits.head_ms, limits.idle_ms].contains(&Some(0));
-            if of_time || [limits.per_client_max, limits.streams_max].contains(&Some(0)) {
+            let times = [limits.head_ms, limits.idle_ms, limits.ping_ms, limits.pong_ms, limits.tail_ms];
+            if times.contains(&Some(0)) || [limits.per_client_max, limits.streams_max].contains(&Some(0)) {
                 let problem = "a limit of 0 would keep everybody out".to_owned();
+                found.push(Invalid::Listener { name: listener.name.clone(), problem });
+            }
+            if limits.window_bytes.is_some_and(|bytes| !H2_WINDOW_BYTES.contains(&bytes)) {
+                let problem = "a window is 65,535 bytes to 16 MiB".to_owned();
                 found.push(Invalid::Listener { name: listener.name.clone(), problem });
             }
             for network in &listener.trusted_proxies {
@@ -73,6 +82,9 @@ impl Snapshot {
                     found.push(Invalid::Listener { name: listener.name.clone(), problem });
                 }
             }
+        }
+        if self.process.connections_per_core == Some(0) {
+            found.push(Invalid::Process { problem: "no connection could be accepted".to_owned() });
         }
         let mut instances = BTreeSet::new();
         for (key, service) in &self.services {

@@ -50,6 +50,20 @@ fn connections_that_ask_nothing_make_room_for_others() {
 }
 
 #[test]
+fn room_can_be_said_while_connections_are_open() {
+    let origin = Origin::start(|_| ok("x"));
+    let mut proxy = Proxy::start_with(|options| options.workers = std::num::NonZeroUsize::new(1));
+    proxy.serve(service(&[("i", origin.addr)]));
+    let _hoard: Vec<_> = (0..100).map(|_| TcpStream::connect(proxy.addr).unwrap()).collect();
+    eventually("all are there", || proxy.stats().connections_open >= 100);
+    proxy.serve_with(service(&[("i", origin.addr)]), |snapshot| {
+        snapshot.process.connections_per_core = Some(32);
+    });
+    assert_eq!(proxy.wire().get("/").unwrap().status(), 200);
+    eventually("no more than there is room for", || proxy.stats().connections_open <= 32);
+}
+
+#[test]
 fn connections_that_had_an_answer_make_room_for_others() {
     let origin = Origin::start(|_| ok("x"));
     let mut proxy = small();
@@ -183,8 +197,12 @@ fn whoever_speaks_for_others_has_as_many_connections_as_they() {
 
 #[test]
 fn a_listener_has_its_own_patience() {
-    let limits =
-        ListenerLimits { head_ms: Some(100), idle_ms: Some(150), streams_max: Some(2), per_client_max: None };
+    let limits = ListenerLimits {
+        head_ms: Some(100),
+        idle_ms: Some(150),
+        streams_max: Some(2),
+        ..ListenerLimits::default()
+    };
     let (_origin, proxy) = limited(limits);
     let mut wire = proxy.wire();
     wire.send("GET / HTT");

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test's helpers may panic like the test itself")]
 
+mod breaker;
 mod cache;
 mod drain;
 mod evidence;

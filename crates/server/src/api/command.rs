@@ -89,6 +89,7 @@ pub fn accepted(app: &App, environment: &EnvironmentKey, recorded: &[Recorded]) 
             || "nothing to do".to_owned(),
             |event| describe::summary(environment, &event.actor, &event.fact),
         ),
+        warnings: Vec::new(),
     }
 }
 

@@ -15,6 +15,7 @@ use fairway_engine::{Command, Input};
 
 use super::command::{accepted, parse_release};
 use super::{Answer, App, Caller, Failure, blocking, key};
+use crate::routes::sharing;
 
 /// Code of a finding whose line holds a secret.
 const PLAIN_SECRET: &str = "config/plain-secret";
@@ -29,11 +30,13 @@ pub async fn deploy(
     let spec = release_spec(&app, &environment, &request).await?;
     check_listen(&app, &spec)?;
     check_trees(&app, &spec).await?;
+    let warnings =
+        app.pump.shared.read(|state| sharing::of_release(&environment, &spec, state.environments.values()));
     let if_release = request.if_release.as_deref().map(parse_release).transpose()?;
     let command =
         Command::Deploy { spec: Box::new(spec), reason: request.reason, if_release, wait: request.wait };
     let recorded = app.pump.command(Input::Command { environment: environment.clone(), by, command }).await?;
-    Ok(Json(accepted(&app, &environment, &recorded)))
+    Ok(Json(Accepted { warnings, ..accepted(&app, &environment, &recorded) }))
 }
 
 /// The content of the release that a request asks for.

@@ -1,5 +1,8 @@
 //! `POST /v1/gc?dry_run=true|false`: what no retained release needs.
 
+mod sites;
+
+use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
 use axum::Json;
@@ -33,6 +36,15 @@ pub async fn gc(State(app): State<App>, Query(wanted): Query<Wanted>) -> Answer<
             app.trees.apply(&plan, &self::roots(&app), GRACE, now).map_err(|e| fail(e.to_string()))?.removed
         };
         let mut report = report(&removed, !wanted.dry_run);
+        let sites = sites::unneeded(&app.state_dir, &kept_sites(&app), GRACE, now);
+        for site in sites {
+            if !wanted.dry_run {
+                site.remove().map_err(|e| fail(format!("{}: {e}", site.path.display())))?;
+            }
+            report.bytes += site.bytes;
+            let (what, why) = (site.path.display().to_string(), site.why.to_owned());
+            report.items.push(GcItem { what, why, bytes: site.bytes });
+        }
         if !wanted.dry_run {
             let reaped = app.drivers.supervisor.reap(ENDED_KEPT).map_err(|e| fail(e.to_string()))?;
             report.bytes += reaped.bytes;
@@ -49,6 +61,24 @@ pub async fn gc(State(app): State<App>, Query(wanted): Query<Wanted>) -> Answer<
     })
     .await
     .map(Json)
+}
+
+/// Every static site of a release that may be started, and of copies that run.
+fn kept_sites(app: &App) -> BTreeSet<(String, String)> {
+    app.pump.shared.read(|state| {
+        let environments = state.environments.values();
+        environments
+            .flat_map(|env| {
+                let name = format!("{}.{}", env.key.project, env.key.environment);
+                let specs = env.releases.values().map(|release| &release.spec);
+                let queued = env.queue.iter().map(|queued| &*queued.spec);
+                let services = specs.chain(queued).flat_map(|spec| spec.services.keys());
+                let running = env.instances.keys().map(|instance| &instance.service);
+                let services: BTreeSet<_> = services.chain(running).map(ToString::to_string).collect();
+                services.into_iter().map(move |service| (name.clone(), service))
+            })
+            .collect()
+    })
 }
 
 /// Every tree that a release on the record could still be started from.

@@ -14,6 +14,7 @@ use fairway_engine::strategy::Strategy;
 
 use super::deploy::release_spec;
 use super::{Answer, App, key};
+use crate::routes::sharing;
 
 pub async fn plan(
     State(app): State<App>,
@@ -24,7 +25,9 @@ pub async fn plan(
     let spec = release_spec(&app, &environment, &request).await?;
     let plan = app.pump.shared.read(|state| {
         let known = state.environments.get(&environment);
-        make(known, &spec)
+        let mut plan = make(known, &spec);
+        plan.warnings.extend(sharing::of_release(&environment, &spec, state.environments.values()));
+        plan
     });
     Ok(Json(plan))
 }
@@ -74,6 +77,11 @@ fn make(env: Option<&Environment>, spec: &ReleaseSpec) -> Plan {
     if old.is_some_and(|old| old.listen != spec.listen) {
         is_empty = false;
         add("~", "listener".to_owned(), format!("moves to {}", spec.listen.address), Risk::High);
+    }
+    if old.is_some_and(|old| old.entrance != spec.entrance) {
+        is_empty = false;
+        let what = "TLS, who is believed, or limits of connections and of the proxy".to_owned();
+        add("~", "entrance".to_owned(), what, Risk::Low);
     }
     if spec.jobs.expand.is_some() {
         add(">", "migration".to_owned(), "expand, before anything starts".to_owned(), Risk::Low);

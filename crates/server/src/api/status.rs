@@ -3,12 +3,12 @@
 use axum::Json;
 use axum::extract::{Path, State};
 use fairway_api::{EnvironmentStatus, ProxyStatus, ServerInfo, Status};
-use fairway_engine::Refusal;
+use fairway_engine::{Environment, Refusal};
 use fairway_proxy::control::{Client, Stats};
 
 use super::{Answer, App, PROXY_TIMEOUT, key};
 use crate::error::Refused;
-use crate::routes::ProxyState;
+use crate::routes::{ProxyState, sharing};
 use crate::status::{self, Live, Routing};
 use crate::upgrade;
 
@@ -17,7 +17,7 @@ pub async fn all(State(app): State<App>) -> Answer<Status> {
     let environments = app
         .pump
         .shared
-        .read(|state| state.environments.values().map(|env| status::environment(env, &live)).collect());
+        .read(|state| state.environments.values().map(|env| described(env, state, &live)).collect());
     Ok(Json(Status { server: server(&app, proxy), environments }))
 }
 
@@ -28,10 +28,17 @@ pub async fn environment(
     let key = key(&project, &environment)?;
     let (_, live) = live(&app).await;
     let found =
-        app.pump.shared.read(|state| state.environments.get(&key).map(|env| status::environment(env, &live)));
+        app.pump.shared.read(|state| state.environments.get(&key).map(|env| described(env, state, &live)));
     match found {
         Some(found) => Ok(Json(found)),
         None => Err(Refused::from(Refusal::UnknownEnvironment { environment: key }).into()),
+    }
+}
+
+fn described(env: &Environment, state: &fairway_engine::State, live: &Live) -> EnvironmentStatus {
+    EnvironmentStatus {
+        shared: sharing::of_environment(env, state.environments.values()),
+        ..status::environment(env, live)
     }
 }
 

@@ -135,6 +135,12 @@ impl Place {
         }
     }
 
+    /// Whether both files of a pair are there.
+    pub(super) fn has(&self, name: &str) -> bool {
+        let dir = self.dir.join(name);
+        dir.join(CHAIN).is_file() && dir.join(KEY).is_file()
+    }
+
     pub(super) fn store(&self, pair: &Pair) -> Result<(), Cause> {
         self.store_as(&pair.digest, &pair.chain_pem, &pair.key_pem).map(drop)
     }
@@ -154,8 +160,12 @@ impl Place {
 
     fn store_as(&self, name: &str, chain: &[u8], key: &[u8]) -> Result<PathBuf, Cause> {
         let finished = self.dir.join(name);
-        if finished.is_dir() {
+        if self.has(name) {
             return Ok(finished);
+        }
+        // Half of it, where somebody has removed the other.
+        if finished.is_dir() {
+            std::fs::remove_dir_all(&finished).map_err(|error| Cause::disk(&finished, &error))?;
         }
         let unfinished = self.dir.join(format!("{name}{UNFINISHED}"));
         make_dir(&unfinished)?;

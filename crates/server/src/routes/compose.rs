@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use fairway_engine::id::EnvironmentKey;
 use fairway_proxy::control::RejectReason;
-use fairway_proxy::snapshot::{Invalid, Listener, Snapshot};
+use fairway_proxy::snapshot::{Invalid, Listener, ProcessLimits, Snapshot};
 
 use super::edge;
 use super::key::environment_of;
@@ -22,6 +22,7 @@ pub(super) fn compose(
     let mut listeners: BTreeMap<&String, Listener> = BTreeMap::new();
     let mut services = BTreeMap::new();
     let mut routes = Vec::new();
+    let mut process = ProcessLimits::default();
     for part in parts.values() {
         for (name, listener) in &part.listeners {
             match listeners.entry(name) {
@@ -31,9 +32,12 @@ pub(super) fn compose(
         }
         services.extend(part.services.clone());
         routes.extend(part.routes.clone());
+        process = edge::larger(process, part.process);
     }
     let listeners = listeners.into_values().collect();
-    Snapshot { generation, listeners, services, routes, http_challenges: http_challenges.clone() }
+    let access_log = parts.values().any(|part| part.access_log);
+    let http_challenges = http_challenges.clone();
+    Snapshot { generation, listeners, services, routes, http_challenges, process, access_log }
 }
 
 /// What each environment has in a snapshot, without the generations, which are not in it.
@@ -50,6 +54,10 @@ pub(super) fn parts_of(snapshot: &Snapshot) -> Parts {
             part.listeners.extend(own.map(|listener| (listener.name.clone(), listener.clone())));
             part.routes.push(route.clone());
         }
+    }
+    // Whose word it was is not in it, and the largest of the same is the same.
+    for part in parts.values_mut() {
+        (part.process, part.access_log) = (snapshot.process, snapshot.access_log);
     }
     parts
 }

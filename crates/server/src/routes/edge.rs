@@ -10,9 +10,9 @@ use fairway_engine::edge::{
 use fairway_engine::id::{ReleaseNumber, ServiceName};
 use fairway_engine::release::Release;
 use fairway_proxy::snapshot::{
-    CacheRule, Certificate, CertificatePurpose, Compress, Eject, HeaderChange, Hold, Listener,
-    ListenerLimits, Policy, Protocol, Purpose, RateLimit, RequestLimits, Retry, Service, Timeouts, Tls,
-    ToHttps,
+    Breaker, CacheRule, Certificate, CertificatePurpose, Compress, Eject, HeaderChange, Hold, Listener,
+    ListenerLimits, Policy, ProcessLimits, Protocol, Purpose, RateLimit, RequestLimits, Retry, Service,
+    Timeouts, Tls, ToHttps,
 };
 
 use crate::certificates::{self, Acme, ChallengeKind, Offer, Source, Wanted};
@@ -75,6 +75,10 @@ pub(super) fn shape(service: &mut Service, edge: &Edge) {
     if let Some(hold) = edge.hold {
         service.hold = Hold { max_requests: hold.requests, max_wait_ms: millis(hold.wait) };
     }
+    if let Some(breaker) = edge.breaker {
+        service.breaker = Breaker { per_instance: breaker.per_copy, requests: breaker.requests };
+    }
+    service.idle_upstreams_max = edge.idle_max;
     if let Some(eject) = &edge.eject {
         service.eject = Eject {
             connects: eject.connects,
@@ -215,14 +219,33 @@ pub(super) fn tls_listener(
 }
 
 pub(super) fn listener(address: SocketAddr, entrance: &Entrance) -> Listener {
+    // A field that is added has to be passed on.
+    let edge::Connections {
+        head_ms,
+        idle_ms,
+        idle_drain_ms,
+        linger_ms,
+        ping_ms,
+        pong_ms,
+        tail_ms,
+        window_bytes,
+        per_client_max,
+        streams_max,
+    } = entrance.connections;
     Listener {
         proxy_protocol: entrance.proxy_protocol,
         trusted_proxies: entrance.trusted_proxies.clone(),
         limits: ListenerLimits {
-            head_ms: entrance.connections.head_ms,
-            idle_ms: entrance.connections.idle_ms,
-            per_client_max: entrance.connections.per_client_max,
-            streams_max: entrance.connections.streams_max,
+            head_ms,
+            idle_ms,
+            idle_drain_ms,
+            linger_ms,
+            ping_ms,
+            pong_ms,
+            tail_ms,
+            window_bytes,
+            per_client_max,
+            streams_max,
         },
         ..Listener::new(address.to_string(), address, Purpose::Public)
     }
@@ -259,11 +282,19 @@ fn certificate(offered: &certificates::Certificate) -> Certificate {
 /// Two environments on one address: what either wants of the connections holds, the stricter limit, and the certificates are put together.
 pub(super) fn merge(into: &mut Listener, other: &Listener) {
     into.proxy_protocol |= other.proxy_protocol;
-    let (limits, others) = (&mut into.limits, &other.limits);
-    limits.head_ms = stricter(limits.head_ms, others.head_ms);
-    limits.idle_ms = stricter(limits.idle_ms, others.idle_ms);
-    limits.per_client_max = stricter(limits.per_client_max, others.per_client_max);
-    limits.streams_max = stricter(limits.streams_max, others.streams_max);
+    let (ours, theirs) = (into.limits, other.limits);
+    into.limits = ListenerLimits {
+        head_ms: stricter(ours.head_ms, theirs.head_ms),
+        idle_ms: stricter(ours.idle_ms, theirs.idle_ms),
+        idle_drain_ms: stricter(ours.idle_drain_ms, theirs.idle_drain_ms),
+        linger_ms: stricter(ours.linger_ms, theirs.linger_ms),
+        ping_ms: stricter(ours.ping_ms, theirs.ping_ms),
+        pong_ms: stricter(ours.pong_ms, theirs.pong_ms),
+        tail_ms: stricter(ours.tail_ms, theirs.tail_ms),
+        window_bytes: stricter(ours.window_bytes, theirs.window_bytes),
+        per_client_max: stricter(ours.per_client_max, theirs.per_client_max),
+        streams_max: stricter(ours.streams_max, theirs.streams_max),
+    };
     for network in &other.trusted_proxies {
         if !into.trusted_proxies.contains(network) {
             into.trusted_proxies.push(network.clone());
@@ -279,6 +310,22 @@ pub(super) fn merge(into: &mut Listener, other: &Listener) {
         }
         (Some(_), None) | (None, None) => {}
         (into @ None, Some(other)) => *into = Some(other.clone()),
+    }
+}
+
+/// What an environment asks of the whole proxy.
+pub(super) fn process(asked: &edge::Process) -> ProcessLimits {
+    let edge::Process { drain_ms, handshake_ms, connections_per_core, cache_bytes, access_log: _ } = *asked;
+    ProcessLimits { drain_ms, handshake_ms, connections_per_core, cache_bytes }
+}
+
+/// All environments share the process: nobody gets less than was asked for. `None` is less than anything.
+pub(super) fn larger(one: ProcessLimits, other: ProcessLimits) -> ProcessLimits {
+    ProcessLimits {
+        drain_ms: one.drain_ms.max(other.drain_ms),
+        handshake_ms: one.handshake_ms.max(other.handshake_ms),
+        connections_per_core: one.connections_per_core.max(other.connections_per_core),
+        cache_bytes: one.cache_bytes.max(other.cache_bytes),
     }
 }
 

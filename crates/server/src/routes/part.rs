@@ -9,7 +9,8 @@ use fairway_engine::id::{EnvironmentKey, Generation, ReleaseNumber, ServiceName}
 use fairway_engine::strategy::Match as EngineMatch;
 use fairway_engine::{Environment, RouteTable, ServiceRoute};
 use fairway_proxy::snapshot::{
-    Instance, Listener, Maintenance, Match, Mirror, Policy, Purpose, Route, Service, Sticky, ToHttps, Version,
+    Instance, Listener, Maintenance, Match, Mirror, Policy, ProcessLimits, Purpose, Route, Service, Sticky,
+    ToHttps, Version,
 };
 
 use super::edge;
@@ -30,12 +31,21 @@ pub(super) struct Part {
     pub(super) listeners: BTreeMap<String, Listener>,
     pub(super) services: BTreeMap<String, Service>,
     pub(super) routes: Vec<Route>,
+    /// Of the whole proxy.
+    pub(super) process: ProcessLimits,
+    pub(super) access_log: bool,
 }
 
 pub(super) fn part(environment: &Environment, ports: &Ports, offer: &Offer) -> Part {
     let table = &environment.routes.table;
     let key = &environment.key;
-    let mut part = Part { generation: environment.routes.generation, ..Part::default() };
+    let asked = edge::facing(environment).map(|release| release.spec.entrance.process).unwrap_or_default();
+    let mut part = Part {
+        generation: environment.routes.generation,
+        process: edge::process(&asked),
+        access_log: asked.access_log,
+        ..Part::default()
+    };
     let public = Entries::of(environment, offer);
     for (name, service) in &table.services {
         let total: u32 = service.versions.values().map(|version| version.weight).sum();

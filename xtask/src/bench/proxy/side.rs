@@ -95,7 +95,9 @@ impl Side {
                 return Err(Fault::new(format!("{} does not start: {}", kind.name(), said.trim())));
             }
             if !is_told && let Ok(control) = UnixStream::connect(side._home.path().join("proxy.sock")) {
-                tell(&control, &snapshot(address, origin))?;
+                let mut snapshot = snapshot(address, origin);
+                snapshot["access_log"] = access_log.into();
+                tell(&control, &snapshot)?;
                 is_told = true;
             }
             std::thread::sleep(Duration::from_millis(10));
@@ -186,9 +188,6 @@ impl Place<'_> {
     }
 
     fn fairway(&self, program: &Path) -> Done<Command> {
-        if self.access_log {
-            return Err(Fault::new("`fairway proxy` has no access log that could be switched on"));
-        }
         let mut command = Command::new(program);
         command.arg("proxy").arg("--state-dir").arg(self.home);
         Ok(command)

@@ -141,6 +141,9 @@ fn environment(one: &EnvironmentStatus, now_ms: u64, look: &Look) -> String {
     for one in &one.certificates {
         facts.row(["certificate".to_owned(), certificate(one, now_ms, colours)]);
     }
+    for one in &one.shared {
+        facts.row(["shared".to_owned(), colours.paint(Paint::Warn, &printable(one))]);
+    }
     if let Some(warm) = &one.warm {
         let left = duration::show_ms(now_ms, warm.until_ms);
         facts.row([

@@ -76,6 +76,8 @@ impl Relay<'_> {
         }
         let why = if cause == Cause::HoldFull {
             "too many requests wait for an instance"
+        } else if cause == Cause::Breaker {
+            "as many requests are under way as may be"
         } else {
             "no instance is available"
         };
@@ -144,7 +146,7 @@ impl Relay<'_> {
         });
         let answer = &Answer { added: dressed.as_deref().unwrap_or(answer.added), ..*answer };
         let deadline = &self.conn.deadline;
-        deadline.arm(self.conn.worker.shared.limits.head);
+        deadline.arm(self.conn.limits().head);
         self.report.status = answer.status;
         let is_head = self.known.facts.is_head;
         match (answer.send(&self.conn.stream, deadline, keep_alive, is_head).await, keep_alive) {

@@ -8,12 +8,15 @@ use super::Relay;
 use super::plan::Plan;
 use crate::control::Cause;
 use crate::limits::HOLD_LOOK;
+use crate::queue::Place;
 use crate::table::ServiceTable;
 
 /// A place in a service's hold queue.
 pub(super) struct Held {
     pub(super) places: Arc<AtomicU32>,
     pub(super) since: Instant,
+    /// Behind the breaker.
+    queued: Option<Place>,
 }
 
 impl Held {
@@ -23,7 +26,13 @@ impl Held {
             places.fetch_sub(1, Ordering::AcqRel);
             return None;
         }
-        Some(Self { places, since: Instant::now() })
+        Some(Self { places, since: Instant::now(), queued: None })
+    }
+}
+
+impl Held {
+    pub(super) fn is_queued(&self) -> bool {
+        self.queued.is_some()
     }
 }
 
@@ -33,14 +42,30 @@ impl Drop for Held {
     }
 }
 
+/// What a held request waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum For {
+    Instance,
+    /// That a request ends.
+    Room,
+}
+
 impl Relay<'_> {
     /// Rule 10: waits for something to change. `Err` when that takes too long or too many wait already.
-    pub(super) async fn hold(&self, plan: &Plan, held: &mut Option<Held>) -> Result<(), Cause> {
+    pub(super) async fn hold(&self, plan: &Plan, held: &mut Option<Held>, what: For) -> Result<(), Cause> {
         let service = plan.service();
+        let (over, full) = match what {
+            For::Instance => (Cause::NoInstance, Cause::HoldFull),
+            For::Room => (Cause::Breaker, Cause::Breaker),
+        };
         let waiting = match held {
             Some(waiting) => waiting,
-            none => none.insert(Held::begin(service).ok_or(Cause::HoldFull)?),
+            none => none.insert(Held::begin(service).ok_or(full)?),
         };
+        let queue = &service.versions[plan.choice.version].queue;
+        if what == For::Room {
+            waiting.queued.get_or_insert_with(|| queue.enter());
+        }
         let changed = self.conn.worker.shared.changed.notified();
         let mut changed = std::pin::pin!(changed);
         changed.as_mut().enable();
@@ -50,9 +75,19 @@ impl Relay<'_> {
         }
         let left = Duration::from_millis(service.hold.max_wait_ms).saturating_sub(waiting.since.elapsed());
         if left.is_zero() {
-            return Err(Cause::NoInstance);
+            return Err(over);
         }
-        let _ = tokio::time::timeout(left.min(HOLD_LOOK), changed).await;
+        let freed = async {
+            match what {
+                For::Instance => std::future::pending().await,
+                For::Room => queue.woken().await,
+            }
+        };
+        tokio::select! {
+            () = tokio::time::sleep(left.min(HOLD_LOOK)) => {}
+            () = changed => {}
+            () = freed => {}
+        }
         Ok(())
     }
 }

@@ -123,6 +123,12 @@ impl Plan {
         &self.routing.table.services[self.service]
     }
 
+    /// Whether others wait until there is room for one more request.
+    pub(super) fn has_queue(&self) -> bool {
+        let service = self.service();
+        !service.breaker.is_off() && !service.versions[self.choice.version].queue.is_empty()
+    }
+
     /// Whether another instance of the version can take over.
     pub(super) fn others_fit(&self, version: usize, uid: u64) -> bool {
         let instances = self.service().versions[version].endpoints.iter();

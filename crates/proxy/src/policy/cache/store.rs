@@ -65,7 +65,8 @@ pub(crate) struct Cache {
     flights: Box<[Arc<Flights>]>,
     /// Bytes of answers that are being received.
     receiving: AtomicUsize,
-    receiving_max: usize,
+    receiving_max: AtomicUsize,
+    bytes_max: AtomicUsize,
     counts: [AtomicU64; 4],
 }
 
@@ -122,7 +123,8 @@ impl Cache {
             stripes: (0..STRIPES).map(|_| Mutex::new(0)).collect(),
             flights: (0..STRIPES).map(|_| Arc::default()).collect(),
             receiving: AtomicUsize::new(0),
-            receiving_max: bytes_max / 4,
+            receiving_max: AtomicUsize::new(bytes_max / 4),
+            bytes_max: AtomicUsize::new(bytes_max),
             counts: [const { AtomicU64::new(0) }; 4],
         }
     }
@@ -198,10 +200,18 @@ impl Cache {
         self.slots.retain(|key, _| is_there(space_of(key)));
     }
 
+    /// Has room for so much from now on; what is more goes at once.
+    pub(crate) fn resize(&self, bytes_max: usize) {
+        if self.bytes_max.swap(bytes_max, Ordering::Relaxed) != bytes_max {
+            self.slots.set_capacity(bytes_max as u64);
+            self.receiving_max.store(bytes_max / 4, Ordering::Relaxed);
+        }
+    }
+
     /// Takes room for bytes that are being received.
     pub(super) fn reserve(&self, bytes: usize) -> bool {
         let taken = self.receiving.fetch_add(bytes, Ordering::Relaxed);
-        if taken + bytes > self.receiving_max {
+        if taken + bytes > self.receiving_max.load(Ordering::Relaxed) {
             self.release(bytes);
             return false;
         }
@@ -289,6 +299,10 @@ mod tests {
             }
         }
         assert!(cache.bytes() > 0);
+        for smaller in [bytes_max / 2, 0] {
+            cache.resize(smaller);
+            assert!(cache.bytes() <= smaller as u64, "{} of {smaller}", cache.bytes());
+        }
         let none = Cache::new(0);
         none.keep(&key("/", 1), stored("", "", 1), none.epoch(&key("/", 1)), Instant::now());
         assert!(!finds(&none, &key("/", 1), ""));

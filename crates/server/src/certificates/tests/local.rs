@@ -137,3 +137,28 @@ async fn two_environments_with_the_same_names_share_a_certificate() {
     tokio::time::timeout(Duration::from_secs(10), gone).await.unwrap();
     assert!(certificates.status().is_empty());
 }
+
+#[tokio::test]
+async fn files_that_somebody_removed_are_there_before_the_next_snapshot() {
+    let (mut world, own) = (World::new().await, Own::new());
+    let wanted = wanted(&[HOST], own.source());
+    let pair = pair(HOST, world.now());
+    own.write(&pair);
+    let certificates = world.start(wanted.clone());
+    until_digest(&world, &certificates, &pair.digest).await;
+    let served = certificates.offer().certificates.remove(0);
+    let whole = served.chain.parent().unwrap().to_owned();
+    let removals: [&dyn Fn(); 4] = [
+        &|| std::fs::remove_file(&served.chain).unwrap(),
+        &|| std::fs::remove_file(&served.key).unwrap(),
+        &|| std::fs::remove_dir_all(&whole).unwrap(),
+        &|| std::fs::remove_dir_all(whole.parent().unwrap()).unwrap(),
+    ];
+    for remove in removals {
+        remove();
+        certificates.want(wanted.clone());
+        assert_eq!(certificates.offer().certificates, [served.clone()]);
+        assert_eq!(std::fs::read(&served.chain).unwrap(), pair.chain_pem);
+        assert_eq!(std::fs::read(&served.key).unwrap(), pair.key_pem);
+    }
+}
