@@ -64,6 +64,46 @@ impl Field {
     }
 }
 
+/// Whether servers that know names only with underscores (RFC 3875, 4.1.18; CGI and its heirs, WSGI and PHP among them)
+/// take this name for that of a field which is not passed on as it came.
+pub(crate) fn is_alias(name: &str) -> bool {
+    if super::head::find(name.as_bytes(), b'_').is_none() {
+        return false;
+    }
+    // The longest name that means something to us has fewer.
+    let mut plain = [0; 32];
+    let Some(plain) = plain.get_mut(..name.len()) else { return false };
+    for (to, from) in plain.iter_mut().zip(name.bytes()) {
+        *to = if from == b'_' { b'-' } else { from };
+    }
+    match std::str::from_utf8(plain).map(Field::of) {
+        Ok(
+            Field::Host
+            | Field::ContentLength
+            | Field::TransferEncoding
+            | Field::Connection
+            | Field::HopByHop
+            | Field::Upgrade
+            | Field::Expect
+            | Field::RequestId
+            | Field::ForwardedFor
+            | Field::ForwardedProto
+            | Field::ForwardedHost
+            | Field::ForwardedOther
+            | Field::Mirror,
+        ) => true,
+        Ok(
+            Field::Cookie
+            | Field::TraceParent
+            | Field::TraceState
+            | Field::ContentType
+            | Field::Condition
+            | Field::Other,
+        )
+        | Err(_) => false,
+    }
+}
+
 /// Elements of a comma-separated list, trimmed, empty ones skipped.
 pub(crate) fn tokens(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|b| *b == b',').map(<[u8]>::trim_ascii).filter(|token| !token.is_empty())

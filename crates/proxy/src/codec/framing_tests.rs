@@ -90,6 +90,7 @@ fn request_line() {
     check("GET /\r\nHost: a\r\n\r\n", "400 the request line is malformed");
     check("GET / HTTP/2.0\r\nHost: a\r\n\r\n", "505 only HTTP/1.0 and HTTP/1.1 are spoken here");
     check("GET / HTTP/1.2\r\nHost: a\r\n\r\n", "505 only HTTP/1.0 and HTTP/1.1 are spoken here");
+    check("GET /a b HTTP/1.1\r\nHost: a\r\n\r\n", "400 the protocol version is malformed");
     check("GET / HTTP/x.1\r\nHost: a\r\n\r\n", "400 the protocol version is malformed");
     check("GET / http/1.1\r\nHost: a\r\n\r\n", "400 the protocol version is malformed");
     check("GET /#f HTTP/1.1\r\nHost: a\r\n\r\n", "400 the target holds characters that do not belong there");
@@ -300,6 +301,20 @@ fn hop_by_hop_fields_do_not_reach_the_instance() {
              X-Forwarded-For: 6.6.6.6\r\nX-Fairway-Mirror: 1\r\nAccept: */*\r\nTransfer-Encoding:  chunked \r\n\r\n"
         ),
         "POST /x HTTP/1.1\r\nhost: b\r\nAccept: */*\r\nx-added: 1\r\ntransfer-encoding: chunked\r\n\r\n"
+    );
+}
+
+/// Names with underscores are the same as those with hyphens to CGI, WSGI, PHP and their like.
+#[test]
+fn nobody_gets_past_with_an_underscore_for_a_hyphen() {
+    assert_eq!(
+        forwarded(
+            "POST / HTTP/1.1\r\nHost: a\r\nContent_Length: 5\r\nTransfer_Encoding: chunked\r\nX_Forwarded-For: 6.6.6.6\r\n\
+             X_REAL_IP: 6.6.6.6\r\nX_Fairway_Mirror: 1\r\nProxy_Authorization: x\r\nX_Request_Id: x\r\nContent_Type: x\r\n\
+             Api_Key: k\r\nX_Forwarded_For_And_So_On_And_So_On_And_So_On: 1\r\nContent-Length: 0\r\n\r\n"
+        ),
+        "POST / HTTP/1.1\r\nhost: a\r\nContent_Type: x\r\nApi_Key: k\r\n\
+         X_Forwarded_For_And_So_On_And_So_On_And_So_On: 1\r\nx-added: 1\r\ncontent-length: 0\r\n\r\n"
     );
 }
 

@@ -1,6 +1,8 @@
 use std::mem::MaybeUninit;
 
-use super::field::{ConnectionOptions, Decimal, Field, content_length, has_token, is_nominated, tokens};
+use super::field::{
+    ConnectionOptions, Decimal, Field, content_length, has_token, is_alias, is_nominated, tokens,
+};
 use super::head::find;
 use super::{Body, Chunked, HEADERS_MAX, Refusal};
 use crate::policy::etag::unmarked;
@@ -187,7 +189,8 @@ impl<'h, 'b> RequestHead<'h, 'b> {
                 | Field::ForwardedOther => false,
                 Field::TraceParent | Field::TraceState => forward.keep_trace,
                 Field::Mirror => forward.keep_mark,
-                Field::Cookie | Field::ContentType | Field::Condition | Field::Other => true,
+                Field::Cookie | Field::ContentType | Field::Condition => true,
+                Field::Other => !is_alias(header.name),
             };
             if keep && !(self.options.nominates && is_nominated(self.headers, header.name)) {
                 let tags = (field == Field::Condition).then(|| unmarked(header.value));
@@ -338,7 +341,9 @@ fn is_other_version(head: &[u8]) -> bool {
     let Some(at) = line.len().checked_sub(9) else { return false };
     match &line[at..] {
         [b' ', b'H', b'T', b'T', b'P', b'/', major, b'.', minor] => {
-            major.is_ascii_digit() && minor.is_ascii_digit()
+            // Of ours it is the line before it that is wrong: a space too many.
+            let is_ours = (*major, *minor) == (b'1', b'0') || (*major, *minor) == (b'1', b'1');
+            major.is_ascii_digit() && minor.is_ascii_digit() && !is_ours
         }
         _ => false,
     }
