@@ -12,6 +12,8 @@ pub enum BadResponse {
     Head,
     #[error("the response has no unambiguous length")]
     Framing,
+    #[error("the response body is malformed from its beginning")]
+    Body,
     #[error("the instance switched protocols without being asked to")]
     Upgrade,
 }

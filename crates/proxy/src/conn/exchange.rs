@@ -632,8 +632,14 @@ impl<'a> Exchange<'a> {
         }
         buffer.consume(end);
         if matches!(self.receiving, Receiving::Body { .. }) && !buffer.is_empty() {
-            // Head and the beginning of the body leave in one write.
-            self.feed()?;
+            // Head and the beginning of the body leave in one write. Nothing of either has left yet, so a body that is
+            // broken already need not look like one that was cut.
+            if self.feed().is_err() {
+                self.out.head.clear();
+                (self.packer, self.stream_since) = (None, None);
+                self.receiving = Receiving::Head(HeadScan::default());
+                return Err(End::BadResponse(BadResponse::Body));
+            }
         }
         Ok(true)
     }
