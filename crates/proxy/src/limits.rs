@@ -158,6 +158,11 @@ pub(crate) const H2_ANSWER_BYTES_MIN: usize = 16 * 1024;
 /// may have opened and reset before anybody looked: beyond it the connection ends. As many as may be open at once.
 pub(crate) const H2_REMEMBERED_RESETS_MAX: usize = 100;
 
+/// Streams of one connection that may end by an error of the client's, or be refused because it opened more than it may,
+/// as long as the connection lives: each makes room for the next while an instance may still work for it ("made you
+/// reset", CVE-2025-8671). A client that opens 300 at once before it has read what it may is still served.
+pub(crate) const H2_FAULTY_STREAMS_MAX: usize = 400;
+
 /// Connections to an instance that speaks HTTP/2, per core. One carries a hundred requests and more with most servers;
 /// those that allow fewer need more of them.
 pub(crate) const H2_UPSTREAMS_MAX: usize = 16;

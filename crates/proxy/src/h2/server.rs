@@ -17,8 +17,8 @@ use super::wire::{PING_BYTES, Role, Watch, Wire};
 use crate::codec::REQUEST_HEAD_BYTES_MAX;
 use crate::deadline::{Deadline, Phase};
 use crate::limits::{
-    H2_ANSWER_BYTES_MIN, H2_ANSWERS_BYTES, H2_CONNECTION_WINDOWS, H2_REMEMBERED_RESETS_MAX,
-    H2_SEND_BUFFER_BYTES_MAX, LINGER_BYTES_MAX, Limits,
+    H2_ANSWER_BYTES_MIN, H2_ANSWERS_BYTES, H2_CONNECTION_WINDOWS, H2_FAULTY_STREAMS_MAX,
+    H2_REMEMBERED_RESETS_MAX, H2_SEND_BUFFER_BYTES_MAX, LINGER_BYTES_MAX, Limits,
 };
 use crate::pipe::{PIPE_BYTES_MAX, Pipe};
 use crate::stream::Stream;
@@ -76,6 +76,7 @@ fn builder(limits: &Limits) -> Builder {
         .max_send_buffer_size(H2_SEND_BUFFER_BYTES_MAX)
         .max_concurrent_reset_streams(H2_REMEMBERED_RESETS_MAX)
         .max_pending_accept_reset_streams(H2_REMEMBERED_RESETS_MAX)
+        .max_local_error_reset_streams(Some(H2_FAULTY_STREAMS_MAX))
         .enable_connect_protocol();
     builder
 }

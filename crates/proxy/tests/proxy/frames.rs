@@ -9,21 +9,22 @@ use crate::support::{HANG, Origin, Proxy, eventually, ok, service};
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 pub const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const PRIORITY: u8 = 2;
-const RST_STREAM: u8 = 3;
+pub const HEADERS: u8 = 1;
+pub const PRIORITY: u8 = 2;
+pub const RST_STREAM: u8 = 3;
 pub const SETTINGS: u8 = 4;
 const PUSH_PROMISE: u8 = 5;
-const PING: u8 = 6;
-const GOAWAY: u8 = 7;
-const WINDOW_UPDATE: u8 = 8;
-const CONTINUATION: u8 = 9;
+pub const PING: u8 = 6;
+pub const GOAWAY: u8 = 7;
+pub const WINDOW_UPDATE: u8 = 8;
+pub const CONTINUATION: u8 = 9;
 
-const ACK: u8 = 1;
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
+pub const ACK: u8 = 1;
+pub const END_STREAM: u8 = 1;
+pub const END_HEADERS: u8 = 4;
 const PADDED: u8 = 8;
-const WHOLE: u8 = END_STREAM | END_HEADERS;
+const PRIORITIZED: u8 = 0x20;
+pub const WHOLE: u8 = END_STREAM | END_HEADERS;
 
 pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let mut frame = (payload.len() as u32).to_be_bytes()[1..].to_vec();
@@ -34,7 +35,7 @@ pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 }
 
 /// Fields, as literals that nobody remembers (RFC 7541, section 6.2.2).
-fn block(fields: &[(&str, &str)]) -> Vec<u8> {
+pub fn block(fields: &[(&str, &str)]) -> Vec<u8> {
     let mut block = Vec::new();
     for (name, value) in fields {
         block.push(0);
@@ -49,12 +50,12 @@ fn block(fields: &[(&str, &str)]) -> Vec<u8> {
 
 /// The connection ends where the RFC has the stream end, or with the general code where there is a special one: both are
 /// allowed (section 5.4), and what `h2` does.
-const GENERAL: &str = "connection PROTOCOL_ERROR";
+pub const GENERAL: &str = "connection PROTOCOL_ERROR";
 
-const GET: [(&str, &str); 4] =
+pub const GET: [(&str, &str); 4] =
     [(":method", "GET"), (":scheme", "http"), (":authority", "test"), (":path", "/")];
 
-const POST: [(&str, &str); 4] =
+pub const POST: [(&str, &str); 4] =
     [(":method", "POST"), (":scheme", "http"), (":authority", "test"), (":path", "/")];
 
 /// [`GET`] and more.
@@ -74,13 +75,14 @@ pub struct Raw {
 }
 
 /// A frame as it came.
-struct Frame {
-    kind: u8,
-    payload: Vec<u8>,
+pub struct Frame {
+    pub kind: u8,
+    pub flags: u8,
+    pub payload: Vec<u8>,
 }
 
 impl Frame {
-    fn code(&self) -> &'static str {
+    pub fn code(&self) -> &'static str {
         let at = if self.kind == GOAWAY { 4 } else { 0 };
         match self.payload[at..at + 4] {
             [0, 0, 0, 0] => "NO_ERROR",
@@ -112,17 +114,22 @@ impl Raw {
         raw
     }
 
+    /// Reads what another one is sent.
+    pub fn of(other: &Self) -> Self {
+        Self { stream: other.stream.try_clone().unwrap(), read: Vec::new() }
+    }
+
     pub fn send(&mut self, bytes: &[u8]) -> std::io::Result<()> {
         self.stream.write_all(bytes)
     }
 
     /// The next frame; `None` when the connection is closed or reset.
-    fn next(&mut self) -> Option<Frame> {
+    pub fn next(&mut self) -> Option<Frame> {
         loop {
-            if let [a, b, c, kind, _, _, _, _, _, ..] = &self.read[..] {
+            if let [a, b, c, kind, flags, _, _, _, _, ..] = &self.read[..] {
                 let end = 9 + u32::from_be_bytes([0, *a, *b, *c]) as usize;
                 if self.read.len() >= end {
-                    let frame = Frame { kind: *kind, payload: self.read[9..end].to_vec() };
+                    let frame = Frame { kind: *kind, flags: *flags, payload: self.read[9..end].to_vec() };
                     self.read.drain(..end);
                     return Some(frame);
                 }
@@ -191,6 +198,11 @@ fn every_offence_gets_the_error_that_it_asks_for() {
     let with = |name: &str, value: &str| {
         let changed: Vec<_> = GET.into_iter().map(|(n, v)| (n, if n == name { value } else { v })).collect();
         frame(HEADERS, WHOLE, 1, &block(&changed))
+    };
+    // A name in Huffman's code.
+    let literal = |name: &[u8]| {
+        let field = [&[0, 0x80 | name.len() as u8][..], name, &[1, b'v']].concat();
+        frame(HEADERS, WHOLE, 1, &[&block(&GET)[..], &field].concat())
     };
     let max = 0x7fff_ffffu32.to_be_bytes();
     let table: Vec<(&str, Vec<u8>, &str)> = vec![
@@ -272,7 +284,110 @@ fn every_offence_gets_the_error_that_it_asks_for() {
             [frame(HEADERS, WHOLE, 3, &block(&GET)), frame(HEADERS, WHOLE, 1, &block(&GET))].concat(),
             "connection PROTOCOL_ERROR",
         ),
+        (
+            "a second head behind the end",
+            [get(&[]), frame(HEADERS, WHOLE, 1, &block(&GET))].concat(),
+            GENERAL,
+        ),
+        (
+            "data behind a reset",
+            [post(&[]), frame(RST_STREAM, 0, 1, &[0, 0, 0, 8]), frame(DATA, 0, 1, b"y")].concat(),
+            "stream STREAM_CLOSED",
+        ),
+        (
+            "a head behind a reset",
+            [post(&[]), frame(RST_STREAM, 0, 1, &[0, 0, 0, 8]), get(&[])].concat(),
+            GENERAL,
+        ),
+        // 4.1, 5.5
+        (
+            "flags and a bit that mean nothing",
+            [
+                frame(PING, 0xfe, 0x8000_0000, &[0; 8]),
+                frame(HEADERS, WHOLE | 0xd2, 0x8000_0001, &block(&GET)),
+            ]
+            .concat(),
+            "200",
+        ),
+        (
+            "an unknown frame within a head",
+            [frame(HEADERS, END_STREAM, 1, &block(&GET)), frame(0xfa, 0, 1, b"x")].concat(),
+            "connection PROTOCOL_ERROR",
+        ),
+        (
+            "a head within a head",
+            [frame(HEADERS, END_STREAM, 1, &block(&GET)), frame(HEADERS, WHOLE, 3, &block(&GET))].concat(),
+            "connection PROTOCOL_ERROR",
+        ),
+        (
+            "a continuation for another stream",
+            [frame(HEADERS, END_STREAM, 1, &block(&GET)), frame(CONTINUATION, END_HEADERS, 3, &[])].concat(),
+            "connection PROTOCOL_ERROR",
+        ),
+        (
+            "a continuation behind a whole head",
+            [get(&[]), frame(CONTINUATION, END_HEADERS, 1, &[])].concat(),
+            "connection PROTOCOL_ERROR",
+        ),
+        // 5.3, 6.2, 6.3
+        (
+            "padded fields",
+            frame(HEADERS, WHOLE | PADDED, 1, &[&[2], &block(&GET)[..], &[0, 0]].concat()),
+            "200",
+        ),
+        (
+            "a priority",
+            frame(HEADERS, WHOLE | PRIORITIZED, 1, &[&[0, 0, 0, 3, 9], &block(&GET)[..]].concat()),
+            "200",
+        ),
+        (
+            "a stream that depends on itself",
+            frame(HEADERS, WHOLE | PRIORITIZED, 1, &[&[0, 0, 0, 1, 9], &block(&GET)[..]].concat()),
+            "stream PROTOCOL_ERROR",
+        ),
+        (
+            "a stream that is said to depend on itself",
+            [frame(PRIORITY, 0, 1, &[0, 0, 0, 1, 9]), get(&[])].concat(),
+            "stream PROTOCOL_ERROR",
+        ),
+        ("a priority of the connection", frame(PRIORITY, 0, 0, &[0, 0, 0, 1, 9]), GENERAL),
+        ("a priority of an idle stream", [frame(PRIORITY, 0, 7, &[0, 0, 0, 1, 9]), get(&[])].concat(), "200"),
+        // 6.4, 6.5.3, 6.7, 7
+        (
+            "a reset for a reason that nobody knows",
+            [post(&[]), frame(RST_STREAM, 0, 1, &[0, 0, 9, 9]), frame(HEADERS, WHOLE, 3, &block(&GET))]
+                .concat(),
+            "200",
+        ),
+        ("an answer to a ping that was not sent", [frame(PING, ACK, 0, &[0; 8]), get(&[])].concat(), "200"),
+        (
+            "settings acknowledged that were not sent",
+            [frame(SETTINGS, ACK, 0, &[]), frame(SETTINGS, ACK, 0, &[]), get(&[])].concat(),
+            "connection PROTOCOL_ERROR",
+        ),
+        ("the same setting twice", [settings(&[(4, 0), (4, 100)]), get(&[])].concat(), "200"),
+        // RFC 7541, 4.2, 5.2, 6.3
+        ("a smaller table first", frame(HEADERS, WHOLE, 1, &[&[0x20], &block(&GET)[..]].concat()), "200"),
+        ("a smaller table last", frame(HEADERS, WHOLE, 1, &[&block(&GET)[..], &[0x20]].concat()), GENERAL),
+        (
+            "a larger table than allowed",
+            frame(HEADERS, WHOLE, 1, &[&[0x3f, 0xe2, 0x1f], &block(&GET)[..]].concat()),
+            GENERAL,
+        ),
+        ("the end of all strings in one", literal(&[0xff, 0xff, 0xff, 0xff]), GENERAL),
+        ("a string padded with more than seven bits", literal(&[0x1f, 0xff]), GENERAL),
+        ("a string padded with zeros", literal(&[0x18]), GENERAL),
         // 8.1
+        (
+            "trailers with a name in capitals",
+            [post(&[]), frame(HEADERS, WHOLE, 1, &block(&[("X-A", "b")]))].concat(),
+            GENERAL,
+        ),
+        (
+            "trailers of a connection",
+            [post(&[]), frame(HEADERS, WHOLE, 1, &block(&[("connection", "close")]))].concat(),
+            "stream PROTOCOL_ERROR",
+        ),
         (
             "trailers that do not end the stream",
             [post(&[]), frame(HEADERS, END_HEADERS, 1, &block(&[("x", "y")]))].concat(),
@@ -427,7 +542,7 @@ fn floods_end_their_connection_and_nothing_else() {
     ] {
         let mut raw = Raw::open(proxy.addr);
         raw.send(&before).unwrap();
-        let mut reader = Raw { stream: raw.stream.try_clone().unwrap(), read: Vec::new() };
+        let mut reader = Raw::of(&raw);
         let reading = std::thread::spawn(move || reader.outcome_of_connection());
         let many = part.repeat(1_000);
         let _ = (0..200).take_while(|_| raw.send(&many).is_ok()).count();
@@ -483,7 +598,7 @@ fn ten_thousand_streams_that_are_reset_at_once_end_their_connection() {
     let mut proxy = Proxy::start();
     proxy.serve(service(&[("i", origin.addr)]));
     let mut raw = Raw::open(proxy.addr);
-    let mut reader = Raw { stream: raw.stream.try_clone().unwrap(), read: Vec::new() };
+    let mut reader = Raw::of(&raw);
     let reading = std::thread::spawn(move || reader.outcome_of_connection());
     let mut opened = 0;
     while opened < 10_000 {

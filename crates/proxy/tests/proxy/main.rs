@@ -16,6 +16,7 @@ mod loss;
 mod memory;
 mod messages;
 mod mirror;
+mod offences;
 mod policy;
 mod state;
 mod support;

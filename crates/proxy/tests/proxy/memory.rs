@@ -257,3 +257,69 @@ fn a_body_that_its_instance_does_not_read_takes_one_buffer() {
     });
     assert!(growth < 20 * 192 + 1024, "{growth} KiB");
 }
+
+/// Floods of which nothing is read back: each is ended, or held up, by what one connection may take.
+#[test]
+fn attacks_over_http_2_take_what_one_connection_may() {
+    use crate::frames::{
+        CONTINUATION, DATA, END_HEADERS, END_STREAM, GET, HEADERS, PING, POST, PREFACE, RST_STREAM, SETTINGS,
+        WHOLE, WINDOW_UPDATE, block, frame,
+    };
+    const ATTACKERS: usize = 20;
+    let middle = vec![b'x'; 512 * 1024];
+    let origin = Origin::start(move |request| match request.target() {
+        "/middle" => ok(&middle),
+        _ => ok("small"),
+    });
+    let apart = Apart::start(origin.addr);
+    let streams = |count: u32, one: &dyn Fn(u32) -> Vec<u8>| -> Vec<u8> {
+        (0..count).flat_map(|number| one(2 * number + 1)).collect()
+    };
+    let large = [(":method", "GET"), (":scheme", "http"), (":authority", "a"), (":path", "/middle")];
+    let mut bomb = block(&GET);
+    bomb.extend_from_slice(&[0x40, 1, b'x', 0x7f, 0xa1, 0x1e]);
+    bomb.extend_from_slice(&[b'y'; 4_000]);
+    bomb.resize(16_000, 0xbe);
+    let begun = frame(HEADERS, END_STREAM, 1, &block(&GET));
+    let part = frame(CONTINUATION, 0, 1, &block(&[("x-a", &"b".repeat(100))]).repeat(100));
+    // In KiB: what one connection and its buffers take; a stream with an answer takes what a connection of HTTP/1.1 with
+    // one takes, and shares the room that there is for both; an upload the window of a stream.
+    let (bare, answers, upload) = (256, 20 * 320, 1_024);
+    let attacks: Vec<(&str, usize, Vec<u8>)> = vec![
+        ("settings", bare, frame(SETTINGS, 0, 0, &[0, 3, 0, 0, 0, 9]).repeat(400_000)),
+        ("pings", bare, frame(PING, 0, 0, &[7; 8]).repeat(400_000)),
+        ("a head without an end", bare, [begun, part.repeat(1_000)].concat()),
+        ("heads that unfold", bare, streams(500, &|id| frame(HEADERS, WHOLE, id, &bomb))),
+        (
+            "streams that are reset",
+            bare,
+            streams(50_000, &|id| {
+                [frame(HEADERS, WHOLE, id, &block(&GET)), frame(RST_STREAM, 0, id, &[0, 0, 0, 8])].concat()
+            }),
+        ),
+        (
+            "streams that we are made to reset",
+            bare,
+            streams(50_000, &|id| {
+                let window = frame(WINDOW_UPDATE, 0, id, &0x7fff_ffff_u32.to_be_bytes());
+                [frame(HEADERS, END_HEADERS, id, &block(&POST)), window].concat()
+            }),
+        ),
+        ("answers that nobody reads", answers, streams(20, &|id| frame(HEADERS, WHOLE, id, &block(&large)))),
+        (
+            "a body beyond the window",
+            upload,
+            [frame(HEADERS, END_HEADERS, 1, &block(&POST)), frame(DATA, 0, 1, &[7; 16_384]).repeat(1_000)]
+                .concat(),
+        ),
+    ];
+    for (name, bound, attack) in attacks {
+        let growth = growth_kib(&apart, ATTACKERS, || {
+            let mut stream = TcpStream::connect(apart.web).unwrap();
+            stream.write_all(&[PREFACE, &frame(SETTINGS, 0, 0, &[])].concat()).unwrap();
+            pour(&mut stream, &attack, attack.len());
+            stream
+        });
+        assert!(growth < ATTACKERS * bound, "{name}: {growth} KiB");
+    }
+}
