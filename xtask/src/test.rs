@@ -23,7 +23,8 @@ pub fn run(_: &Arguments) -> Done {
     let started = Instant::now();
     setup::ensure(&[setup::NODE, setup::PYTHON])?;
     setup::wish(setup::POSTGRES);
-    let peers = setup::peers::variables();
+    let mut peers = setup::peers::variables();
+    peers.extend(setup::peers::edge::variables());
     let mut count = Count::default();
 
     step("formatting");

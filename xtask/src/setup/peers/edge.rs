@@ -92,6 +92,19 @@ impl Edge {
 }
 
 impl Program {
+    /// One path that starts it, with its own loader where it needs that.
+    fn launcher(&self) -> Done<PathBuf> {
+        let Some((loader, libraries)) = &self.loader else { return Ok(self.path.clone()) };
+        let path = cache().join("edge").join(format!("start-{}", self.edge.name()));
+        let (loader, libraries) = (loader.display(), libraries.display());
+        let program = self.path.display();
+        let text = format!("#!/bin/sh\nexec '{loader}' --library-path '{libraries}' '{program}' \"$@\"\n");
+        std::fs::write(&path, text).context(path.display())?;
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(&path, mode).context(path.display())?;
+        Ok(path)
+    }
+
     pub fn command(&self) -> Command {
         match &self.loader {
             None => Command::new(&self.path),
@@ -102,6 +115,26 @@ impl Program {
             }
         }
     }
+}
+
+/// The variables by which tests find proxies to be held against, and what they name.
+pub fn variables() -> Vec<(&'static str, PathBuf)> {
+    let wanted =
+        [Edge::Nginx, Edge::Haproxy].into_iter().filter(|edge| std::env::var_os(edge.variable()).is_none());
+    let wanted: Vec<Edge> = wanted.collect();
+    if wanted.is_empty() {
+        return Vec::new();
+    }
+    let unpacked = unpack();
+    let found =
+        wanted.into_iter().filter_map(|edge| match edge.find(&unpacked).and_then(|it| it.launcher()) {
+            Ok(path) => Some((edge.variable(), path)),
+            Err(fault) => {
+                eprint!("note: nothing is compared with {}: {fault}", edge.name());
+                None
+            }
+        });
+    found.collect()
 }
 
 /// The first word that begins with two numbers: `nginx/1.30.6`, `HAProxy version 3.2.26-1 2026/10/14`, `v2.11.4 h1:…`.
