@@ -20,7 +20,7 @@ impl Group {
             name: name.to_owned(),
             rfc,
             sends: format!("{request}\r\nHost: a\r\n\r\n{NEXT}").into(),
-            script,
+            script: closing(script),
             client: client.to_owned(),
             origin,
         });
@@ -28,6 +28,29 @@ impl Group {
 
     fn get(&mut self, name: &str, rfc: &'static str, answer: impl AsRef<[u8]>, client: &str) {
         self.with("GET /1 HTTP/1.1", name, rfc, Script::Bytes(answer.as_ref().to_vec()), client);
+    }
+}
+
+/// With a field that says what the service does next: whether a proxy was faster than its close is no case here.
+fn closing(script: Script) -> Script {
+    let closing = |mut bytes: Vec<u8>| {
+        let is_preceded = bytes.starts_with(b"HTTP/1.1 10");
+        let line = |from: usize| bytes[from..].iter().position(|b| *b == b'\n').map(|at| from + at + 1);
+        let head = match is_preceded {
+            true => bytes.windows(4).position(|end| end == b"\r\n\r\n").map(|at| at + 4),
+            false => Some(0),
+        };
+        if let Some(at) = head.and_then(line).filter(|_| bytes.starts_with(b"HTTP/")) {
+            let end: &[u8] = if bytes[..at].ends_with(b"\r\n") { b"\r\n" } else { b"\n" };
+            bytes.splice(at..at, [b"Connection: close", end].concat());
+        }
+        bytes
+    };
+    match script {
+        Script::Usual => Script::Usual,
+        Script::Bytes(bytes) => Script::Bytes(closing(bytes)),
+        Script::Parts(first, second) => Script::Parts(closing(first), second),
+        Script::Reset(bytes) => Script::Reset(closing(bytes)),
     }
 }
 
