@@ -49,6 +49,9 @@ pub struct Arguments {
     /// This binary, instead of one built from this tree
     #[arg(long, value_name = "PATH")]
     fairway: Option<PathBuf>,
+    /// Hold the proxy against this other build of it as well
+    #[arg(long, value_name = "PATH")]
+    beside: Option<PathBuf>,
     /// Hold metrics in this directory and answer over HTTP: the other half of a comparison
     #[arg(long, value_name = "DIR", hide = true)]
     hold: Option<PathBuf>,
@@ -136,8 +139,10 @@ fn again_optimised(arguments: &Arguments) -> Done {
             again.arg(option);
         }
     }
-    if let Some(fairway) = &arguments.fairway {
-        again.arg("--fairway").arg(workspace::binary(fairway.clone())?);
+    for (option, program) in [("--fairway", &arguments.fairway), ("--beside", &arguments.beside)] {
+        if let Some(program) = program {
+            again.arg(option).arg(workspace::binary(program.clone())?);
+        }
     }
     shell::run(&mut again)
 }
@@ -155,7 +160,11 @@ fn measure(part: Part, fairway: &Path, arguments: &Arguments) -> Done<Vec<Figure
         Part::Proxy => {
             let (quick, access_log) = (arguments.quick, arguments.access_log);
             let rounds = if quick { rounds.min(3) } else { rounds };
-            let (figures, tables) = proxy::measure(fairway, proxy::Terms { rounds, quick, access_log })?;
+            let (figures, tables) = proxy::measure(
+                fairway,
+                arguments.beside.as_deref(),
+                proxy::Terms { rounds, quick, access_log },
+            )?;
             match arguments.json {
                 true => eprintln!("{tables}"),
                 false => println!("{tables}"),

@@ -81,12 +81,13 @@ fn goal(edge: Edge, body: Body) -> f64 {
 }
 
 /// Figures, and the tables of all cells.
-pub fn measure(fairway: &Path, terms: Terms) -> Done<(Vec<Figure>, String)> {
+pub fn measure(fairway: &Path, beside: Option<&Path>, terms: Terms) -> Done<(Vec<Figure>, String)> {
     cores::check()?;
     let _first = cores::go_first();
     raise_descriptor_limit();
     let unpacked = edge::unpack();
     let mut kinds = vec![Kind::Fairway(fairway.to_owned())];
+    kinds.extend(beside.map(|other| Kind::Other(other.to_owned())));
     let mut figures = Vec::new();
     for edge in Edge::ALL {
         match edge.find(&unpacked) {

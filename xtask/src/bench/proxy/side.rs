@@ -22,6 +22,8 @@ use crate::setup::peers::edge::{Edge, Program};
 #[derive(Debug, Clone)]
 pub enum Kind {
     Fairway(PathBuf),
+    /// Another build, which runs the same way.
+    Other(PathBuf),
     Peer(Program),
 }
 
@@ -29,13 +31,14 @@ impl Kind {
     pub fn name(&self) -> String {
         match self {
             Kind::Fairway(_) => "Fairway".to_owned(),
+            Kind::Other(_) => "the other build".to_owned(),
             Kind::Peer(program) => format!("{} {}", program.edge.name(), program.version),
         }
     }
 
     pub fn edge(&self) -> Option<Edge> {
         match self {
-            Kind::Fairway(_) => None,
+            Kind::Fairway(_) | Kind::Other(_) => None,
             Kind::Peer(program) => Some(program.edge),
         }
     }
@@ -67,7 +70,7 @@ impl Side {
         let address = free_address()?;
         let at = Place { home: home.path(), address, origin, access_log, body };
         let mut command = match kind {
-            Kind::Fairway(program) => at.fairway(program)?,
+            Kind::Fairway(program) | Kind::Other(program) => at.fairway(program)?,
             Kind::Peer(program) => match program.edge {
                 Edge::Nginx => at.nginx(program.command())?,
                 Edge::Haproxy => at.haproxy(program.command())?,
