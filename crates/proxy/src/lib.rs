@@ -40,6 +40,7 @@ mod queue;
 mod run;
 mod series;
 pub mod snapshot;
+mod spin;
 mod stop;
 mod stream;
 mod table;

@@ -17,6 +17,7 @@ use crate::decide::Proxy;
 use crate::limits::Limits;
 use crate::listen::Inherited;
 use crate::policy::cache::Cache;
+use crate::spin;
 use crate::worker::{Shared, Tell, Worker};
 
 /// How to run a proxy.
@@ -155,11 +156,10 @@ fn start_cores(cores: usize, shared: &Arc<Shared>) -> io::Result<Cores> {
         // One snapshot at a time, and a drain behind it.
         let (sender, receiver) = mpsc::channel(2);
         let shared = Arc::clone(shared);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let thread = std::thread::Builder::new().name(format!("core-{core}")).spawn(move || {
-            let local = tokio::task::LocalSet::new();
-            local.block_on(&runtime, Worker::new(core, shared).run(receiver));
-        })?;
+        let runtime = spin::runtime()?;
+        let thread = std::thread::Builder::new()
+            .name(format!("core-{core}"))
+            .spawn(move || spin::run(&runtime, Worker::new(core, shared).run(receiver)))?;
         tell.push(sender);
         threads.push(thread);
     }
