@@ -54,6 +54,8 @@ enum Next {
     Refused(Refusal),
     /// The head did not arrive in time.
     TooSlow,
+    /// No request came in a moment; one may come later.
+    Quiet,
     /// No request came, or the client closed.
     Nothing,
     /// Others need the room.
@@ -113,6 +115,32 @@ struct Conn {
     request: Option<RequestBuffer>,
 }
 
+/// What a wait for the next request led to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wait {
+    /// There is something to read.
+    Ready,
+    /// Nothing came in time.
+    Passed,
+    /// Others need the room.
+    Displaced,
+}
+
+/// What requests led to.
+#[derive(Debug)]
+enum Served {
+    /// None came for a moment.
+    Quiet,
+    Ended,
+    /// The client began to speak HTTP/2.
+    Http2,
+}
+
+/// After a request the next one is waited for so long with everything in place that requests need: some KiB, which cost
+/// a tenth of a microsecond to get again. Clients in the middle of something come sooner. Longer, and many connections
+/// that come together would all hold theirs at once, which the heap keeps.
+const AT_HAND: Duration = Duration::from_millis(100);
+
 async fn serve(
     worker: Rc<Worker>,
     listener: Rc<Accepting>,
@@ -121,33 +149,20 @@ async fn serve(
     deadline: Registered,
 ) {
     let mut conn = Conn { worker, listener, stream, client, deadline, request: None };
-    let mut is_first = true;
+    conn.deadline.enter(Phase::Idle);
+    let mut waited = Duration::ZERO;
     loop {
-        let after = match conn.next_head().await {
-            Next::Head => relay::relay(&mut conn).await,
-            Next::Refused(refusal) => conn.refuse(refusal.status(), &refusal.to_string()).await,
-            Next::TooSlow => conn.refuse(408, "the request head did not arrive in time").await,
-            Next::Nothing => After::Close,
+        match conn.wait(conn.idle().saturating_sub(waited)).await {
+            Wait::Ready => {}
+            Wait::Passed => return Box::pin(conn.linger()).await,
             // At once: to linger is to keep the room.
-            Next::Displaced => After::Gone,
-        };
-        match after {
-            // More requests were sent than waited for: those of others come between them, or whoever sends a thousand at once
-            // has the core for as long as they take.
-            After::KeepAlive if conn.request.as_ref().is_some_and(|rest| !rest.is_empty()) => {
-                tokio::task::yield_now().await;
-            }
-            After::KeepAlive => {}
-            After::Close => return conn.linger().await,
-            After::Reset => return conn.stream.reset_on_close(),
-            After::Gone => return,
-            After::Http2 if is_first => return streams::switch(conn).await,
-            After::Http2 => {
-                conn.refuse(505, "HTTP/2 begins with a connection").await;
-                return conn.linger().await;
-            }
+            Wait::Displaced => return,
         }
-        is_first = false;
+        match Box::pin(conn.requests(waited.is_zero())).await {
+            Served::Quiet => waited = AT_HAND,
+            Served::Ended => return,
+            Served::Http2 => return streams::switch(conn).await,
+        }
     }
 }
 
@@ -156,21 +171,74 @@ impl Conn {
         self.client.limits(&self.worker.shared.limits)
     }
 
+    /// How long a connection without a request stays.
+    fn idle(&self) -> Duration {
+        let Limits { idle, idle_drain, .. } = *self.limits();
+        if self.worker.is_draining(&self.listener) { idle_drain.min(idle) } else { idle }
+    }
+
+    async fn wait(&self, patience: Duration) -> Wait {
+        self.deadline.arm(patience);
+        match self.deadline.within(poll_fn(|cx| self.stream.poll_read_ready(cx))).await {
+            Ok(_) => Wait::Ready,
+            Err(Passed) if self.deadline.is_displaced() => Wait::Displaced,
+            Err(Passed) => Wait::Passed,
+        }
+    }
+
+    /// Serves one request after the other until none comes.
+    async fn requests(&mut self, mut is_first: bool) -> Served {
+        loop {
+            let after = match self.next_head().await {
+                Next::Head => relay::relay(self).await,
+                Next::Refused(refusal) => self.refuse(refusal.status(), &refusal.to_string()).await,
+                Next::TooSlow => self.refuse(408, "the request head did not arrive in time").await,
+                Next::Quiet => return Served::Quiet,
+                Next::Nothing => After::Close,
+                Next::Displaced => After::Gone,
+            };
+            match after {
+                // More requests were sent than waited for: those of others come between them, or whoever sends a thousand
+                // at once has the core for as long as they take.
+                After::KeepAlive if self.request.as_ref().is_some_and(|rest| !rest.is_empty()) => {
+                    tokio::task::yield_now().await;
+                }
+                After::KeepAlive => {}
+                After::Close => {
+                    self.linger().await;
+                    return Served::Ended;
+                }
+                After::Reset => {
+                    self.stream.reset_on_close();
+                    return Served::Ended;
+                }
+                After::Gone => return Served::Ended,
+                After::Http2 if is_first => return Served::Http2,
+                After::Http2 => {
+                    self.refuse(505, "HTTP/2 begins with a connection").await;
+                    self.linger().await;
+                    return Served::Ended;
+                }
+            }
+            is_first = false;
+        }
+    }
+
     /// Waits for a complete head in `request`.
     async fn next_head(&mut self) -> Next {
-        let Limits { head, idle, idle_drain, .. } = *self.limits();
+        let head = self.limits().head;
         if self.request.as_ref().is_some_and(RequestBuffer::is_empty) {
             self.request = None;
         }
+        let mut is_ready = false;
         if self.request.is_none() {
             self.deadline.enter(Phase::Idle);
-            self.deadline.arm(idle);
-            if self.worker.is_draining(&self.listener) {
-                self.deadline.arm(idle_drain.min(idle));
-            }
-            let ready = self.deadline.within(poll_fn(|cx| self.stream.poll_read_ready(cx))).await;
-            if ready.is_err() {
-                return if self.deadline.is_displaced() { Next::Displaced } else { Next::Nothing };
+            let idle = self.idle();
+            match self.wait(idle.min(AT_HAND)).await {
+                Wait::Ready => is_ready = true,
+                Wait::Passed if idle > AT_HAND => return Next::Quiet,
+                Wait::Passed => return Next::Nothing,
+                Wait::Displaced => return Next::Displaced,
             }
         }
         self.deadline.enter(Phase::Arriving);
@@ -188,7 +256,10 @@ impl Conn {
                 }
                 Ok(false) => {}
             }
-            let read = poll_fn(|cx| self.stream.poll_read(cx, request.space()));
+            let read = poll_fn(|cx| match std::mem::take(&mut is_ready) {
+                true => self.stream.poll_read_known(cx, request.space()),
+                false => self.stream.poll_read(cx, request.space()),
+            });
             match self.deadline.within(read).await {
                 Err(Passed) if self.deadline.is_displaced() => return Next::Displaced,
                 Err(Passed) if request.is_empty() => return Next::Nothing,

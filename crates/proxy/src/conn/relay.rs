@@ -254,7 +254,8 @@ impl Relay<'_> {
 
     async fn connect(&self, plan: &Plan, endpoint: &Endpoint, fresh: bool) -> Result<Upstream, Cause> {
         if plan.service().protocol == snapshot::Protocol::H2c {
-            return self.connect_http2(plan, endpoint, fresh).await;
+            // On the heap, because most services have no use for the room.
+            return Box::pin(self.connect_http2(plan, endpoint, fresh)).await;
         }
         let reuse = if self.known.is_idempotent { Reuse::Freely } else { Reuse::Carefully };
         if !fresh && let Some(upstream) = self.conn.worker.take_idle(endpoint.uid, reuse) {

@@ -32,7 +32,7 @@ pub(crate) async fn welcome(
     let is_counted = entrance.as_ref().is_some_and(|entrance| !entrance.trusts(peer.ip()));
     if let Some(entrance) = entrance.as_ref().filter(|entrance| entrance.proxy_protocol) {
         deadline.arm(head);
-        let source = deadline.within(proxy_protocol::source(&tcp)).await;
+        let source = deadline.within(Box::pin(proxy_protocol::source(&tcp))).await;
         // Whoever is not one of the balancers could pretend to be anybody.
         match source {
             Ok(Ok(source)) if entrance.may_introduce(peer.ip()) => peer = source.unwrap_or(peer),
@@ -54,7 +54,7 @@ pub(crate) async fn welcome(
     let stream = match tls {
         None => Stream::Tcp(tcp),
         Some(config) => {
-            let Ok(tls) = Tls::new(tcp, config) else { return };
+            let Ok(tls) = Tls::new(tcp, config).map(Box::new) else { return };
             deadline.arm(head);
             let shaken = deadline.within(poll_fn(|cx| tls.poll_handshake(cx))).await;
             let agreed = matches!(shaken, Ok(Ok(())));
@@ -67,7 +67,7 @@ pub(crate) async fn welcome(
                 return;
             }
             let is_http2 = tls.alpn().as_deref() == Some(HTTP2_ALPN);
-            let stream = Stream::Tls(Box::new(tls));
+            let stream = Stream::Tls(tls);
             if is_http2 {
                 // In a box, because the others need not have the room.
                 let serving = streams::serve(worker, listener, stream, Bytes::new(), client, deadline);
