@@ -50,6 +50,16 @@ impl Stream {
         }
     }
 
+    /// As [`Self::poll_read`], right after [`Self::poll_read_ready`] said that there is something. It is no turn of its
+    /// own: a connection that always has something to read gives way to others where it asks whether it has.
+    pub(crate) fn poll_read_known(&self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Tcp(stream) => tcp::poll_read_known(stream, cx, buf),
+            Self::Tls(stream) => stream.poll_read(cx, buf),
+            Self::Pipe(pipe) => pipe.poll_read(cx, buf),
+        }
+    }
+
     /// Ready when a read may give something, an end or an error; nothing is taken.
     pub(crate) fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {

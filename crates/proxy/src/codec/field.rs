@@ -30,7 +30,9 @@ pub(crate) enum Field {
 
 impl Field {
     pub(crate) fn of(name: &str) -> Self {
-        let is = |other: &str| name.eq_ignore_ascii_case(other);
+        // The first letter tells nearly all apart that are as long.
+        let first = name.as_bytes().first().map(u8::to_ascii_lowercase);
+        let is = |other: &str| first == other.bytes().next() && name.eq_ignore_ascii_case(other);
         match name.len() {
             2 if is("te") => Self::HopByHop,
             4 if is("host") => Self::Host,
@@ -145,6 +147,47 @@ pub(crate) fn is_nominated(headers: &[httparse::Header<'_>], name: &str) -> bool
         .iter()
         .filter(|header| Field::of(header.name) == Field::Connection)
         .any(|header| has_token(header.value, name))
+}
+
+pub(crate) fn write(out: &mut Vec<u8>, parts: &[&[u8]]) {
+    for part in parts {
+        out.extend_from_slice(part);
+    }
+}
+
+/// Neighbouring header lines that are passed on as they came, in one piece each time.
+#[derive(Debug)]
+pub(crate) struct Lines<'b> {
+    head: &'b [u8],
+    kept: std::ops::Range<usize>,
+}
+
+impl<'b> Lines<'b> {
+    /// Of a head that was checked: its lines hold nothing that could be read in two ways.
+    pub(crate) fn of(head: &'b [u8]) -> Self {
+        Self { head, kept: 0..0 }
+    }
+
+    /// Keeps a line of this head. What was kept before and is no neighbour of it is written.
+    pub(crate) fn keep(&mut self, header: &httparse::Header<'b>, out: &mut Vec<u8>) {
+        let at = |part: &[u8]| (part.as_ptr() as usize).wrapping_sub(self.head.as_ptr() as usize);
+        let start = at(header.name.as_bytes());
+        let end = at(header.value).wrapping_add(header.value.len());
+        if self.kept.end > 0 && self.head.get(self.kept.end..start) == Some(b"\r\n") {
+            self.kept.end = end;
+        } else {
+            self.flush(out);
+            self.kept = start..end;
+        }
+    }
+
+    pub(crate) fn flush(&mut self, out: &mut Vec<u8>) {
+        if let Some(lines @ [_, ..]) = self.head.get(self.kept.clone()) {
+            out.extend_from_slice(lines);
+            out.extend_from_slice(b"\r\n");
+        }
+        self.kept = 0..0;
+    }
 }
 
 /// A number in decimal digits, as a header value has it, without an allocation.

@@ -1,7 +1,8 @@
 use std::mem::MaybeUninit;
 
 use super::field::{
-    ConnectionOptions, Decimal, Field, content_length, has_token, is_alias, is_nominated, tokens,
+    ConnectionOptions, Decimal, Field, Lines, content_length, has_token, is_alias, is_nominated, tokens,
+    write,
 };
 use super::head::find;
 use super::{Body, Chunked, HEADERS_MAX, Refusal};
@@ -58,6 +59,7 @@ pub struct RequestHead<'h, 'b> {
     /// Protocols that the client offers to switch to.
     pub upgrade: Option<&'b [u8]>,
     options: ConnectionOptions,
+    bytes: &'b [u8],
     pub(crate) headers: &'h [httparse::Header<'b>],
 }
 
@@ -118,6 +120,7 @@ impl<'h, 'b> RequestHead<'h, 'b> {
             expects_continue,
             upgrade,
             options: fields.options,
+            bytes: head,
             headers,
         })
     }
@@ -165,13 +168,12 @@ impl<'h, 'b> RequestHead<'h, 'b> {
 
     /// Writes the head for the instance. Hop-by-hop fields are gone, framing is in one canonical form.
     pub(crate) fn write(&self, out: &mut Vec<u8>, forward: &Forward<'_>) {
-        let mut line = |parts: &[&[u8]]| {
-            for part in parts {
-                out.extend_from_slice(part);
-            }
-        };
-        line(&[self.method.as_bytes(), b" ", forward.target_prefix.as_bytes(), forward.target.as_bytes()]);
-        line(&[b" HTTP/1.1\r\nhost: ", forward.host.as_bytes(), b"\r\n"]);
+        write(
+            out,
+            &[self.method.as_bytes(), b" ", forward.target_prefix.as_bytes(), forward.target.as_bytes()],
+        );
+        write(out, &[b" HTTP/1.1\r\nhost: ", forward.host.as_bytes(), b"\r\n"]);
+        let mut lines = Lines::of(self.bytes);
         for header in self.headers {
             let field = Field::of(header.name);
             let keep = match field {
@@ -193,24 +195,30 @@ impl<'h, 'b> RequestHead<'h, 'b> {
                 Field::Other => !is_alias(header.name),
             };
             if keep && !(self.options.nominates && is_nominated(self.headers, header.name)) {
-                let tags = (field == Field::Condition).then(|| unmarked(header.value));
-                let value = tags.as_deref().unwrap_or(header.value);
-                line(&[header.name.as_bytes(), b": ", value, b"\r\n"]);
+                if field == Field::Condition {
+                    lines.flush(out);
+                    write(out, &[header.name.as_bytes(), b": ", &unmarked(header.value), b"\r\n"]);
+                } else {
+                    lines.keep(header, out);
+                }
             }
         }
-        line(&[forward.added]);
+        lines.flush(out);
+        write(out, &[forward.added]);
         match self.length {
             BodyLength::None => {}
-            BodyLength::Known(bytes) => line(&[b"content-length: ", Decimal::of(bytes).as_bytes(), b"\r\n"]),
-            BodyLength::Chunked => line(&[b"transfer-encoding: chunked\r\n"]),
+            BodyLength::Known(bytes) => {
+                write(out, &[b"content-length: ", Decimal::of(bytes).as_bytes(), b"\r\n"])
+            }
+            BodyLength::Chunked => write(out, &[b"transfer-encoding: chunked\r\n"]),
         }
         if self.expects_continue {
-            line(&[b"expect: 100-continue\r\n"]);
+            write(out, &[b"expect: 100-continue\r\n"]);
         }
         if let Some(protocols) = self.upgrade {
-            line(&[b"connection: upgrade\r\nupgrade: ", protocols, b"\r\n"]);
+            write(out, &[b"connection: upgrade\r\nupgrade: ", protocols, b"\r\n"]);
         }
-        line(&[b"\r\n"]);
+        write(out, &[b"\r\n"]);
     }
 }
 

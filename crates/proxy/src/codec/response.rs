@@ -1,4 +1,6 @@
-use super::field::{ConnectionOptions, Decimal, Field, content_length, has_token, is_nominated};
+use super::field::{
+    ConnectionOptions, Decimal, Field, Lines, content_length, has_token, is_nominated, write,
+};
 use super::request::{HeaderStorage, MinorVersion};
 use super::{Body, Chunked};
 use crate::policy::coding::Packing;
@@ -51,6 +53,7 @@ pub struct ResponseHead<'h, 'b> {
     content_length: Option<u64>,
     upgrade: Option<&'b [u8]>,
     options: ConnectionOptions,
+    bytes: &'b [u8],
     pub(crate) headers: &'h [httparse::Header<'b>],
 }
 
@@ -148,6 +151,7 @@ impl<'h, 'b> ResponseHead<'h, 'b> {
             content_length: length,
             upgrade,
             options,
+            bytes: head,
             headers,
         })
     }
@@ -201,13 +205,9 @@ impl<'h, 'b> ResponseHead<'h, 'b> {
 
     /// Writes the head for the client.
     pub(crate) fn write(&self, out: &mut Vec<u8>, reply: &Reply<'_>) {
-        let mut line = |parts: &[&[u8]]| {
-            for part in parts {
-                out.extend_from_slice(part);
-            }
-        };
         let digits = [self.status / 100, self.status / 10 % 10, self.status % 10].map(|d| b'0' + (d as u8));
-        line(&[b"HTTP/1.1 ", &digits, b" ", self.reason.as_bytes(), b"\r\n"]);
+        write(out, &[b"HTTP/1.1 ", &digits, b" ", self.reason.as_bytes(), b"\r\n"]);
+        let mut lines = Lines::of(self.bytes);
         for header in self.headers {
             let keep = match Field::of(header.name) {
                 Field::ContentLength
@@ -234,9 +234,11 @@ impl<'h, 'b> ResponseHead<'h, 'b> {
                 && !reply.drops(header.name)
                 && !(self.options.nominates && is_nominated(self.headers, header.name))
             {
-                line(&[header.name.as_bytes(), b": ", header.value, b"\r\n"]);
+                lines.keep(header, out);
             }
         }
+        lines.flush(out);
+        let mut line = |parts: &[&[u8]]| write(out, parts);
         if self.status >= 200 {
             for added in headers::kept(reply.added, reply.changes) {
                 line(&[added]);

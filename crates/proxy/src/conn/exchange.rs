@@ -493,19 +493,14 @@ impl<'a> Exchange<'a> {
                 self.wait_for_client();
                 return Ok(progress);
             };
-            let buffer = match &mut self.response {
-                Some(buffer) => buffer,
-                none => {
-                    // No buffer while waiting: a thousand quiet connections would hold 128 MiB.
-                    match self.upstream.stream.poll_read_ready(cx) {
-                        Poll::Pending => return Ok(progress),
-                        Poll::Ready(_) => none.insert(Buffer::take(Kind::Response)),
-                    }
-                }
-            };
+            // No buffer while waiting: a thousand quiet connections would hold 128 MiB.
+            if self.upstream.stream.poll_read_ready(cx).is_pending() {
+                return Ok(progress);
+            }
+            let buffer = self.response.get_or_insert_with(|| Buffer::take(Kind::Response));
             let space = buffer.space();
             let bytes_max = space.len().min(room);
-            let read = self.upstream.stream.poll_read(cx, &mut space[..bytes_max]);
+            let read = self.upstream.stream.poll_read_known(cx, &mut space[..bytes_max]);
             if buffer.is_empty() && !matches!(read, Poll::Ready(Ok(1..))) {
                 self.response = None;
             }

@@ -7,6 +7,18 @@ use rustix::net::{RecvFlags, SendFlags};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
+/// As [`poll_read`], for a stream that is ready as far as anybody knows: asks no more than that.
+pub(super) fn poll_read_known(
+    stream: &TcpStream,
+    cx: &mut Context<'_>,
+    buf: &mut [u8],
+) -> Poll<io::Result<usize>> {
+    match try_read(stream, buf) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => poll_read(stream, cx, buf),
+        result => Poll::Ready(result),
+    }
+}
+
 pub(super) fn poll_read(stream: &TcpStream, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
     loop {
         ready!(stream.poll_read_ready(cx))?;
