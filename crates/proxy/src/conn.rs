@@ -20,6 +20,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use crate::accesslog::Record;
 use crate::codec::{Field, Refusal, RequestHead, tokens};

@@ -106,7 +106,7 @@ fn those_who_wait_go_one_after_another_as_soon_as_there_is_room() {
 
 #[test]
 fn an_instance_that_is_full_leaves_the_work_to_the_others() {
-    let ((origin, _release), other) = (hanging(), Origin::start(|_| ok("other")));
+    let ((origin, release), other) = (hanging(), Origin::start(|_| ok("other")));
     let mut proxy = one_core();
     let mut bounded = service(&[("i", origin.addr)]);
     bounded.breaker = Breaker { per_instance: Some(1), requests: None };
@@ -117,11 +117,12 @@ fn an_instance_that_is_full_leaves_the_work_to_the_others() {
     for _ in 0..20 {
         assert_eq!(proxy.wire().get("/").unwrap().text(), "other");
     }
+    drop(release);
 }
 
 #[test]
 fn a_service_has_a_bound_over_all_its_instances() {
-    let ((origin, _release), other) = (hanging(), Origin::start(|_| ok("other")));
+    let ((origin, release), other) = (hanging(), Origin::start(|_| ok("other")));
     let mut proxy = one_core();
     let mut bounded = service(&[("i", origin.addr)]);
     bounded.breaker = Breaker { per_instance: None, requests: Some(1) };
@@ -138,6 +139,7 @@ fn a_service_has_a_bound_over_all_its_instances() {
     proxy.serve(bounded);
     let answers: Vec<String> = (0..20).map(|_| proxy.wire().get("/").unwrap().text()).collect();
     assert!(answers.iter().any(|answer| answer == "other"), "{answers:?}");
+    drop(release);
 }
 
 #[test]
