@@ -12,6 +12,8 @@ use crate::shell;
 #[derive(Debug, Clone, Copy)]
 pub struct Tool {
     name: &'static str,
+    /// What it tells its version by.
+    asked: &'static str,
     /// Oldest version that works, major and minor.
     version_min: (u32, u32),
     /// Debian and Ubuntu.
@@ -20,19 +22,35 @@ pub struct Tool {
 }
 
 /// 18 and 3.11 are what Debian 12 has, and what the example shop is tested with or above.
-pub const NODE: Tool =
-    Tool { name: "node", version_min: (18, 0), packages: &["nodejs"], why: "the web front of examples/shop" };
+pub const NODE: Tool = Tool {
+    name: "node",
+    asked: "--version",
+    version_min: (18, 0),
+    packages: &["nodejs"],
+    why: "the web front of examples/shop",
+};
 pub const PYTHON: Tool = Tool {
     name: "python3",
+    asked: "--version",
     version_min: (3, 11),
     packages: &["python3"],
     why: "the API and the worker of examples/shop",
 };
 pub const POSTGRES: Tool = Tool {
     name: "postgres",
+    asked: "--version",
     version_min: (13, 0),
     packages: &["postgresql"],
     why: "the test of `uses = \"postgres\"`",
+};
+
+/// 3.0 is what Debian 12 has.
+pub const OPENSSL: Tool = Tool {
+    name: "openssl",
+    asked: "version",
+    version_min: (3, 0),
+    packages: &["openssl"],
+    why: "the test that TLS is spoken with another implementation",
 };
 
 #[derive(Debug, PartialEq, Eq)]
@@ -55,7 +73,7 @@ impl Tool {
 
     fn look(&self) -> Found {
         let Some(program) = self.program() else { return Found::Missing };
-        let output = Command::new(program).arg("--version").stdin(Stdio::null()).output();
+        let output = Command::new(program).arg(self.asked).stdin(Stdio::null()).output();
         let text = output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
         match text {
             Ok(text) if version(&text).is_some_and(|version| version >= self.version_min) => Found::Good,
@@ -143,14 +161,22 @@ mod tests {
         assert_eq!(version("v20.20.2"), Some((20, 20)));
         assert_eq!(version("Python 3.11.7"), Some((3, 11)));
         assert_eq!(version("postgres (PostgreSQL) 15.14 (Debian 15.14-0+deb12u1)"), Some((15, 14)));
+        assert_eq!(version("OpenSSL 3.0.19 27 Jan 2026 (Library: OpenSSL 3.0.19 27 Jan 2026)"), Some((3, 0)));
         assert_eq!(version("no number"), None);
     }
 
     #[test]
     fn a_tool_that_is_nowhere_is_missing() {
-        let tool = Tool { name: "no-such-tool-at-all", version_min: (1, 0), packages: &[], why: "a test" };
+        let tool = Tool {
+            name: "no-such-tool-at-all",
+            asked: "--version",
+            version_min: (1, 0),
+            packages: &[],
+            why: "a test",
+        };
         assert_eq!(tool.look(), Found::Missing);
-        let old = Tool { name: "sh", version_min: (u32::MAX, 0), packages: &[], why: "a test" };
+        let old =
+            Tool { name: "sh", asked: "--version", version_min: (u32::MAX, 0), packages: &[], why: "a test" };
         assert_ne!(old.look(), Found::Good);
     }
 }

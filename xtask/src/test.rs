@@ -23,6 +23,7 @@ pub fn run(_: &Arguments) -> Done {
     let started = Instant::now();
     setup::ensure(&[setup::NODE, setup::PYTHON])?;
     setup::wish(setup::POSTGRES);
+    setup::wish(setup::OPENSSL);
     let mut peers = setup::peers::variables();
     peers.extend(setup::peers::edge::variables());
     let mut count = Count::default();

@@ -188,6 +188,11 @@ pub(crate) struct Record<'a> {
     pub time_ms: u64,
     pub request_id: &'a str,
     pub client: std::net::IpAddr,
+    /// `HTTP/1.0`, `HTTP/1.1`, `HTTP/2`; empty when it was not understood.
+    pub protocol: &'static str,
+    /// `TLSv1.3`, `TLSv1.2`; absent without TLS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<&'static str>,
     pub method: &'a str,
     pub host: &'a str,
     pub target: &'a str,
@@ -216,11 +221,18 @@ pub(crate) fn now_ms() -> u64 {
 
 impl<'a> Record<'a> {
     /// A request that was refused before it was understood.
-    pub(crate) fn refused(client: std::net::IpAddr, status: u16, why: &'a str) -> Self {
+    pub(crate) fn refused(
+        client: std::net::IpAddr,
+        tls: Option<&'static str>,
+        status: u16,
+        why: &'a str,
+    ) -> Self {
         Self {
             time_ms: now_ms(),
             request_id: "",
             client,
+            protocol: "",
+            tls,
             method: "",
             host: "",
             target: "",

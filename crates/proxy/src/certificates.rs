@@ -12,6 +12,7 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
 use crate::snapshot::{Certificate, CertificatePurpose, Tls};
+use crate::tickets::Tickets;
 
 /// By which an authority asks for its challenge (RFC 8737).
 pub(crate) const ACME_TLS_ALPN: &[u8] = b"acme-tls/1";
@@ -36,7 +37,11 @@ pub(crate) enum CertificateError {
 ///
 /// # Errors
 /// The first certificate that cannot be used.
-pub(crate) fn server_config(tls: &Tls, tickets: &Tickets) -> Result<ServerConfig, CertificateError> {
+pub(crate) fn server_config(
+    tls: &Tls,
+    http1_only: bool,
+    tickets: &Tickets,
+) -> Result<ServerConfig, CertificateError> {
     let mut resolver = Resolver::default();
     for certificate in &tls.certificates {
         resolver.add(certificate, Arc::new(load(certificate)?));
@@ -48,25 +53,15 @@ pub(crate) fn server_config(tls: &Tls, tickets: &Tickets) -> Result<ServerConfig
         .with_no_client_auth();
     let is_challenged = !resolver.challenges.is_empty();
     let mut config = config.with_cert_resolver(Arc::new(resolver));
-    config.alpn_protocols = vec![HTTP2_ALPN.to_vec(), b"http/1.1".to_vec()];
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    if !http1_only {
+        config.alpn_protocols.insert(0, HTTP2_ALPN.to_vec());
+    }
     if is_challenged {
         config.alpn_protocols.push(ACME_TLS_ALPN.to_vec());
     }
-    config.ticketer = Arc::clone(&tickets.0);
+    config.ticketer = tickets.producer();
     Ok(config)
-}
-
-/// Keys for resumed sessions, the same for all listeners and snapshots of a process: a new certificate costs nobody a
-/// whole handshake.
-#[derive(Debug)]
-pub(crate) struct Tickets(Arc<dyn rustls::server::ProducesTickets>);
-
-impl Tickets {
-    /// # Errors
-    /// When the machine gives no random numbers.
-    pub(crate) fn new() -> Result<Self, CertificateError> {
-        ring::Ticketer::new().map(Self).map_err(CertificateError::Setup)
-    }
 }
 
 /// # Errors

@@ -71,6 +71,8 @@ pub(crate) struct Client {
     text: String,
     /// Whether it came by TLS.
     secure: bool,
+    /// Which version of it, in the words of the access log.
+    tls: Option<&'static str>,
     /// By which it came.
     entrance: Option<Arc<Entrance>>,
     /// Whether what it forwards about others is believed.
@@ -82,7 +84,7 @@ impl Client {
         let address = peer.ip().to_canonical();
         let secure = entrance.as_ref().is_some_and(|entrance| entrance.tls.is_some());
         let trusted = entrance.as_ref().is_some_and(|entrance| entrance.trusts(address));
-        Self { address, text: address.to_string(), secure, entrance, trusted }
+        Self { address, text: address.to_string(), secure, tls: None, entrance, trusted }
     }
 
     /// Whether the client itself spoke TLS, with us or with a trusted proxy before us.
@@ -98,6 +100,10 @@ impl Client {
     /// What it may do. `usual`: for one that came by a listener that is going, of which nothing more is known.
     fn limits<'l>(&'l self, usual: &'l Limits) -> &'l Limits {
         self.entrance.as_ref().map_or(usual, |entrance| &entrance.limits)
+    }
+
+    fn may_speak_http2(&self) -> bool {
+        !self.entrance.as_ref().is_some_and(|entrance| entrance.http1_only)
     }
 
     fn scheme(&self) -> &'static [u8] {
@@ -141,6 +147,22 @@ enum Served {
 /// a tenth of a microsecond to get again. Clients in the middle of something come sooner. Longer, and many connections
 /// that come together would all hold theirs at once, which the heap keeps.
 const AT_HAND: Duration = Duration::from_millis(100);
+
+/// Says no to a connection on which nothing but this can be said.
+async fn turn_away(
+    worker: Rc<Worker>,
+    listener: Rc<Accepting>,
+    stream: Stream,
+    client: Client,
+    deadline: Registered,
+    why: &'static str,
+) {
+    deadline.enter(Phase::Exchange);
+    let mut conn = Conn { worker, listener, stream, client, deadline, request: None };
+    if conn.refuse(400, why).await == After::Close {
+        conn.linger().await;
+    }
+}
 
 async fn serve(
     worker: Rc<Worker>,
@@ -214,9 +236,13 @@ impl Conn {
                     return Served::Ended;
                 }
                 After::Gone => return Served::Ended,
-                After::Http2 if is_first => return Served::Http2,
+                After::Http2 if is_first && self.client.may_speak_http2() => return Served::Http2,
                 After::Http2 => {
-                    self.refuse(505, "HTTP/2 begins with a connection").await;
+                    let why = match self.client.may_speak_http2() {
+                        true => "HTTP/2 begins with a connection",
+                        false => "HTTP/2 is not spoken at this address",
+                    };
+                    self.refuse(505, why).await;
                     self.linger().await;
                     return Served::Ended;
                 }
@@ -280,7 +306,7 @@ impl Conn {
     async fn refuse(&self, status: u16, why: &str) -> After {
         self.worker.count_refusal(status);
         if let Some(log) = self.worker.shared.access_log.get() {
-            log.write(Record::refused(self.client.address, status, why).line());
+            log.write(Record::refused(self.client.address, self.client.tls, status, why).line());
         }
         let body = format!("{status} {}: {why}\n", answer::reason(status));
         self.deadline.arm(self.limits().head);

@@ -16,10 +16,9 @@ use tokio::io::AsyncReadExt as _;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::task::AbortHandle;
 
-use crate::certificates::Tickets;
 use crate::control::{self, Applied, Arms, Ask, Command, Event, RejectReason, Rejected, Say, Stats};
 use crate::endpoint::{Endpoint, Health};
-use crate::handover;
+use crate::handover::{self, Handed};
 use crate::health::{Change, Checks};
 use crate::listen::{Inherited, Origin};
 use crate::persist::{self, Loaded};
@@ -28,6 +27,7 @@ use crate::series::SeriesBook;
 use crate::snapshot::Snapshot;
 use crate::stop::Stop;
 use crate::table::{Table, TableMaker};
+use crate::tickets::Tickets;
 use crate::worker::{Shared, Tell};
 use switch::{Disk, NotApplied};
 
@@ -136,9 +136,11 @@ impl Proxy {
             false => None,
         };
         let control = |source| RunError::ControlSocket { path: path.clone(), source };
+        let mut keys = Vec::new();
         let (bound, predecessor) = match relieved {
-            Some((predecessor, sockets)) => {
+            Some(Handed { predecessor, sockets, tickets }) => {
                 inherited.add(sockets).map_err(RunError::TakeOver)?;
+                keys = tickets;
                 (None, Some(predecessor))
             }
             // Bound first: of two proxies in one directory the second must not touch the state.
@@ -156,7 +158,7 @@ impl Proxy {
         let series = Arc::new(SeriesBook::new(cores));
         let generation = Arc::new(AtomicU64::new(0));
         let source = source();
-        let tickets = Tickets::new().map_err(|error| RunError::Start(io::Error::other(error)))?;
+        let tickets = Tickets::new(keys).map_err(|error| RunError::Start(io::Error::other(error)))?;
         let mut proxy = Self {
             state_dir: options.state_dir.clone(),
             started: Instant::now(),
@@ -360,7 +362,8 @@ impl Proxy {
                 let offer = match (&self.stage, sockets.collect::<io::Result<Vec<_>>>()) {
                     (Stage::Serving, Ok(sockets)) => {
                         self.stage = Stage::Offering;
-                        Some(handover::Offer { generation: self.current.generation, sockets })
+                        let tickets = self.tickets.keys();
+                        Some(handover::Offer { generation: self.current.generation, sockets, tickets })
                     }
                     (Stage::Serving | Stage::Offering | Stage::Draining { .. }, _) => None,
                 };

@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 use rustls::ServerConfig;
 
-use crate::certificates::{self, CertificateError, Tickets};
+use crate::certificates::{self, CertificateError};
 use crate::limits::Limits;
 use crate::snapshot::{Listener, Purpose, Snapshot};
+use crate::tickets::Tickets;
 
 #[derive(Debug)]
 pub(crate) struct Entrance {
@@ -19,6 +20,8 @@ pub(crate) struct Entrance {
     pub limits: Limits,
     /// Connections of one client.
     pub per_client_max: Option<u32>,
+    /// HTTP/2 is neither offered nor taken.
+    pub http1_only: bool,
     trusted: Vec<Network>,
 }
 
@@ -74,7 +77,7 @@ pub(crate) fn entrances(
                         }
                     });
                 }
-                let config = certificates::server_config(&tls, tickets);
+                let config = certificates::server_config(&tls, listener.limits.http1_only, tickets);
                 Some(Arc::new(config.map_err(|error| (listener.name.clone(), error))?))
             }
         };
@@ -91,6 +94,7 @@ impl Entrance {
             proxy_protocol: listener.proxy_protocol,
             limits: usual.of_listener(&listener.limits),
             per_client_max: listener.limits.per_client_max,
+            http1_only: listener.limits.http1_only,
             trusted: listener.trusted_proxies.iter().filter_map(|text| text.parse().ok()).collect(),
         }
     }

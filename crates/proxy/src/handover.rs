@@ -26,11 +26,13 @@ use rustix::net::{
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::tickets::TicketKey;
+
 /// How long a successor may take from the sockets to `READY`. Most of it is for the first health checks of many
 /// instances; meanwhile no snapshot is taken over, so it must not be long.
 const READY_WITHIN: Duration = Duration::from_secs(30);
 
-/// Lines are a few dozen bytes.
+/// Lines are a few dozen bytes, and the first one with two keys some 500.
 const LINE_BYTES_MAX: usize = 1_024;
 
 pub(crate) fn path(state_dir: &Path) -> PathBuf {
@@ -43,6 +45,9 @@ struct Header {
     pid: u32,
     generation: u64,
     sockets: usize,
+    /// Newest first; a predecessor of an earlier version hands out none.
+    #[serde(default)]
+    tickets: Vec<TicketKey>,
 }
 
 /// What the deciding thread hands out.
@@ -50,6 +55,7 @@ struct Header {
 pub(crate) struct Offer {
     pub generation: u64,
     pub sockets: Vec<TcpListener>,
+    pub tickets: Vec<TicketKey>,
 }
 
 /// What the conversation with a successor asks the deciding thread.
@@ -91,8 +97,12 @@ fn hand_out(mut stream: UnixStream, offer: &Offer) -> io::Result<UnixStream> {
     let until = Instant::now() + READY_WITHIN;
     stream.set_nonblocking(false)?;
     stream.set_write_timeout(Some(READY_WITHIN))?;
-    let header =
-        Header { pid: std::process::id(), generation: offer.generation, sockets: offer.sockets.len() };
+    let header = Header {
+        pid: std::process::id(),
+        generation: offer.generation,
+        sockets: offer.sockets.len(),
+        tickets: offer.tickets.clone(),
+    };
     let mut line = serde_json::to_vec(&header)?;
     line.push(b'\n');
     stream.write_all(&line)?;
@@ -122,8 +132,16 @@ pub(crate) struct Predecessor {
     generation: u64,
 }
 
-/// The running proxy's sockets; `None` when no proxy runs there.
-pub(crate) fn receive(state_dir: &Path) -> io::Result<Option<(Predecessor, Vec<TcpListener>)>> {
+/// What the running proxy hands over.
+#[derive(Debug)]
+pub(crate) struct Handed {
+    pub predecessor: Predecessor,
+    pub sockets: Vec<TcpListener>,
+    pub tickets: Vec<TicketKey>,
+}
+
+/// `None` when no proxy runs there.
+pub(crate) fn receive(state_dir: &Path) -> io::Result<Option<Handed>> {
     let mut stream = match crate::control::connect_path(&path(state_dir)) {
         Ok(stream) => stream,
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
@@ -149,7 +167,8 @@ pub(crate) fn receive(state_dir: &Path) -> io::Result<Option<(Predecessor, Vec<T
             }
         }
     }
-    Ok(Some((Predecessor { stream, generation: header.generation }, sockets)))
+    let predecessor = Predecessor { stream, generation: header.generation };
+    Ok(Some(Handed { predecessor, sockets, tickets: header.tickets }))
 }
 
 impl Predecessor {

@@ -44,6 +44,7 @@ mod spin;
 mod stop;
 mod stream;
 mod table;
+mod tickets;
 mod trace;
 mod worker;
 

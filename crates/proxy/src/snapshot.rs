@@ -115,6 +115,8 @@ pub struct ListenerLimits {
     pub per_client_max: Option<u32>,
     /// Streams that one HTTP/2 connection may have open.
     pub streams_max: Option<u32>,
+    /// HTTP/2 is not offered in the handshake, and refused where a connection begins with it.
+    pub http1_only: bool,
 }
 
 impl Listener {

@@ -29,6 +29,9 @@ pub struct HeadScan {
     start: usize,
 }
 
+/// The first byte of a connection that begins with TLS (RFC 8446, section 5.1).
+pub const TLS_HANDSHAKE: u8 = 22;
+
 /// How many bytes the limits leave to a head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Limits {
@@ -109,9 +112,13 @@ impl HeadScan {
         }
     }
 
-    /// A line that continues the one before (obs-fold) is refused at its first byte.
-    fn judge_line(&self, line: &[u8], _limits: Limits) -> Result<(), Refusal> {
+    /// A line that continues the one before (obs-fold) is refused at its first byte, and so is a TLS handshake, which
+    /// has no line end for which it could be judged.
+    fn judge_line(&self, line: &[u8], limits: Limits) -> Result<(), Refusal> {
         match line.first() {
+            Some(&TLS_HANDSHAKE) if self.lines == 0 && limits == Limits::Request => {
+                Err(Refusal::Bad("TLS is not spoken at this address"))
+            }
             Some(b' ' | b'\t') if self.lines > 0 => Err(Refusal::Bad("a folded header line")),
             Some(b' ' | b'\t') => Err(Refusal::Bad("the message begins with white space")),
             Some(_) | None => Ok(()),

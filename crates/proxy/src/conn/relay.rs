@@ -20,7 +20,7 @@ use crate::accesslog::{Record, now_ms};
 use crate::balance::Pick;
 use crate::balance::Routing;
 use crate::buffer::Buffer;
-use crate::codec::{BodyLength, Framing, Refusal, RequestHead, header_storage};
+use crate::codec::{BodyLength, Framing, MinorVersion, Refusal, RequestHead, header_storage};
 use crate::control::Cause;
 use crate::deadline::{Passed, Phase};
 use crate::endpoint::{Endpoint, InFlight};
@@ -498,6 +498,12 @@ impl Relay<'_> {
                     time_ms: now_ms().saturating_sub(duration_us / 1_000),
                     request_id: &self.id_text(),
                     client: self.conn.client.address,
+                    protocol: match (self.conn.stream.as_pipe(), head.version) {
+                        (Some(_), _) => "HTTP/2",
+                        (None, MinorVersion::One) => "HTTP/1.1",
+                        (None, MinorVersion::Zero) => "HTTP/1.0",
+                    },
+                    tls: self.conn.client.tls,
                     method: head.method,
                     host: head.host,
                     target: head.target,

@@ -1,18 +1,32 @@
 //! From an accepted connection to its first request: who it is, and what it speaks.
 
 use std::future::poll_fn;
+use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use tokio::io::ReadBuf;
 use tokio::net::TcpStream;
 
-use super::{Client, proxy_protocol, serve, streams};
+use super::{Client, proxy_protocol, serve, streams, turn_away};
 use crate::certificates::{ACME_TLS_ALPN, HTTP2_ALPN};
 use crate::deadline::{Passed, Phase, Registered};
 use crate::stream::{Stream, Tls};
 use crate::worker::{Accepting, Worker};
+
+/// Requests begin with a method, and a TLS handshake never with a capital letter.
+const PLAIN_HTTP: &str = "the request was sent without TLS to an address that speaks TLS: use https://";
+
+/// Looked at, not taken; none when the client has ended.
+fn first_byte(tcp: &TcpStream, cx: &mut Context<'_>) -> Poll<io::Result<Option<u8>>> {
+    let mut byte = [0];
+    let mut buf = ReadBuf::new(&mut byte);
+    let seen = ready!(tcp.poll_peek(cx, &mut buf))?;
+    Poll::Ready(Ok((seen > 0).then_some(byte[0])))
+}
 
 pub(crate) async fn welcome(
     worker: Rc<Worker>,
@@ -50,12 +64,23 @@ pub(crate) async fn welcome(
         },
     };
     let tls = entrance.as_ref().and_then(|entrance| entrance.tls.clone());
-    let client = Client::new(peer, entrance);
+    let mut client = Client::new(peer, entrance);
     let stream = match tls {
         None => Stream::Tcp(tcp),
         Some(config) => {
-            let Ok(tls) = Tls::new(tcp, config).map(Box::new) else { return };
             deadline.arm(head);
+            match deadline.within(poll_fn(|cx| first_byte(&tcp, cx))).await {
+                Ok(Ok(Some(byte))) if byte.is_ascii_uppercase() => {
+                    worker.shared.count_failed_handshake();
+                    let stream = Stream::Tcp(tcp);
+                    // In a box, as below: it is rare.
+                    let no = turn_away(worker, listener, stream, client, deadline, PLAIN_HTTP);
+                    return Box::pin(no).await;
+                }
+                Ok(Ok(_)) => {}
+                Ok(Err(_)) | Err(Passed) => return worker.shared.count_failed_handshake(),
+            }
+            let Ok(tls) = Tls::new(tcp, config).map(Box::new) else { return };
             let shaken = deadline.within(poll_fn(|cx| tls.poll_handshake(cx))).await;
             let agreed = matches!(shaken, Ok(Ok(())));
             if !agreed {
@@ -66,6 +91,7 @@ pub(crate) async fn welcome(
             if tls.alpn().as_deref() == Some(ACME_TLS_ALPN) {
                 return;
             }
+            client.tls = tls.version();
             let is_http2 = tls.alpn().as_deref() == Some(HTTP2_ALPN);
             let stream = Stream::Tls(tls);
             if is_http2 {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
 use rustix::net::RecvFlags;
-use rustls::{ServerConfig, ServerConnection};
+use rustls::{ProtocolVersion, ServerConfig, ServerConnection};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
@@ -55,6 +55,16 @@ impl Tls {
     /// What was agreed on, once the handshake is over.
     pub(crate) fn alpn(&self) -> Option<Vec<u8>> {
         self.session.borrow().tls.alpn_protocol().map(<[u8]>::to_vec)
+    }
+
+    /// As it is usually written, once the handshake is over.
+    pub(crate) fn version(&self) -> Option<&'static str> {
+        match self.session.borrow().tls.protocol_version()? {
+            ProtocolVersion::TLSv1_3 => Some("TLSv1.3"),
+            ProtocolVersion::TLSv1_2 => Some("TLSv1.2"),
+            // No other is agreed on.
+            _ => None,
+        }
     }
 
     pub(crate) fn poll_handshake(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

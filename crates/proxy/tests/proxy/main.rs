@@ -18,6 +18,7 @@ mod messages;
 mod mirror;
 mod offences;
 mod policy;
+mod posture;
 mod state;
 mod support;
 mod swap;

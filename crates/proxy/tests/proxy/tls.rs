@@ -14,12 +14,12 @@ use crate::frames;
 use crate::support::*;
 
 /// A certificate that signs itself, in files.
-struct Identity {
-    certificate: Certificate,
-    root: rustls::pki_types::CertificateDer<'static>,
+pub struct Identity {
+    pub certificate: Certificate,
+    pub root: rustls::pki_types::CertificateDer<'static>,
 }
 
-fn identity(dir: &Path, file: &str, names: &[&str]) -> Identity {
+pub fn identity(dir: &Path, file: &str, names: &[&str]) -> Identity {
     let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
     let CertifiedKey { cert, signing_key } = rcgen::generate_simple_self_signed(names.clone()).unwrap();
     let (chain, key) = (dir.join(format!("{file}.pem")), dir.join(format!("{file}.key")));
@@ -29,18 +29,23 @@ fn identity(dir: &Path, file: &str, names: &[&str]) -> Identity {
     Identity { certificate: Certificate { names, chain, key, digest, purpose }, root: cert.der().clone() }
 }
 
-fn encrypt(snapshot: &mut Snapshot, identities: &[&Identity]) {
+pub fn encrypt(snapshot: &mut Snapshot, identities: &[&Identity]) {
     let certificates = identities.iter().map(|identity| identity.certificate.clone()).collect();
     snapshot.listeners[0].tls = Some(Tls { certificates });
 }
 
-type Encrypted = BufReader<StreamOwned<ClientConnection, TcpStream>>;
+pub type Encrypted = BufReader<StreamOwned<ClientConnection, TcpStream>>;
 
 fn connect(addr: SocketAddr, root: &Identity, name: &str) -> std::io::Result<Encrypted> {
     connect_with(TcpStream::connect(addr)?, root, name, &[])
 }
 
-fn connect_with(tcp: TcpStream, root: &Identity, name: &str, alpn: &[&[u8]]) -> std::io::Result<Encrypted> {
+pub fn connect_with(
+    tcp: TcpStream,
+    root: &Identity,
+    name: &str,
+    alpn: &[&[u8]],
+) -> std::io::Result<Encrypted> {
     tcp.set_read_timeout(Some(HANG))?;
     let mut roots = RootCertStore::empty();
     roots.add(root.root.clone()).unwrap();
