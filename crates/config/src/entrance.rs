@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use fairway_engine::edge::{
-    AcmeChallenge, CertificateSource, Connections, Entrance, Hsts, Process, TlsEntrance,
+    self, AcmeChallenge, CertificateSource, Connections, Entrance, Hsts, Process, TlsEntrance,
 };
 use fairway_engine::id::ServiceName;
 use fairway_engine::release::Listen;
@@ -14,6 +14,7 @@ use crate::diagnostic::Diagnostic;
 use crate::keys;
 use crate::reader::{Bytes, FromValue, Reader, Texts};
 use crate::service::Service;
+use crate::variable::{Variable, VariableValue};
 
 /// <https://letsencrypt.org/docs/acme-protocol-updates/>
 const LETS_ENCRYPT: &str = "https://acme-v02.api.letsencrypt.org/directory";
@@ -21,12 +22,33 @@ const LETS_ENCRYPT: &str = "https://acme-v02.api.letsencrypt.org/directory";
 /// What HTTP/2 begins with, and what leaves room for sixteen times as much on a connection.
 const WINDOW_BYTES: std::ops::RangeInclusive<u32> = 64 * 1024..=16 * 1024 * 1024;
 
+/// An account with an authority, before the version of its secret is known.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct ExternalAccount {
+    key_id: String,
+    hmac: Variable,
+}
+
+impl ExternalAccount {
+    /// # Errors
+    /// When the secret has no value.
+    pub(crate) fn resolve(
+        &self,
+        environment: &str,
+        secrets: &dyn Fn(&str) -> Option<u32>,
+    ) -> Result<edge::ExternalAccount, Box<Diagnostic>> {
+        let hmac = self.hmac.resolve(environment, secrets)?;
+        Ok(edge::ExternalAccount { key_id: self.key_id.clone(), hmac })
+    }
+}
+
+/// The account is apart: its secret has a version only in a release.
 pub(crate) fn read(
     root: &Reader<'_>,
     listen: &Listen,
     services: &BTreeMap<ServiceName, Service>,
-) -> Entrance {
-    let tls = tls(root);
+) -> (Entrance, Option<ExternalAccount>) {
+    let (tls, account) = tls(root);
     let named = match tls.as_ref().map(|tls| &tls.certificate) {
         Some(CertificateSource::Acme { .. } | CertificateSource::Files { .. }) => true,
         Some(CertificateSource::SelfSigned) | None => false,
@@ -63,14 +85,16 @@ pub(crate) fn read(
         window_bytes: window(&table),
         per_client_max: table.get("max_per_client"),
         streams_max: said(&table, "max_streams"),
+        http1_only: !table.fixed::<bool>("http2"),
     };
-    Entrance {
+    let entrance = Entrance {
         tls,
         proxy_protocol: root.fixed("proxy_protocol"),
         trusted_proxies: root.get("trusted_proxies").map(|Texts(texts)| texts).unwrap_or_default(),
         connections,
         process: process(root),
-    }
+    };
+    (entrance, account)
 }
 
 fn process(root: &Reader<'_>) -> Process {
@@ -105,13 +129,19 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn tls(root: &Reader<'_>) -> Option<TlsEntrance> {
+fn tls(root: &Reader<'_>) -> (Option<TlsEntrance>, Option<ExternalAccount>) {
+    let mut account = None;
+    (encrypted(root, &mut account), account)
+}
+
+fn encrypted(root: &Reader<'_>, account: &mut Option<ExternalAccount>) -> Option<TlsEntrance> {
     let acme = || CertificateSource::Acme {
         directory: LETS_ENCRYPT.to_owned(),
         contact: None,
         challenge: AcmeChallenge::Http01,
         roots: None,
         preflight: true,
+        account: None,
     };
     let plain = root.optional_table("tls", &keys::TLS).is_none();
     let table = root.table("tls", &keys::TLS);
@@ -124,7 +154,10 @@ fn tls(root: &Reader<'_>) -> Option<TlsEntrance> {
     } else {
         match table.one_of(&["acme", "certificate", "self_signed"]) {
             Some("acme") => match table.optional_table("acme", &keys::ACME) {
-                Some(table) => authority(&table),
+                Some(table) => {
+                    *account = external_account(&table);
+                    authority(&table)
+                }
                 None => {
                     shown(&table, "acme");
                     acme()
@@ -173,6 +206,32 @@ fn authority(table: &Reader<'_>) -> CertificateSource {
         challenge: if challenge == "tls-alpn-01" { AcmeChallenge::TlsAlpn01 } else { AcmeChallenge::Http01 },
         roots: table.get("roots"),
         preflight: table.fixed("preflight"),
+        account: None,
+    }
+}
+
+fn external_account(table: &Reader<'_>) -> Option<ExternalAccount> {
+    let key_id: Option<String> = table.get("eab_kid");
+    let hmac = table.optional_table("eab_hmac", &keys::SECRET).and_then(|hmac| {
+        let name = hmac.get("secret")?;
+        let at = hmac.cx.source.span(hmac.value_at("secret"));
+        Some(Variable { value: VariableValue::Secret { name }, at })
+    });
+    match (key_id, hmac) {
+        (Some(key_id), Some(hmac)) => Some(ExternalAccount { key_id, hmac }),
+        (None, None) => None,
+        (Some(_), None) => {
+            if !table.has("eab_hmac") {
+                table.lacks("eab_hmac", "add eab_hmac = { secret = \"acme_hmac\" }");
+            }
+            None
+        }
+        (None, Some(_)) => {
+            if !table.has("eab_kid") {
+                table.lacks("eab_kid", "add eab_kid = \"…\", the key id that the authority gave");
+            }
+            None
+        }
     }
 }
 

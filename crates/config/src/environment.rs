@@ -35,6 +35,7 @@ pub struct Environment {
     pub monitoring: Monitoring,
     pub listen: Listen,
     pub entrance: Entrance,
+    pub(crate) external_account: Option<entrance::ExternalAccount>,
     /// Where the environment is reached from outside, without a slash at the end.
     pub url: String,
     pub protect: Protect,
@@ -103,7 +104,7 @@ pub(crate) fn read_in(cx: &Context<'_>, merged: &Merged) -> Environment {
         address: root.get_or("listen", || default_listen(cx).to_owned(), |text| format!("{text:?}")),
         host: host.map(|host| host.to_ascii_lowercase()),
     };
-    let entrance = entrance::read(&root, &listen, &services);
+    let (entrance, external_account) = entrance::read(&root, &listen, &services);
     let url = root.get_or("url", || public_url(&listen, &entrance), |text| format!("{text:?}"));
     let url = url.trim_end_matches('/').to_owned();
     let monitoring = monitoring::read(&root, &roster, &url);
@@ -116,6 +117,7 @@ pub(crate) fn read_in(cx: &Context<'_>, merged: &Merged) -> Environment {
         monitoring,
         listen,
         entrance,
+        external_account,
         url,
         protect,
         settings: cx.settings.take(),

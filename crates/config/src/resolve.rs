@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use fairway_engine::edge::{CertificateSource, Entrance, TlsEntrance};
 use fairway_engine::evidence::{Check, Evidence, Gate as GateSpec};
 use fairway_engine::id::TreeDigest;
 use fairway_engine::release::{DeploySettings, JobSpec, ReleaseJobs, ReleaseSpec, Source};
@@ -72,6 +73,7 @@ impl Project {
         };
         let monitoring =
             environment.monitoring.resolve(environment.name.as_str(), inputs.secrets, &mut resolver.findings);
+        let entrance = resolver.entrance();
         if resolver.findings.has_errors() {
             return Err(resolver.findings.finish());
         }
@@ -90,7 +92,7 @@ impl Project {
             },
             listen: environment.listen.clone(),
             monitoring,
-            entrance: environment.entrance.clone(),
+            entrance,
         })
     }
 }
@@ -102,6 +104,20 @@ struct Resolver<'a> {
 }
 
 impl Resolver<'_> {
+    fn entrance(&mut self) -> Entrance {
+        let mut entrance = self.environment.entrance.clone();
+        let Some(external) = &self.environment.external_account else { return entrance };
+        if let Some(TlsEntrance { certificate: CertificateSource::Acme { account, .. }, .. }) =
+            &mut entrance.tls
+        {
+            match external.resolve(self.environment.name.as_str(), self.inputs.secrets) {
+                Ok(resolved) => *account = Some(resolved),
+                Err(diagnostic) => self.findings.push(*diagnostic),
+            }
+        }
+        entrance
+    }
+
     fn service(&mut self, service: &Service) -> ServiceSpec {
         let runs = match &service.runs {
             ServiceRuns::Process { command, capture, workdir, port } => Runs::Process {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::service::EnvValue;
 use crate::time::duration_ms;
 
 /// How public requests come in, beyond the address. Belongs to an environment.
@@ -45,6 +46,8 @@ pub struct Connections {
     pub window_bytes: Option<u32>,
     pub per_client_max: Option<u32>,
     pub streams_max: Option<u32>,
+    /// HTTP/2 is neither offered nor taken.
+    pub http1_only: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,11 +72,22 @@ pub enum CertificateSource {
         roots: Option<String>,
         /// Whether the hosts are asked from here first.
         preflight: bool,
+        /// An account that was opened with the authority beforehand; none: anybody may open one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        account: Option<ExternalAccount>,
     },
     /// PEM files on the machine.
     Files { chain: String, key: String },
     /// Made here; browsers warn of it.
     SelfSigned,
+}
+
+/// What ties our account to one that the authority knows already (RFC 8555, section 7.3.4).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExternalAccount {
+    pub key_id: String,
+    /// The MAC key, in base64 as authorities hand it out.
+    pub hmac: EnvValue,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

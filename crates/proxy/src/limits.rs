@@ -61,7 +61,8 @@ impl Limits {
     /// With what is said for one listener.
     #[must_use]
     pub fn of_listener(&self, said: &ListenerLimits) -> Self {
-        // A field that is added has to be read here. Connections are counted by client, and not by this.
+        // A field that is added has to be read here. Connections are counted by client, and what is
+        // spoken is agreed on at the entrance, not by this.
         let ListenerLimits {
             head_ms,
             idle_ms,
@@ -73,6 +74,7 @@ impl Limits {
             window_bytes,
             streams_max,
             per_client_max: _,
+            http1_only: _,
         } = *said;
         let usual = self.clone();
         Self {

@@ -10,13 +10,14 @@
 //! tried again by itself, ever less often, over restarts too.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use fairway_engine::id::EnvironmentKey;
 use fairway_engine::time::Timestamp;
 use tokio::sync::Notify;
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::JoinSet;
 
 mod attempt;
 mod authority;
@@ -24,10 +25,13 @@ mod cause;
 mod leaf;
 mod meta;
 mod offer;
+mod own_files;
 mod pair;
 mod preflight;
 mod proof;
+mod renewal;
 mod self_signed;
+mod set;
 mod shelf;
 mod status;
 #[cfg(test)]
@@ -38,22 +42,25 @@ pub use cause::Cause;
 pub use offer::{Certificate, Edge, Offer, Published, Purpose};
 pub use pair::PairError;
 pub use preflight::{Lookout, Resolver};
-pub use status::{Event, Expiry, Happened, NameState, NameStatus, Step, Trouble};
-pub use wanted::{Acme, ChallengeKind, LETS_ENCRYPT, LETS_ENCRYPT_STAGING, Source, Wanted};
+pub use status::{Ending, Event, Expiry, Happened, NameState, NameStatus, NotRetried, Step, Trouble};
+pub use wanted::{Acme, ChallengeKind, ExternalAccount, LETS_ENCRYPT, LETS_ENCRYPT_STAGING, Source, Wanted};
 
 use attempt::Attempt;
 use leaf::Leaf;
 use meta::Meta;
 use offer::Board;
+use own_files::{Look, Seen};
 use pair::Pair;
+use set::{Doing, Set};
 use shelf::{Place, Shelf};
 use wanted::Slug;
 
 /// Orders at a time. Each is seconds of waiting; authorities allow far more (Let's Encrypt 300 in three hours).
 const AT_ONCE_MAX: usize = 4;
 
-/// A user's own files, whether they have changed. Also the longest sleep: a clock that was set is noticed by then.
-const LOOK_EVERY: Duration = Duration::from_secs(60);
+/// A user's own files, whether they have changed: two questions to the kernel. Whoever replaces them looks at once
+/// whether it worked. Also the longest sleep: a clock that was set is noticed by then.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// A proxy that could not be told is told again.
 const TELL_AGAIN: Duration = Duration::from_secs(5);
@@ -63,12 +70,16 @@ const RENEW_AFTER_MIN: Duration = Duration::from_secs(60 * 60);
 
 pub type Now = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
+/// The value of one version of a secret of an environment; the error says why not, in one sentence.
+pub type SecretOf = Arc<dyn Fn(&EnvironmentKey, &str, u32) -> Result<String, String> + Send + Sync>;
+
 #[derive(Clone)]
 pub struct Options {
     pub now: Now,
     /// Random, once for each server: sets that are due together are renewed at different times, and so are servers.
     pub jitter: u64,
     pub lookout: Lookout,
+    pub secret_of: SecretOf,
 }
 
 impl std::fmt::Debug for Options {
@@ -97,29 +108,18 @@ struct Inner {
     wake: Notify,
 }
 
-struct Set {
-    wanted: Wanted,
-    /// All that want it.
-    environments: BTreeSet<String>,
-    place: Place,
-    meta: Meta,
-    /// That serves. With its files, because somebody may remove those.
-    pair: Option<Pair>,
-    /// Whether its directory holds only what is needed.
-    tidy: bool,
-    doing: Doing,
-}
-
-enum Doing {
-    Resting { due: Timestamp },
-    Working { step: Arc<Mutex<Step>>, task: AbortHandle },
-}
-
 /// What a task comes back with.
 struct Done {
     slug: Slug,
     meta: Meta,
-    result: Result<Pair, Cause>,
+    seen: Seen,
+    result: Result<Made, Cause>,
+}
+
+enum Made {
+    Pair(Pair),
+    /// It was only looked at, and what there is stays.
+    Same,
 }
 
 impl Certificates {
@@ -160,7 +160,14 @@ impl Certificates {
             let pairs = set.environments.iter().flat_map(|environment| {
                 set.wanted.names.iter().map(move |name| (environment.clone(), name.clone()))
             });
-            pairs.map(move |(environment, name)| NameStatus { environment, name, state: state.clone() })
+            let issuer = set.leaf().map(|leaf| leaf.issuer.clone());
+            pairs.map(move |(environment, name)| NameStatus {
+                environment,
+                name,
+                source: set.wanted.source.describe(),
+                issuer: issuer.clone(),
+                state: state.clone(),
+            })
         });
         states.collect()
     }
@@ -175,22 +182,30 @@ impl Certificates {
         ends.collect()
     }
 
-    /// Tries a name that has failed again at once. False where there is nothing to try, or where the authority itself
-    /// has said when.
-    #[must_use]
-    pub fn retry(&self, environment: &str, name: &str) -> bool {
+    /// Tries a name that has failed again at once.
+    ///
+    /// # Errors
+    /// Why there is nothing to try, or not now.
+    pub fn retry(&self, environment: &str, name: &str) -> Result<(), NotRetried> {
         let mut sets = self.inner.sets();
         let found = sets
             .values_mut()
             .find(|set| set.environments.contains(environment) && set.wanted.names.contains(name));
-        let Some(set) = found else { return false };
-        let Doing::Resting { due } = &mut set.doing else { return false };
-        if set.meta.trouble.is_none() || set.meta.binding {
-            return false;
+        let Some(set) = found else { return Err(NotRetried::Unknown) };
+        let until = set.leaf().map(|leaf| leaf.not_after);
+        let Doing::Resting { due } = &mut set.doing else { return Err(NotRetried::UnderWay) };
+        match (&set.meta.trouble, until) {
+            (Some(trouble), _) if set.meta.binding => {
+                return Err(NotRetried::Limited { why: trouble.why.clone(), until: trouble.retry_at });
+            }
+            (None, Some(until)) => return Err(NotRetried::Good { until }),
+            (Some(_), _) | (None, None) => {}
         }
         *due = Timestamp(0);
+        // Files are read even if they look as they did.
+        set.seen = Seen::default();
         self.inner.wake.notify_one();
-        true
+        Ok(())
     }
 
     /// Works until it is dropped. One at a time.
@@ -260,22 +275,14 @@ impl Inner {
                 // Its files are lost: what is noted of them would put the next order off.
                 None => (meta.digest, meta.renew_at) = (None, None),
             }
-            let due = match wanted.source {
-                Source::Acme(_) | Source::SelfSigned => meta.next_try(),
-                Source::Files { .. } => Timestamp(0),
-            };
-            sets.insert(
-                slug,
-                Set {
-                    wanted,
-                    environments,
-                    place,
-                    meta,
-                    pair: stored,
-                    tidy: false,
-                    doing: Doing::Resting { due },
-                },
-            );
+            let doing = Doing::Resting { due: Timestamp(0) };
+            let seen = Seen::default();
+            let pair = stored;
+            let mut set = Set { wanted, environments, place, meta, pair, seen, tidy: false, doing };
+            if !matches!(set.wanted.source, Source::Files { .. }) {
+                set.rest(Timestamp(0));
+            }
+            sets.insert(slug, set);
         }
         self.shelf.retain(|name| sets.keys().any(|slug| slug.as_str() == name));
     }
@@ -310,7 +317,8 @@ impl Inner {
                 // Whoever ends wakes the loop.
                 continue;
             }
-            let step = Arc::new(Mutex::new(Step::Queued));
+            let step = if set.is_asking(now) { Step::Renewal } else { Step::Queued };
+            let step = Arc::new(Mutex::new(step));
             let work = self.work(slug.clone(), set, Arc::clone(&step), now);
             set.doing = Doing::Working { step, task: tasks.spawn(work) };
         }
@@ -326,7 +334,10 @@ impl Inner {
     ) -> impl Future<Output = Done> + Send + 'static {
         let (place, names, mut meta) = (set.place.clone(), set.wanted.names.clone(), set.meta.clone());
         let (source, inner) = (set.wanted.source.clone(), Arc::clone(self));
+        let (leaf, before) = (set.leaf().cloned(), set.seen);
+        let asked = leaf.clone().filter(|_| set.is_asking(now));
         async move {
+            let mut seen = before;
             let made = match source {
                 Source::Acme(acme) => {
                     let attempt = Attempt {
@@ -337,29 +348,53 @@ impl Inner {
                         place: place.clone(),
                         board: Arc::clone(&inner.board),
                         lookout: inner.options.lookout.clone(),
+                        secret_of: Arc::clone(&inner.options.secret_of),
+                        replaces: leaf
+                            .as_ref()
+                            .filter(|_| meta.window.is_some())
+                            .and_then(renewal::identifier),
                         now,
                         step,
                     };
-                    attempt.obtain(&mut meta).await
+                    match asked {
+                        Some(leaf) => {
+                            attempt.ask_renewal(&mut meta, &leaf, inner.jitter(&slug, 0)).await;
+                            Ok(Made::Same)
+                        }
+                        None => attempt.obtain(&mut meta).await.map(Made::Pair),
+                    }
                 }
-                Source::Files { chain, key } => read_files(chain, key, names.clone()).await,
-                Source::SelfSigned => self_signed::make(&names, now),
+                Source::Files { chain, key } => {
+                    match own_files::look(chain, key, names.clone(), before).await {
+                        Look::Same => Ok(Made::Same),
+                        Look::New { seen: now, pair } => {
+                            seen = now;
+                            pair.map(Made::Pair)
+                        }
+                    }
+                }
+                Source::SelfSigned => self_signed::make(&names, now).map(Made::Pair),
             };
             let result = match made {
-                Ok(pair) => {
+                Ok(Made::Pair(pair)) => {
                     let fresh = Meta {
                         names: names.iter().cloned().collect(),
                         digest: Some(pair.digest.clone()),
                         renew_at: Some(inner.renew_at(&slug, &pair.leaf)),
+                        obtained_at: Some(now),
                         ..Meta::default()
                     };
                     let brought = inner.bring_in(&slug, &place, &pair, &fresh).await;
-                    // What could not be kept is fetched again: the order is still known.
-                    brought.map(|()| (meta = fresh, pair).1)
+                    // What could not be kept is fetched again: the order is still known, and files are read again.
+                    if brought.is_err() {
+                        seen = Seen::default();
+                    }
+                    brought.map(|()| (meta = fresh, Made::Pair(pair)).1)
                 }
+                Ok(Made::Same) => Ok(Made::Same),
                 Err(cause) => Err(cause),
             };
-            Done { slug, meta, result }
+            Done { slug, meta, seen, result }
         }
     }
 
@@ -379,13 +414,15 @@ impl Inner {
 
     fn settle(&self, done: Done) {
         let now = (self.options.now)();
-        let Done { slug, meta, result } = done;
+        let Done { slug, meta, seen, result } = done;
         let mut sets = self.sets();
         let Some(set) = sets.get_mut(&slug) else { return };
         let before = std::mem::replace(&mut set.meta, meta);
-        set.tidy = false;
+        set.seen = seen;
         let what = match result {
-            Ok(pair) => {
+            Ok(Made::Same) => self.settle_same(&slug, set, now, &before),
+            Ok(Made::Pair(pair)) => {
+                set.tidy = false;
                 set.meta.trouble = None;
                 let until = pair.leaf.not_after;
                 let digest = pair.digest.clone();
@@ -399,14 +436,12 @@ impl Inner {
                     news.then_some(Happened::Obtained { until, digest })
                 }
             }
-            Err(cause) => self.fail(&slug, set, &cause, now, &before),
+            Err(cause) => {
+                set.tidy = false;
+                self.fail(&slug, set, &cause, now, &before)
+            }
         };
-        set.doing = Doing::Resting {
-            due: match set.wanted.source {
-                Source::Acme(_) | Source::SelfSigned => set.meta.next_try(),
-                Source::Files { .. } => now + LOOK_EVERY,
-            },
-        };
+        set.rest(now);
         let Some(what) = what else { return };
         let event = Event {
             environments: set.environments.iter().cloned().collect(),
@@ -415,6 +450,18 @@ impl Inner {
         };
         drop(sets);
         self.board.edge.happened(&event);
+    }
+
+    /// Files that have not changed: what was wrong with them still is, and time goes on.
+    fn settle_same(&self, slug: &Slug, set: &mut Set, now: Timestamp, before: &Meta) -> Option<Happened> {
+        let Source::Files { chain, .. } = &set.wanted.source else { return None };
+        if let Some(trouble) = &mut set.meta.trouble {
+            trouble.retry_at = now + LOOK_EVERY;
+            return None;
+        }
+        let at = set.leaf().map(|leaf| leaf.not_after).filter(|until| *until <= now)?;
+        let cause = Cause::Ended { path: chain.clone(), at };
+        self.fail(slug, set, &cause, now, before)
     }
 
     fn fail(
@@ -443,7 +490,7 @@ impl Inner {
         // On a full disk the next server tries earlier than it should, and writes that down before it asks anybody.
         drop(set.place.save_meta(&set.meta));
         let known = before.trouble.as_ref().is_some_and(|known| known.why == trouble.why);
-        // Files are looked at each minute; the same fault is no news.
+        // Files are looked at again and again; the same fault is no news.
         (!known || matches!(set.wanted.source, Source::Acme(_))).then_some(Happened::Failed(trouble))
     }
 
@@ -473,61 +520,4 @@ impl Inner {
         let [a, b, c, d, ..] = *hash.as_bytes();
         f64::from(u32::from_le_bytes([a, b, c, d])) / f64::from(u32::MAX)
     }
-}
-
-impl Set {
-    /// Writes files again that somebody has removed: a snapshot that names them would be refused for all. Where that
-    /// fails, as on a full disk, the refusal says so.
-    fn restore(&self) {
-        let lost = self.pair.as_ref().filter(|pair| !self.place.has(&pair.digest));
-        if let Some(pair) = lost {
-            drop(self.place.prepare().and_then(|()| self.place.store(pair)));
-        }
-    }
-
-    fn serves(&self, digest: &str) -> bool {
-        // Without a pair its files were lost: it is stored again.
-        self.pair.is_some() && self.meta.digest.as_deref() == Some(digest)
-    }
-
-    fn state(&self) -> NameState {
-        let until = self.pair.as_ref().map(|pair| pair.leaf.not_after);
-        let renew_at = self.meta.renew_at.unwrap_or_default();
-        let resting = match (&self.meta.trouble, until, &self.wanted.source) {
-            (Some(trouble), until, _) => NameState::Failed { trouble: trouble.clone(), until },
-            (None, None, _) => NameState::Ordering { step: Step::Queued, until: None },
-            (None, Some(until), Source::Acme(_)) => NameState::Valid { until, renew_at },
-            (None, Some(until), Source::Files { .. }) => NameState::Manual { until },
-            (None, Some(until), Source::SelfSigned) => NameState::SelfSigned { until, renew_at },
-        };
-        match (&self.doing, &self.wanted.source) {
-            (Doing::Working { step, .. }, Source::Acme(_)) => {
-                let step = *step.lock().unwrap_or_else(PoisonError::into_inner);
-                NameState::Ordering { step, until }
-            }
-            // Done in a moment.
-            (Doing::Working { .. }, Source::Files { .. } | Source::SelfSigned)
-            | (Doing::Resting { .. }, _) => resting,
-        }
-    }
-}
-
-/// They may lie on a disk that does not answer, which must not stop anything else.
-async fn read_files(chain: PathBuf, key: PathBuf, names: BTreeSet<String>) -> Result<Pair, Cause> {
-    let read = tokio::task::spawn_blocking(move || {
-        let bytes = |path: &Path| shelf::read(path).map_err(|error| Cause::unreadable(path, &error));
-        let (chain_pem, key_pem) = (bytes(&chain)?, bytes(&key)?);
-        Pair::read(chain_pem, key_pem, &names).map_err(|fault| {
-            let path = match fault {
-                PairError::NoKey | PairError::BadKey { .. } | PairError::UnusableKey { .. } => key,
-                PairError::NoCertificate
-                | PairError::BadChain { .. }
-                | PairError::BadCertificate { .. }
-                | PairError::KeyMismatch
-                | PairError::NotCovered { .. } => chain,
-            };
-            Cause::Files { path, fault }
-        })
-    });
-    read.await.unwrap_or_else(|error| Err(Cause::Crypto { why: error.to_string() }))
 }

@@ -112,8 +112,9 @@ pub async fn serve(options: &ServerOptions, taken: Option<Taken>) -> Result<Ende
     let (effects_in, effects) = mpsc::unbounded_channel();
     let (pump, pump_thread) = pump::start(log, snapshots, state, seq, Clock::start(last_at), effects_in)
         .map_err(|source| StartError::Runtime { source })?;
-    let (routes, mut routes_task) = routes::start(pump.clone(), Arc::clone(&ports), &state_dir)
-        .map_err(|why| StartError::Certificates { path: state_dir.join("certificates"), why })?;
+    let (routes, mut routes_task) =
+        routes::start(pump.clone(), Arc::clone(&ports), &state_dir, Arc::clone(&vault))
+            .map_err(|why| StartError::Certificates { path: state_dir.join("certificates"), why })?;
     let (drivers, receivers) = Drivers::open(&state_dir)?;
     let hands = Hands {
         pump: pump.clone(),

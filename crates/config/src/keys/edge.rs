@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::format::{FILE, LISTEN, MATCH_VALUE, MEDIA_TYPE, NETWORK, ROUTE_PATH, TOKEN, URL};
+use super::alerts::SECRET;
+use super::format::{FILE, LINE, LISTEN, MATCH_VALUE, MEDIA_TYPE, NETWORK, ROUTE_PATH, TOKEN, URL};
 use super::{DURATION, POSITIVE};
 use crate::keys::format::EMAIL;
 use crate::spec::Absent::{Default, Required, Words};
@@ -95,6 +96,13 @@ pub(crate) static CONNECTIONS: TableSpec = TableSpec {
             Default("100"),
             "50",
             "Requests at once on one HTTP/2 connection; more are refused before anything is done for them.",
+        ),
+        key(
+            "http2",
+            Kind::Bool,
+            Default("true"),
+            "false",
+            "Offer HTTP/2 by TLS, and take it without. Off, clients come with HTTP/1.1. Of two environments on one address, off holds.",
         ),
         key(
             "window",
@@ -271,6 +279,20 @@ pub(crate) static ACME: TableSpec = TableSpec {
             Default("true"),
             "false",
             "Ask the hosts from here first, so that no attempt counts against the authority's limits in vain.",
+        ),
+        key(
+            "eab_kid",
+            Kind::Text(&LINE),
+            Words("none: anybody may open an account"),
+            "\"kid-1\"",
+            "For authorities that want an account to be known beforehand (external account binding): the key id that they gave.",
+        ),
+        key(
+            "eab_hmac",
+            Kind::Table(&SECRET),
+            Words("none"),
+            "{ secret = \"acme_hmac\" }",
+            "The MAC key that belongs to eab_kid, in base64 as the authority gave it.",
         ),
     ],
 };

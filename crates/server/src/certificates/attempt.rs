@@ -9,21 +9,24 @@ use std::time::Duration;
 
 use fairway_engine::time::Timestamp;
 use instant_acme::{
-    Account, AuthorizationStatus, ChallengeStatus, ChallengeType, Error, Identifier, NewOrder, Order,
-    OrderStatus, RetryPolicy,
+    Account, AuthorizationStatus, CertificateIdentifier, ChallengeStatus, ChallengeType, Error, Identifier,
+    NewOrder, Order, OrderStatus, RetryPolicy,
 };
 use rcgen::{CertificateParams, DistinguishedName, KeyPair};
 
 use super::authority::{Authority, detail_of};
 use super::cause::{Cause, retry_after_crash};
+use super::leaf::Leaf;
 use super::meta::Meta;
 use super::offer::{Answers, Board};
 use super::pair::Pair;
 use super::preflight::{Lookout, Nonce, random};
 use super::proof;
+use super::renewal;
 use super::shelf::{Place, Shelf};
 use super::status::Step;
 use super::wanted::{Acme, ChallengeKind, Slug};
+use super::{RENEW_AFTER_MIN, SecretOf};
 
 /// Nonces are thrown away when an authority restarts or balances its load; more often than this in a row it is ill.
 const PASSES_MAX: usize = 8;
@@ -43,6 +46,10 @@ pub(super) struct Attempt {
     pub(super) place: Place,
     pub(super) board: Arc<Board>,
     pub(super) lookout: Lookout,
+    pub(super) secret_of: SecretOf,
+    /// The certificate that this one comes for, where the authority wants to know: it may not count such an order
+    /// against its limits.
+    pub(super) replaces: Option<CertificateIdentifier<'static>>,
     pub(super) now: Timestamp,
     pub(super) step: Arc<Mutex<Step>>,
 }
@@ -61,6 +68,28 @@ impl Attempt {
         // A proxy that cannot be told now is told with the next offer.
         drop(self.board.change(|held| drop(held.answers.remove(&self.slug))).await);
         obtained
+    }
+
+    /// When the authority wants the certificate that serves to be renewed. Where that cannot be told, what was known
+    /// before holds.
+    pub(super) async fn ask_renewal(&self, meta: &mut Meta, leaf: &Leaf, jitter: f64) {
+        let ask = async {
+            let authority = Authority::new(&self.acme, self.now).map_err(drop)?;
+            let account = authority.account(&self.shelf, &self.acme, &self.secret_of).await.map_err(drop)?;
+            renewal::ask(&account, leaf).await
+        };
+        let again = match tokio::time::timeout(WITHIN, ask).await {
+            Ok(Ok((window, again))) => {
+                let earliest = meta.obtained_at.map(|at| at + RENEW_AFTER_MIN);
+                meta.renew_at = Some(window.moment(leaf, jitter)).max(earliest);
+                meta.window = Some(window);
+                again
+            }
+            Ok(Err(())) | Err(_) => renewal::ASK_LATER,
+        };
+        meta.ask_at = Some(self.now + again);
+        // On a full disk the next server asks again.
+        drop(self.place.save_meta(meta));
     }
 
     async fn passes(&self, meta: &mut Meta) -> Result<Pair, Cause> {
@@ -89,7 +118,7 @@ impl Attempt {
             Some(_) => None,
         };
         self.at(Step::Account);
-        let account = authority.account(&self.shelf, &self.acme).await?;
+        let account = authority.account(&self.shelf, &self.acme, &self.secret_of).await?;
         self.at(Step::Order);
         let mut order = self.order(&account, authority, meta).await?;
         if order.state().status == OrderStatus::Pending {
@@ -195,7 +224,19 @@ impl Attempt {
         let key = KeyPair::generate().map_err(|error| crypto(&error))?;
         self.place.save_order_key(&key.serialize_pem())?;
         let names: Vec<Identifier> = self.names.iter().cloned().map(Identifier::Dns).collect();
-        let placed = account.new_order(&NewOrder::new(&names)).await;
+        let placed = match &self.replaces {
+            None => account.new_order(&NewOrder::new(&names)).await,
+            Some(replaces) => {
+                let order = NewOrder::new(&names).replaces(replaces.clone());
+                match account.new_order(&order).await {
+                    // That it comes in place of another is a courtesy, and nothing to fail for.
+                    Err(error) if is_about_replacing(&error) => {
+                        account.new_order(&NewOrder::new(&names)).await
+                    }
+                    placed => placed,
+                }
+            }
+        };
         let order = placed.map_err(|error| authority.cause(&error))?;
         self.note_order(meta, Some(order.url().to_owned()))?;
         Ok(order)
@@ -324,6 +365,15 @@ impl Attempt {
     fn at(&self, step: Step) {
         *self.step.lock().unwrap_or_else(PoisonError::into_inner) = step;
     }
+}
+
+/// Whether the same order may do where it does not say what it replaces (RFC 9773, section 5).
+fn is_about_replacing(error: &Error) -> bool {
+    if let Error::Api(problem) = error {
+        let kind = problem.r#type.as_deref().and_then(|kind| kind.rsplit(':').next());
+        return matches!(kind, Some("alreadyReplaced" | "malformed" | "unauthorized"));
+    }
+    matches!(error, Error::Unsupported(_)) || error.to_string().contains("replaces field mismatch")
 }
 
 fn slow() -> Cause {

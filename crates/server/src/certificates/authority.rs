@@ -6,19 +6,24 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
+use fairway_engine::service::EnvValue;
 use fairway_engine::time::Timestamp;
 use http_body_util::{BodyExt as _, Full};
 use hyper::header::{HeaderMap, RETRY_AFTER, USER_AGENT};
 use instant_acme::{
-    Account, AccountCredentials, BodyWrapper, BytesResponse, Error, HttpClient, NewAccount, Problem,
+    Account, AccountCredentials, BodyWrapper, BytesResponse, Error, ExternalAccountKey, HttpClient,
+    NewAccount, Problem,
 };
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
+use super::SecretOf;
 use super::cause::Cause;
 use super::shelf::{self, Shelf};
-use super::wanted::{Acme, readable, short};
+use super::wanted::{Acme, ExternalAccount, host_of, readable, short};
 use crate::outgoing::{Outgoing, OutgoingError, Request, Roots};
 
 /// An authority under load takes seconds for a signature.
@@ -58,7 +63,12 @@ impl Authority {
     }
 
     /// The account of this authority and contact: the one on disk, or a new one.
-    pub(super) async fn account(&self, shelf: &Shelf, acme: &Acme) -> Result<Account, Cause> {
+    pub(super) async fn account(
+        &self,
+        shelf: &Shelf,
+        acme: &Acme,
+        secret_of: &SecretOf,
+    ) -> Result<Account, Cause> {
         let _one_at_a_time = shelf.accounts.lock().await;
         let builder = || Account::builder_with_http(Box::new(self.clone()));
         let path = shelf.account(&account_name(acme))?;
@@ -71,8 +81,9 @@ impl Authority {
         let contact: Vec<&str> = contact.as_deref().into_iter().collect();
         let account =
             NewAccount { contact: &contact, terms_of_service_agreed: true, only_return_existing: false };
+        let external = acme.account.as_ref().map(|account| external_key(account, secret_of)).transpose()?;
         let (account, credentials) = builder()
-            .create(&account, acme.directory.clone(), None)
+            .create(&account, acme.directory.clone(), external.as_ref())
             .await
             .map_err(|error| self.cause(&error))?;
         let bytes = serde_json::to_vec(&credentials).map_err(|error| Cause::disk(&path, &error.into()))?;
@@ -166,12 +177,35 @@ fn boxed(error: impl std::error::Error + Send + Sync + 'static) -> Error {
     Error::Other(Box::new(error))
 }
 
-/// An account for each authority and contact, so that two environments with two contacts do not change it in turns.
+/// The key by which an account shows that it belongs to one that the authority knows.
+fn external_key(account: &ExternalAccount, secret_of: &SecretOf) -> Result<ExternalAccountKey, Cause> {
+    let bad = |why: String| Cause::ExternalAccount { why };
+    let text = match &account.hmac {
+        EnvValue::Literal(text) => text.clone(),
+        EnvValue::Secret { name, version } => secret_of(&account.environment, name, *version)
+            .map_err(|why| bad(format!("the secret {name} cannot be read: {why}")))?,
+        EnvValue::Ref(_) => return Err(bad("it is no secret".to_owned())),
+    };
+    // Both alphabets are about, and padding where there should be none.
+    let plain: String = text.trim().trim_end_matches('=').replace('+', "-").replace('/', "_");
+    let key = URL_SAFE_NO_PAD.decode(plain).map_err(|_| bad("it is not base64".to_owned()))?;
+    if key.is_empty() {
+        return Err(bad("it is empty".to_owned()));
+    }
+    Ok(ExternalAccountKey::new(account.key_id.clone(), &key))
+}
+
+/// An account for each authority and contact, so that two environments with two contacts do not change it in turns; and
+/// for each account that the authority knows it by.
 pub(super) fn account_name(acme: &Acme) -> String {
     let contact = acme.contact.as_deref().unwrap_or_default();
-    let hash = blake3::hash([acme.directory.as_bytes(), b"\0", contact.as_bytes()].concat().as_slice());
-    let host = acme.directory.split("//").nth(1).and_then(|rest| rest.split('/').next());
-    format!("{}-{}", readable(host.unwrap_or_default()), short(&hash))
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(acme.directory.as_bytes()).update(b"\0").update(contact.as_bytes());
+    if let Some(account) = &acme.account {
+        hasher.update(b"\0").update(account.key_id.as_bytes());
+    }
+    let hash = hasher.finalize();
+    format!("{}-{}", readable(host_of(&acme.directory)), short(&hash))
 }
 
 fn roots(path: &Path) -> Result<Vec<CertificateDer<'static>>, Cause> {
@@ -242,6 +276,10 @@ mod tests {
 
     const NOW: Timestamp = Timestamp(1_800_000_000_000);
 
+    fn no_secrets() -> SecretOf {
+        Arc::new(|_, _, _| Err("there is none".to_owned()))
+    }
+
     fn problem(json: &str) -> Problem {
         serde_json::from_str(json).unwrap()
     }
@@ -252,7 +290,7 @@ mod tests {
         let acme = Acme { directory, ..Acme::default() };
         let state = tempfile::tempdir().unwrap();
         let authority = Authority::new(&acme, NOW).unwrap();
-        let account = authority.account(&Shelf::open(state.path()).unwrap(), &acme).await;
+        let account = authority.account(&Shelf::open(state.path()).unwrap(), &acme, &no_secrets()).await;
         account.err().expect("no such answer opens an account")
     }
 
@@ -278,7 +316,8 @@ mod tests {
         let acme = Acme { directory: format!("http://127.0.0.1:{port}/d"), ..Acme::default() };
         let state = tempfile::tempdir().unwrap();
         let authority = Authority::new(&acme, NOW).unwrap();
-        let error = authority.account(&Shelf::open(state.path()).unwrap(), &acme).await.err().unwrap();
+        let error =
+            authority.account(&Shelf::open(state.path()).unwrap(), &acme, &no_secrets()).await.err().unwrap();
         assert!(matches!(&error, Cause::Unreachable { why, .. } if why.contains("refused")), "{error}");
     }
 

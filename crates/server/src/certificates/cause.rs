@@ -25,6 +25,8 @@ pub enum Cause {
     Edge { why: String },
     #[error("the authority cannot be asked: {why}")]
     Unreachable { why: String, retry_at: Option<Timestamp> },
+    #[error("the key of the account with the authority cannot be used: {why}")]
+    ExternalAccount { why: String },
     #[error("the authority sets a limit: {detail}")]
     RateLimited { detail: String, retry_at: Option<Timestamp> },
     #[error("the authority refuses ({kind}): {detail}")]
@@ -104,6 +106,7 @@ impl Cause {
             Self::SomebodyElse { .. } => "certificate/somebody-else",
             Self::Edge { .. } => "certificate/proxy",
             Self::Unreachable { .. } | Self::Slow { .. } | Self::Nonce => "certificate/authority-unreachable",
+            Self::ExternalAccount { .. } => "certificate/account",
             Self::RateLimited { .. } => "certificate/rate-limited",
             Self::Refused { .. } | Self::AccountGone | Self::OrderGone => "certificate/refused",
             Self::Challenge { .. } => "certificate/challenge",
@@ -136,7 +139,13 @@ impl Cause {
             }
             Self::Edge { .. } => "fairway status shows the proxy".to_owned(),
             Self::Unreachable { .. } => "check the directory's address and the way to it".to_owned(),
-            Self::Ended { .. } => "replace the files; they are read again within a minute".to_owned(),
+            Self::Ended { .. } => "replace the files; they are looked at every few seconds".to_owned(),
+            Self::ExternalAccount { .. } => {
+                "fairway secret set the name in eab_hmac to the key as the authority shows it, then deploy".to_owned()
+            }
+            Self::Refused { kind, .. } if kind == "externalAccountRequired" => {
+                "get a key id and a MAC key from the authority, and set eab_kid and eab_hmac in tls.acme".to_owned()
+            }
             Self::Files { .. } | Self::Unreadable { .. } => {
                 "the chain begins with the certificate of the name, followed by the intermediate ones; both files \
                  are PEM and readable for the server's user"
@@ -192,6 +201,7 @@ impl Cause {
             | Self::Ended { .. }
             | Self::Unreadable { .. }
             | Self::Disk { .. }
+            | Self::ExternalAccount { .. }
             | Self::Crypto { .. } => OURS,
             Self::Unreachable { .. } | Self::Slow { .. } | Self::Nonce => OUTAGE,
             Self::Refused { .. }

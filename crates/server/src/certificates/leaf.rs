@@ -9,6 +9,12 @@ use fairway_engine::time::Timestamp;
 
 /// `subjectAltName`, 2.5.29.17.
 const SUBJECT_ALT_NAME: &[u8] = &[0x55, 0x1d, 0x11];
+/// `authorityKeyIdentifier`, 2.5.29.35.
+const AUTHORITY_KEY: &[u8] = &[0x55, 0x1d, 0x23];
+/// `organizationName` and `commonName`, 2.5.4.10 and 2.5.4.3, in the order in which they are shown.
+const SHOWN_OF_ISSUER: [&[u8]; 2] = [&[0x55, 0x04, 0x0a], &[0x55, 0x04, 0x03]];
+/// A name is shown in a table.
+const ISSUER_CHARS_MAX: usize = 80;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Leaf {
@@ -18,6 +24,12 @@ pub(super) struct Leaf {
     pub(super) names: Vec<String>,
     /// `SubjectPublicKeyInfo`, DER.
     pub(super) public_key: Vec<u8>,
+    /// Organization and name; empty where it has neither.
+    pub(super) issuer: String,
+    /// As it stands in the certificate.
+    pub(super) serial: Vec<u8>,
+    /// Which key of the authority has signed it.
+    pub(super) authority_key: Option<Vec<u8>>,
 }
 
 impl Leaf {
@@ -31,23 +43,25 @@ impl Leaf {
             // The version, which the first one does not have.
             AnyRef::decode(&mut signed)?;
         }
-        for _ in ["serial number", "signature", "issuer"] {
-            AnyRef::decode(&mut signed)?;
-        }
+        let serial = AnyRef::decode(&mut signed)?.value().to_vec();
+        // The signature's algorithm.
+        AnyRef::decode(&mut signed)?;
+        let issuer = issuer(&mut sequence(&mut signed)?)?;
         let mut validity = sequence(&mut signed)?;
         let (not_before, not_after) = (time(&mut validity)?, time(&mut validity)?);
         // The subject.
         AnyRef::decode(&mut signed)?;
         let public_key = AnyRef::decode(&mut signed)?.to_der()?;
-        let mut names = Vec::new();
+        let mut extensions = Extensions::default();
         while !der::Reader::is_finished(&signed) {
             let field = AnyRef::decode(&mut signed)?;
             if field.tag() == context(3) {
                 let mut explicit = SliceReader::new(field.value())?;
-                names = names_in(&mut sequence(&mut explicit)?)?;
+                extensions = Extensions::read(&mut sequence(&mut explicit)?)?;
             }
         }
-        Ok(Self { not_before, not_after, names, public_key })
+        let Extensions { names, authority_key } = extensions;
+        Ok(Self { not_before, not_after, names, public_key, issuer, serial, authority_key })
     }
 
     /// Zero where the end is before the start.
@@ -56,31 +70,68 @@ impl Leaf {
     }
 }
 
-fn names_in(extensions: &mut SliceReader<'_>) -> der::Result<Vec<String>> {
-    let mut names = Vec::new();
-    while !der::Reader::is_finished(extensions) {
-        let mut extension = sequence(extensions)?;
-        let which = AnyRef::decode(&mut extension)?;
-        let mut value = AnyRef::decode(&mut extension)?;
-        if value.tag() == Tag::Boolean {
-            value = AnyRef::decode(&mut extension)?;
-        }
-        if which.tag() == Tag::ObjectIdentifier && which.value() == SUBJECT_ALT_NAME {
+#[derive(Default)]
+struct Extensions {
+    names: Vec<String>,
+    authority_key: Option<Vec<u8>>,
+}
+
+impl Extensions {
+    fn read(extensions: &mut SliceReader<'_>) -> der::Result<Self> {
+        let mut read = Self::default();
+        while !der::Reader::is_finished(extensions) {
+            let mut extension = sequence(extensions)?;
+            let which = AnyRef::decode(&mut extension)?;
+            let mut value = AnyRef::decode(&mut extension)?;
+            if value.tag() == Tag::Boolean {
+                value = AnyRef::decode(&mut extension)?;
+            }
+            if which.tag() != Tag::ObjectIdentifier {
+                continue;
+            }
             let mut inner = SliceReader::new(value.value())?;
-            let mut general_names = sequence(&mut inner)?;
-            while !der::Reader::is_finished(&general_names) {
-                let name = AnyRef::decode(&mut general_names)?;
-                names.extend(general_name(name));
+            if which.value() == SUBJECT_ALT_NAME {
+                let mut general_names = sequence(&mut inner)?;
+                while !der::Reader::is_finished(&general_names) {
+                    let name = AnyRef::decode(&mut general_names)?;
+                    read.names.extend(general_name(name));
+                }
+            } else if which.value() == AUTHORITY_KEY {
+                let mut fields = sequence(&mut inner)?;
+                while !der::Reader::is_finished(&fields) {
+                    let field = AnyRef::decode(&mut fields)?;
+                    if field.tag() == implicit(0) {
+                        read.authority_key = Some(field.value().to_vec());
+                    }
+                }
+            }
+        }
+        Ok(read)
+    }
+}
+
+/// A `Name`: a sequence of sets of pairs of what it is and its value.
+fn issuer(name: &mut SliceReader<'_>) -> der::Result<String> {
+    let mut found = [const { String::new() }; SHOWN_OF_ISSUER.len()];
+    while !der::Reader::is_finished(name) {
+        let set = AnyRef::decode(name)?;
+        let mut pairs = SliceReader::new(set.value())?;
+        while !der::Reader::is_finished(&pairs) {
+            let mut pair = sequence(&mut pairs)?;
+            let (which, value) = (AnyRef::decode(&mut pair)?, AnyRef::decode(&mut pair)?);
+            if let Some(at) = SHOWN_OF_ISSUER.iter().position(|shown| *shown == which.value()) {
+                let text = String::from_utf8_lossy(value.value());
+                found[at] = text.chars().filter(|c| !c.is_control()).take(ISSUER_CHARS_MAX).collect();
             }
         }
     }
-    Ok(names)
+    let said: Vec<&str> = found.iter().map(String::as_str).filter(|text| !text.is_empty()).collect();
+    Ok(said.join(" "))
 }
 
 /// `dNSName [2]` and `iPAddress [7]`; the other kinds name no host.
 fn general_name(name: AnyRef<'_>) -> Option<String> {
     let value = name.value();
-    let implicit = |number| Tag::ContextSpecific { constructed: false, number: TagNumber(number) };
     if name.tag() == implicit(2) {
         return std::str::from_utf8(value).ok().map(str::to_ascii_lowercase);
     }
@@ -100,6 +151,10 @@ fn time(validity: &mut SliceReader<'_>) -> der::Result<Timestamp> {
         GeneralizedTime::decode(validity)?.to_unix_duration()
     };
     Ok(Timestamp(0) + since_epoch)
+}
+
+fn implicit(number: u32) -> Tag {
+    Tag::ContextSpecific { constructed: false, number: TagNumber(number) }
 }
 
 fn context(number: u32) -> Tag {
@@ -124,6 +179,10 @@ mod tests {
         params.not_after = rcgen::date_time_ymd(2060, 1, 1);
         // Has a criticality, which the others leave out.
         params.is_ca = rcgen::IsCa::ExplicitNoCa;
+        params.use_authority_key_identifier_extension = true;
+        params.serial_number = Some(rcgen::SerialNumber::from_slice(&[0x87, 0x65, 0x43, 0x21]));
+        params.distinguished_name.push(rcgen::DnType::OrganizationName, "Acme\r\nTrust");
+        params.distinguished_name.push(rcgen::DnType::CommonName, "E7");
         params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap().der().to_vec()
     }
 
@@ -133,6 +192,10 @@ mod tests {
         assert_eq!(leaf.names, ["shop.example", "*.shop.example", "127.0.0.1", "::1"]);
         assert_eq!(leaf.not_before, Timestamp(1_767_225_600_000));
         assert_eq!(leaf.not_after, Timestamp(2_840_140_800_000));
+        assert_eq!(leaf.issuer, "AcmeTrust E7");
+        // A number without a sign has a zero before its highest bit (RFC 9773, section 4.1, has the same example).
+        assert_eq!(leaf.serial, [0x00, 0x87, 0x65, 0x43, 0x21]);
+        assert_eq!(leaf.authority_key.map(|key| key.len()), Some(20));
     }
 
     #[test]

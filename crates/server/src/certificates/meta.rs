@@ -3,6 +3,7 @@
 use fairway_engine::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::renewal::Window;
 use super::status::Trouble;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +23,11 @@ pub(super) struct Meta {
     pub(super) binding: bool,
     /// While an attempt is under way: when the next server may go on, should this one die.
     pub(super) after_crash: Option<Timestamp>,
+    pub(super) obtained_at: Option<Timestamp>,
+    /// When the authority wants the pair in use to be renewed, where it has said so.
+    pub(super) window: Option<Window>,
+    /// When it is asked for that again.
+    pub(super) ask_at: Option<Timestamp>,
 }
 
 impl Meta {

@@ -3,6 +3,9 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use fairway_engine::id::EnvironmentKey;
+use fairway_engine::service::EnvValue;
+
 /// Let's Encrypt, whose certificates every browser believes.
 pub const LETS_ENCRYPT: &str = "https://acme-v02.api.letsencrypt.org/directory";
 
@@ -46,6 +49,19 @@ pub struct Acme {
     pub roots: Option<PathBuf>,
     /// Whether the names are asked by ourselves first. Off for machines that cannot reach their own public address.
     pub preflight: bool,
+    /// For authorities that want an account to be known beforehand.
+    pub account: Option<ExternalAccount>,
+}
+
+/// What ties our account to one that the authority knows (RFC 8555, section 7.3.4). The key is looked up when an account
+/// is opened, which is once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExternalAccount {
+    /// Whose secret it is.
+    pub environment: EnvironmentKey,
+    pub key_id: String,
+    /// In base64, with either alphabet and with or without padding, as authorities hand it out.
+    pub hmac: EnvValue,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -66,8 +82,26 @@ impl Default for Acme {
             challenges: vec![ChallengeKind::Http01, ChallengeKind::TlsAlpn01],
             roots: None,
             preflight: true,
+            account: None,
         }
     }
+}
+
+impl Source {
+    /// In a few words, for people: the authority's host, or the file.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        match self {
+            Self::Acme(acme) => host_of(&acme.directory).to_owned(),
+            Self::Files { chain, .. } => chain.display().to_string(),
+            Self::SelfSigned => "self-signed".to_owned(),
+        }
+    }
+}
+
+/// With the port; the whole text where it is no URL.
+pub(super) fn host_of(url: &str) -> &str {
+    url.split("//").nth(1).and_then(|rest| rest.split('/').next()).unwrap_or(url)
 }
 
 impl ChallengeKind {

@@ -15,7 +15,7 @@ use fairway_proxy::snapshot::{
     Timeouts, Tls, ToHttps,
 };
 
-use crate::certificates::{self, Acme, ChallengeKind, Offer, Source, Wanted};
+use crate::certificates::{self, Acme, ChallengeKind, ExternalAccount, Offer, Source, Wanted};
 
 /// What a browser may be told by every site, where the site says nothing else. Of the seeds' set the one that no
 /// browser heeds any more (`x-xss-protection`) is left out, and `content-security-policy` is for the project to write.
@@ -181,7 +181,7 @@ pub(super) fn wanted(environment: &Environment) -> Vec<Wanted> {
     let hosts = hosts(environment, release);
     let key = environment.key.to_string();
     match &tls.certificate {
-        CertificateSource::Acme { directory, contact, challenge, roots, preflight } => {
+        CertificateSource::Acme { directory, contact, challenge, roots, preflight, account } => {
             let acme = Acme {
                 directory: directory.clone(),
                 contact: contact.clone(),
@@ -191,6 +191,11 @@ pub(super) fn wanted(environment: &Environment) -> Vec<Wanted> {
                 }],
                 roots: roots.as_ref().map(Into::into),
                 preflight: *preflight,
+                account: account.as_ref().map(|account| ExternalAccount {
+                    environment: environment.key.clone(),
+                    key_id: account.key_id.clone(),
+                    hmac: account.hmac.clone(),
+                }),
             };
             hosts
                 .into_iter()
@@ -231,6 +236,7 @@ pub(super) fn listener(address: SocketAddr, entrance: &Entrance) -> Listener {
         window_bytes,
         per_client_max,
         streams_max,
+        http1_only,
     } = entrance.connections;
     Listener {
         proxy_protocol: entrance.proxy_protocol,
@@ -246,6 +252,7 @@ pub(super) fn listener(address: SocketAddr, entrance: &Entrance) -> Listener {
             window_bytes,
             per_client_max,
             streams_max,
+            http1_only,
         },
         ..Listener::new(address.to_string(), address, Purpose::Public)
     }
@@ -294,6 +301,7 @@ pub(super) fn merge(into: &mut Listener, other: &Listener) {
         window_bytes: stricter(ours.window_bytes, theirs.window_bytes),
         per_client_max: stricter(ours.per_client_max, theirs.per_client_max),
         streams_max: stricter(ours.streams_max, theirs.streams_max),
+        http1_only: ours.http1_only || theirs.http1_only,
     };
     for network in &other.trusted_proxies {
         if !into.trusted_proxies.contains(network) {

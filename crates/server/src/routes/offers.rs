@@ -7,6 +7,7 @@ use fairway_engine::time::Timestamp;
 use tokio::sync::{Notify, watch};
 
 use crate::certificates::{Edge, Event, Happened, Lookout, Offer, Options, Published};
+use crate::secrets::Vault;
 use crate::warn::warn;
 
 /// What the proxy should have of certificates, counted, so that it is known when it has it.
@@ -65,7 +66,7 @@ impl Edge for Offers {
 
 /// # Errors
 /// When the machine gives no random numbers.
-pub(super) fn options() -> Result<Options, String> {
+pub(super) fn options(vault: Arc<Vault>) -> Result<Options, String> {
     let mut jitter = [0; 8];
     let random = ring::rand::SystemRandom::new();
     ring::rand::SecureRandom::fill(&random, &mut jitter).map_err(|_| "no random numbers".to_owned())?;
@@ -73,5 +74,10 @@ pub(super) fn options() -> Result<Options, String> {
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Timestamp(u64::try_from(wall.as_millis()).unwrap_or(u64::MAX))
     };
-    Ok(Options { now: Arc::new(now), jitter: u64::from_ne_bytes(jitter), lookout: Lookout::default() })
+    Ok(Options {
+        now: Arc::new(now),
+        jitter: u64::from_ne_bytes(jitter),
+        lookout: Lookout::default(),
+        secret_of: Arc::new(move |environment, name, version| vault.value(environment, name, version)),
+    })
 }

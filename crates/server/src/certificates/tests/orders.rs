@@ -2,6 +2,10 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
+use fairway_engine::id::EnvironmentKey;
+use fairway_engine::service::EnvValue;
+
+use super::pebble::Setup;
 use super::*;
 
 const HTTP: &[ChallengeKind] = &[ChallengeKind::Http01];
@@ -14,11 +18,11 @@ async fn a_certificate_is_ordered_by_http() {
     let Some(pebble) = Pebble::start(&world.site).await else { return };
     let certificates = world.start(wanted(&[HOST, WWW], pebble.acme(HTTP)));
     let (until, renew_at) = until_valid(&certificates, HOST).await;
-    assert_eq!(state_of(&certificates, WWW), NameState::Valid { until, renew_at });
+    assert_eq!(state_of(&certificates, WWW), NameState::Valid { until, renew_at, suggested: true });
     let life = until.since(world.now());
     assert!(life > 89 * DAY && life < 91 * DAY, "{life:?}");
     let left = until.since(renew_at);
-    assert!(left >= 30 * DAY && left <= 34 * DAY, "a third, and up to a 24th: {left:?}");
+    assert!(left >= 28 * DAY && left <= 32 * DAY, "a third, and a fiftieth around it, says pebble: {left:?}");
 
     let [serving] = &world.site.serving()[..] else { panic!("{:?}", world.site.offer()) };
     assert_eq!(serving.names, [HOST, WWW]);
@@ -85,7 +89,12 @@ async fn a_port_that_leads_elsewhere_leaves_the_other_challenge() {
     let Some(pebble) = Pebble::start_with(closed, world.site.tls_port, 0).await else { return };
     let lookout =
         Lookout { resolver: world.resolver.clone(), http_port: closed, tls_port: world.site.tls_port };
-    let options = Options { now: Arc::new(|| now_ahead(&AtomicU64::default())), jitter: 0, lookout };
+    let options = Options {
+        now: Arc::new(|| now_ahead(&AtomicU64::default())),
+        jitter: 0,
+        lookout,
+        secret_of: secrets(),
+    };
     let certificates = Certificates::open(world.state.path(), options, world.site.clone()).unwrap();
     certificates.want(wanted(&[HOST], pebble.acme(&[ChallengeKind::Http01, ChallengeKind::TlsAlpn01])));
     world.tasks.push(tokio::spawn(certificates.clone().run()));
@@ -228,4 +237,52 @@ async fn what_is_not_wanted_any_more_is_taken_back_in_the_middle() {
     assert_eq!(certificates.status().len(), 1);
     assert_eq!(certificates.offer().http_challenges, BTreeMap::new());
     assert_eq!(world.site.serving()[0].names, [WWW]);
+}
+
+#[tokio::test]
+async fn an_account_that_the_authority_must_know_is_opened_with_its_key() {
+    let mut world = World::new().await;
+    let setup = Setup { external_account: true, ..Setup::of(&world.site) };
+    let Some(pebble) = Pebble::start_as(setup).await else { return };
+    let with = |hmac: Option<EnvValue>| {
+        let Source::Acme(acme) = pebble.acme(HTTP) else { panic!() };
+        let environment =
+            EnvironmentKey { project: "shop".parse().unwrap(), environment: "prod".parse().unwrap() };
+        let key_id = pebble::KEY_ID.to_owned();
+        let account = hmac.map(|hmac| ExternalAccount { environment, key_id, hmac });
+        wanted(&[HOST], Source::Acme(Acme { account, ..acme }))
+    };
+    let secret = |name: &str, version| Some(EnvValue::Secret { name: name.to_owned(), version });
+    let certificates = world.start(with(None));
+    let trouble = until_failed(&certificates, HOST).await;
+    assert_eq!(trouble.code, "certificate/refused");
+    assert!(trouble.hint.as_ref().is_some_and(|hint| hint.contains("eab_kid")), "{trouble:?}");
+    for (hmac, expect) in [(secret("garbage", 1), "not base64"), (secret("gone", 1), "there is none")] {
+        certificates.want(with(hmac));
+        let is_told = |state: &NameState| matches!(state, NameState::Failed { trouble, .. } if trouble.why.contains(expect));
+        let state = until(&certificates, HOST, is_told).await;
+        let NameState::Failed { trouble, .. } = state else { panic!("{state:?}") };
+        assert_eq!(trouble.code, "certificate/account");
+    }
+    certificates.want(with(secret("acme_hmac", 3)));
+    until(&certificates, HOST, |state| matches!(state, NameState::Valid { .. })).await;
+}
+
+#[tokio::test]
+async fn a_certificate_that_the_authority_wants_back_is_renewed_early() {
+    let mut world = World::new().await;
+    let Some(pebble) = Pebble::start(&world.site).await else { return };
+    let wanted = wanted(&[HOST], pebble.acme(HTTP));
+    let certificates = world.start(wanted.clone());
+    let (_, renew_at) = until_valid(&certificates, HOST).await;
+    assert!(renew_at.since(world.now()) > 50 * DAY);
+    let before = world.site.serving().remove(0);
+    pebble.set_window(&before.chain, "2020-01-01T00:00:00Z", "2020-01-02T00:00:00Z").await;
+    world.advance(DAY + Duration::from_secs(60));
+    certificates.want(wanted);
+    until(&certificates, HOST, |_| world.site.serving()[0] != before).await;
+    assert_eq!(pebble.asked("POST /order-plz"), 2);
+    // The next one has a window of its own, and nothing goes in a circle.
+    let (_, renew_at) = until_valid(&certificates, HOST).await;
+    assert!(renew_at.since(world.now()) > 50 * DAY);
 }

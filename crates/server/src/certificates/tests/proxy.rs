@@ -91,6 +91,7 @@ async fn ordered_by(kind: ChallengeKind) {
             http_port: proxy.http_port,
             tls_port: proxy.tls_port,
         },
+        secret_of: secrets(),
     };
     let certificates = Certificates::open(world.state.path(), options, proxy.clone()).unwrap();
     certificates.want(wanted(&[HOST, WWW], pebble.acme(&[kind])));

@@ -58,7 +58,9 @@ async fn a_limit_is_kept_whoever_is_impatient() {
     let wait = trouble.retry_at.since(world.now());
     assert!(wait > Duration::from_secs(7190) && wait < Duration::from_secs(7220), "{wait:?}");
     let asked = peer.asked().len();
-    assert!(!certificates.retry("shop/prod", HOST));
+    let refused = certificates.retry("shop/prod", HOST).unwrap_err();
+    assert_eq!(refused, NotRetried::Limited { why: trouble.why.clone(), until: trouble.retry_at });
+    assert_eq!(certificates.retry("shop/dev", HOST), Err(NotRetried::Unknown));
     certificates.want(wanted(&[HOST], acme(peer.url("/directory"))));
     tokio::time::sleep(Duration::from_millis(50)).await;
     assert_eq!(peer.asked().len(), asked);
@@ -104,7 +106,8 @@ async fn a_name_that_does_not_lead_here_is_not_told_to_the_authority() {
         let mut elsewhere = World::new().await;
         let lookout = Lookout { resolver: world.resolver.clone(), http_port: port, tls_port: port };
         let ahead_ms = Arc::clone(&elsewhere.ahead_ms);
-        let options = Options { now: Arc::new(move || now_ahead(&ahead_ms)), jitter: 1, lookout };
+        let options =
+            Options { now: Arc::new(move || now_ahead(&ahead_ms)), jitter: 1, lookout, secret_of: secrets() };
         let certificates =
             Certificates::open(elsewhere.state.path(), options, elsewhere.site.clone()).unwrap();
         certificates.want(wanted(&[HOST], source.clone()));
@@ -143,7 +146,7 @@ async fn without_a_disk_nobody_is_asked() {
     assert_eq!(peer.asked().len(), 0);
     // Mended.
     std::fs::remove_file(&sets).unwrap();
-    assert!(certificates.retry("shop/prod", HOST));
+    certificates.retry("shop/prod", HOST).unwrap();
     let state = until(
         &certificates,
         HOST,
@@ -166,7 +169,7 @@ async fn a_wrong_answer_is_told_with_the_authoritys_words() {
     assert_eq!(certificates.offer(), Offer::default());
     // Somebody mends it and does not want to wait.
     world.site.lies.store(false, Ordering::SeqCst);
-    assert!(certificates.retry("shop/prod", HOST));
+    certificates.retry("shop/prod", HOST).unwrap();
     until(&certificates, HOST, |state| matches!(state, NameState::Valid { .. })).await;
 }
 
