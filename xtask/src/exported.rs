@@ -85,6 +85,7 @@ pub const ALL: &[Series] = &[
     exposed("fairway_tls_handshakes_failed_total", "counter", "", "connections", "Ended before they spoke TLS."),
     exposed("fairway_certificate_expiry_timestamp_seconds", "gauge", "environment name", "Unix seconds", "When the certificate that serves ends."),
     exposed("fairway_certificate_renewal_timestamp_seconds", "gauge", "environment name", "Unix seconds", "When it is renewed; none where that is not planned, or has failed."),
+    exposed("fairway_certificate_failing", "gauge", "environment name", "0 or 1", "1 when it could not be had or renewed the last time that it was tried."),
     exposed("fairway_cache_requests_total", "counter", "result", "requests", "On routes that have a cache, by what became of them: `hit`, `miss`, `stale`, `bypass`."),
     exposed("fairway_cache_bytes", "gauge", "", "bytes", "Memory that kept answers take."),
     exposed("fairway_proxy_log_dropped_total", "counter", "", "lines", "Access log lines that were dropped, as the disk did not keep up."),

@@ -15,10 +15,10 @@ use thiserror::Error;
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::{
-    Accepted, AlertList, ApiError, ChannelInfo, ChannelTest, CheckResult, Command, DeployRequest,
-    EnvironmentStatus, Event, ExecFrame, ExecRequest, Exported, GcReport, JobInfo, JobRequest, LogLine,
-    LogQuery, Plan, RolloutInfo, SecretInfo, SecretValue, SilenceInfo, SilenceRequest, SloInfo, Status,
-    UpgradeReport, UpgradeRequest,
+    Accepted, AlertList, ApiError, CertificateStatus, ChannelInfo, ChannelTest, CheckResult, Command,
+    DeployRequest, EnvironmentStatus, Event, ExecFrame, ExecRequest, Exported, GcReport, JobInfo, JobRequest,
+    LogLine, LogQuery, Plan, RolloutInfo, SecretInfo, SecretValue, SilenceInfo, SilenceRequest, SloInfo,
+    Status, UpgradeReport, UpgradeRequest,
 };
 
 /// A line of a stream longer than this is not one of ours: log lines are cut at 64 KiB before they are stored.
@@ -176,6 +176,15 @@ impl Client {
 
     pub async fn slos(&self, target: &Target) -> Result<Vec<SloInfo>, ClientError> {
         self.get(&target.path("slo")).await
+    }
+
+    /// Tries a certificate that could not be had again at once.
+    pub async fn retry_certificate(
+        &self,
+        target: &Target,
+        name: &str,
+    ) -> Result<CertificateStatus, ClientError> {
+        self.send(Method::POST, &target.path(&format!("certificates/{name}/retry")), &()).await
     }
 
     /// `what`: `prometheus`, `grafana` or `alertmanager`.

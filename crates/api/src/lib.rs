@@ -37,8 +37,8 @@ pub use log::{LogLine, LogQuery};
 pub use secret::{SecretInfo, SecretValue};
 pub use slo::{SloBurn, SloInfo, SloStanding};
 pub use status::{
-    CertificateState, CertificateStatus, CheckResult, EndedInfo, EnvironmentStatus, Health, InstanceStatus,
-    ProxyStatus, ReleaseInfo, RolloutInfo, RolloutStatus, RoutesStatus, ServerInfo, ServiceStatus, Status,
-    StepInfo, TrafficStatus, WarmInfo,
+    CertificateState, CertificateStatus, CheckResult, EndedInfo, Ending, EnvironmentStatus, Health,
+    InstanceStatus, ProxyStatus, ReleaseInfo, RolloutInfo, RolloutStatus, RoutesStatus, ServerInfo,
+    ServiceStatus, Status, StepInfo, TrafficStatus, UrlStatus, WarmInfo,
 };
 pub use upgrade::{ProxyHandover, UpgradeReport, UpgradeRequest, Upgraded};

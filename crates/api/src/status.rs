@@ -52,6 +52,9 @@ pub struct EnvironmentStatus {
     pub summary: String,
     pub listen: Option<String>,
     pub host: Option<String>,
+    /// Where visitors reach it, with TLS first.
+    #[serde(default)]
+    pub urls: Vec<UrlStatus>,
     /// Of its host names, where it speaks TLS.
     #[serde(default)]
     pub certificates: Vec<CertificateStatus>,
@@ -80,8 +83,41 @@ pub struct EnvironmentStatus {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UrlStatus {
+    /// `https://shop.example`
+    pub url: String,
+    /// Visitors are sent on to the same address with TLS.
+    #[serde(default)]
+    pub redirects: bool,
+    /// The end of the certificate that is shown there; none without TLS.
+    #[serde(default)]
+    pub until_ms: Option<u64>,
+}
+
+/// How near the end of a certificate is that no other is in sight for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ending {
+    /// Within 14 days.
+    Soon,
+    /// Within three days.
+    Now,
+    /// Browsers refuse to connect.
+    Over,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CertificateStatus {
     pub name: String,
+    /// The authority's host, a file on the machine, or `self-signed`.
+    #[serde(default)]
+    pub source: String,
+    /// Who has signed the one that is shown now.
+    #[serde(default)]
+    pub issuer: Option<String>,
+    /// None as long as it is renewed in time.
+    #[serde(default)]
+    pub ending: Option<Ending>,
     /// The end of the certificate that is shown now; none: the name cannot be asked over TLS.
     pub until_ms: Option<u64>,
     pub state: CertificateState,
@@ -93,6 +129,9 @@ pub enum CertificateState {
     /// From an authority.
     Valid {
         renew_ms: u64,
+        /// The authority has said when (RFC 9773), not our own rule.
+        #[serde(default)]
+        suggested: bool,
     },
     /// One is being ordered; `step` says how far that is.
     Ordering {

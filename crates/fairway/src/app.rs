@@ -72,6 +72,7 @@ fn perform(cx: &Context, verb: Verb) -> Outcome {
         Verb::Run(args) => verb::run::run(&args, cx),
         Verb::Config(args) => verb::config::run(&args, cx),
         Verb::Secret(args) => verb::secret::run(&args, cx),
+        Verb::Certificate(args) => verb::certificate::run(&args, cx),
         Verb::Check(args) => verb::check::run(&args, cx),
         Verb::Smoke(args) => verb::smoke::run(&args, cx),
         Verb::Migrate(args) => verb::migrate::run(&args, cx),

@@ -96,6 +96,7 @@ pub enum Verb {
     Run(verb::run::Args),
     Config(verb::config::Args),
     Secret(verb::secret::Args),
+    Certificate(verb::certificate::Args),
     Check(verb::check::Args),
     Smoke(verb::smoke::Args),
     Migrate(verb::migrate::Args),

@@ -170,6 +170,7 @@ pub(crate) mod tests {
             health: Health::Serving,
             summary: "all copies ready".to_owned(),
             listen: Some("0.0.0.0:80".to_owned()),
+            urls: Vec::new(),
             host: Some("shop.example".to_owned()),
             certificates: Vec::new(),
             shared: Vec::new(),

@@ -3,6 +3,7 @@
 pub mod abort;
 pub mod alert;
 pub mod approve;
+pub mod certificate;
 pub mod check;
 pub mod completions;
 pub mod config;

@@ -6,6 +6,7 @@ mod key;
 mod offers;
 mod part;
 pub mod sharing;
+mod urls;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -22,11 +23,13 @@ use crate::certificates::Certificates;
 use crate::ports::Ports;
 use crate::proxy_process;
 use crate::pump::Pump;
+use crate::secrets::Vault;
 use compose::{Parts, compose, culprit, only_listeners, parts_of};
 use key::parse_instance_key;
 pub use key::{instance_key, service_key};
 use offers::Offers;
 use part::part;
+pub use urls::urls;
 
 /// While instances drain, the proxy is asked again: a `drained` that was said while nobody listened is not repeated.
 const ASK_DRAINED_EVERY: Duration = Duration::from_millis(250);
@@ -104,11 +107,12 @@ pub fn start(
     pump: Pump,
     ports: Arc<Ports>,
     state_dir: &Path,
+    vault: Arc<Vault>,
 ) -> Result<(Routes, tokio::task::JoinHandle<()>), String> {
     let proxy_dir = state_dir.join("proxy");
     let wake = Arc::new(Notify::new());
     let offers = Offers::new(Arc::clone(&wake));
-    let certificates = Certificates::open(state_dir, offers::options()?, Arc::new(offers.clone()))
+    let certificates = Certificates::open(state_dir, offers::options(vault)?, Arc::new(offers.clone()))
         .map_err(|cause| cause.to_string())?;
     let why = "it has not answered yet".to_owned();
     let routes = Routes {

@@ -4,6 +4,7 @@ use fairway_api as api;
 use fairway_engine::id::{InstanceId, ReleaseNumber, ServiceName};
 use fairway_engine::release::Release;
 use fairway_engine::service::{BackingEngine, Runs};
+use fairway_engine::time::Timestamp;
 use fairway_engine::{
     AbortCause, Environment, Instance, InstanceEnd, InstanceState, Job, JobEnd, JobState, Pace, Phase, Power,
     RolloutKind, RolloutOutcome, RolloutSummary,
@@ -11,9 +12,9 @@ use fairway_engine::{
 use fairway_proxy::control::{LATENCY_BOUNDS_US, Stats};
 use fairway_targets::key::InstanceKey;
 
-use crate::certificates::{NameState, NameStatus};
+use crate::certificates::{Ending, NameState, NameStatus};
 use crate::drivers::{Known, Told};
-use crate::routes::service_key;
+use crate::routes::{self, service_key};
 
 /// What the drivers know beyond the record.
 #[derive(Debug)]
@@ -23,6 +24,8 @@ pub struct Live {
     pub stats: Option<Stats>,
     pub told: Known,
     pub certificates: Vec<NameStatus>,
+    /// For what ends.
+    pub now: Timestamp,
 }
 
 /// Does the proxy do what the record says?
@@ -59,6 +62,7 @@ pub fn environment(env: &Environment, live: &Live) -> api::EnvironmentStatus {
         summary,
         listen: listen.map(|listen| listen.address.clone()),
         host: listen.and_then(|listen| listen.host.clone()),
+        urls: routes::urls(env, &live.certificates),
         certificates: certificates(env, live),
         shared: Vec::new(),
         stable: env.stable.and_then(|stable| env.release(stable)).map(release_info),
@@ -90,11 +94,25 @@ pub fn environment(env: &Environment, live: &Live) -> api::EnvironmentStatus {
 fn certificates(env: &Environment, live: &Live) -> Vec<api::CertificateStatus> {
     let key = env.key.to_string();
     let ours = live.certificates.iter().filter(|one| one.environment == key);
-    ours.map(|one| api::CertificateStatus {
+    ours.map(|one| certificate(one, live.now)).collect()
+}
+
+#[must_use]
+pub fn certificate(one: &NameStatus, now: Timestamp) -> api::CertificateStatus {
+    api::CertificateStatus {
         name: one.name.clone(),
+        source: one.source.clone(),
+        issuer: one.issuer.clone(),
+        ending: one.state.ending(now).map(|ending| match ending {
+            Ending::Soon => api::Ending::Soon,
+            Ending::Now => api::Ending::Now,
+            Ending::Over => api::Ending::Over,
+        }),
         until_ms: one.state.until().map(|until| until.0),
         state: match &one.state {
-            NameState::Valid { renew_at, .. } => api::CertificateState::Valid { renew_ms: renew_at.0 },
+            NameState::Valid { renew_at, suggested, .. } => {
+                api::CertificateState::Valid { renew_ms: renew_at.0, suggested: *suggested }
+            }
             NameState::Ordering { step, .. } => api::CertificateState::Ordering { step: step.to_string() },
             NameState::Failed { trouble, .. } => api::CertificateState::Failed {
                 why: trouble.why.clone(),
@@ -104,8 +122,7 @@ fn certificates(env: &Environment, live: &Live) -> Vec<api::CertificateStatus> {
             NameState::Manual { .. } => api::CertificateState::Manual,
             NameState::SelfSigned { .. } => api::CertificateState::SelfSigned,
         },
-    })
-    .collect()
+    }
 }
 
 #[must_use]
@@ -165,6 +182,12 @@ fn health(env: &Environment, services: &[api::ServiceStatus], live: &Live) -> (a
             Routing::InForce | Routing::Unknown { .. } => String::new(),
         };
         return (api::Health::Unknown, format!("the proxy has not confirmed the last route table{why}"));
+    }
+    let key = env.key.to_string();
+    let mut ours = live.certificates.iter().filter(|one| one.environment == key);
+    if let Some(ended) = ours.find(|one| one.state.ending(live.now) == Some(Ending::Over)) {
+        let text = format!("the certificate of {} has ended: browsers refuse to connect", ended.name);
+        return (api::Health::Degraded, text);
     }
     if let Some(message) = &env.maintenance {
         return (api::Health::Degraded, format!("visitors get the maintenance page: {message}"));
@@ -488,6 +511,7 @@ mod tests {
             stats: Some(Stats::default()),
             told: told.collect(),
             certificates: Vec::new(),
+            now: Timestamp(0),
         }
     }
 
@@ -557,6 +581,24 @@ mod tests {
         world.give(deploy(&key("dev"), release("127.0.0.1:8080")));
         let text = "the first deploy is under way (starting)";
         check(&world, &live(&world), api::Health::Down, text);
+    }
+
+    #[test]
+    fn a_certificate_that_has_ended_is_no_good_health() {
+        let world = serving_world();
+        let ended = NameStatus {
+            environment: key("dev").to_string(),
+            name: "shop.example".to_owned(),
+            source: "/etc/ssl/shop.pem".to_owned(),
+            issuer: Some("Acme".to_owned()),
+            state: NameState::Manual { until: Timestamp(1000) },
+        };
+        let at = |now| Live { certificates: vec![ended.clone()], now: Timestamp(now), ..live(&world) };
+        let text = "the certificate of shop.example has ended: browsers refuse to connect";
+        check(&world, &at(1000), api::Health::Degraded, text);
+        check(&world, &at(999), api::Health::Serving, "r1 serves");
+        let shown = certificate(&ended, Timestamp(999));
+        assert_eq!((shown.ending, shown.until_ms), (Some(api::Ending::Now), Some(1000)));
     }
 
     #[test]

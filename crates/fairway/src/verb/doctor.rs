@@ -1,5 +1,6 @@
 //! `fairway doctor`
 
+mod certificates;
 mod kernel;
 mod place;
 mod ports;
@@ -8,12 +9,13 @@ mod server;
 
 use serde_json::json;
 
+use crate::ago;
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::output::{Paint, Table, printable};
 use crate::problem::Outcome;
 
-/// Look at what Fairway needs: file, host, ports, disk, names, commands, server
+/// Look at what Fairway needs: file, host, ports, disk, names, commands, server, certificates
 ///
 /// Each line is ok, warn or fail, with what to do. Exits with 1 when a line fails.
 #[derive(Debug, clap::Args)]
@@ -62,6 +64,8 @@ pub fn run(args: &Args, cx: &Context) -> Outcome {
     findings.extend(place::look(cx, args.fix)?);
     findings.extend(known.findings);
     findings.extend(project::look(cx, known.status.as_ref()));
+    let environment = cx.globals.env.as_deref();
+    findings.extend(certificates::look(known.status.as_ref(), environment, ago::now_ms()));
     let worst = findings.iter().map(|finding| finding.level).max().unwrap_or(Level::Ok);
     let limit = if args.strict { Level::Warn } else { Level::Fail };
     let exit = if worst >= limit { Exit::Failed } else { Exit::Done };

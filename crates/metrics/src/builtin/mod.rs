@@ -15,7 +15,7 @@
 //! | matrix, sma | slow queries, high query times | `SlowDatabaseQueries` |
 //! | mss | disk full | `DiskFull`, `DiskFullSoon` |
 //! | matrix | disk > 85 % | `DiskHigh` |
-//! | mss | certificate expiry | `CertificateExpires`, `CertificateExpiresNow` |
+//! | mss | certificate expiry | `CertificateExpires`, `CertificateExpiresNow`, `CertificateFails` |
 //! | matrix | rate limit approaching | `RateLimitNear` |
 //! | mss, sma | deployment completed | `DeploymentDone`, `DeploymentUndone` |
 //! | mss, flakeguard | backup successful, backups verified | `BackupDone`, `BackupMissing` |
@@ -68,7 +68,7 @@ mod tests {
             assert!(["critical", "warning", "info"].contains(&severity), "{name}: {severity}");
             *severities.entry(severity).or_insert(0) += 1;
         }
-        assert_eq!(severities.values().sum::<i32>(), 24, "{severities:?}");
+        assert_eq!(severities.values().sum::<i32>(), 25, "{severities:?}");
     }
 
     #[test]
@@ -76,7 +76,7 @@ mod tests {
         let without = alerts(&["HighCpu".to_owned(), "BackupDone".to_owned()]).unwrap();
         assert!(!without.text.contains("alert: HighCpu") && without.text.contains("alert: HighMemory"));
         let read = RuleFile::parse("again", &without.text).unwrap();
-        assert_eq!(read.groups.iter().map(|group| group.rules.len()).sum::<usize>(), 25);
+        assert_eq!(read.groups.iter().map(|group| group.rules.len()).sum::<usize>(), 26);
         assert_eq!(alerts(&["HighCPU".to_owned()]).unwrap_err(), ["HighCPU"]);
     }
 }

@@ -24,6 +24,7 @@ use crate::watching::Watching;
 
 mod alerts;
 mod blobs;
+mod certificates;
 mod check;
 mod command;
 mod deploy;
@@ -92,6 +93,7 @@ pub fn router(app: App) -> Router {
         .route("/alerts/silences/{id}", delete(alerts::unsilence))
         .route("/alerts/channels", get(alerts::channels))
         .route("/alerts/channels/{name}/test", post(alerts::test))
+        .route("/certificates/{name}/retry", post(certificates::retry))
         .route("/slo", get(slo::list))
         .route("/export/{what}", get(export::files))
         .route("/secrets", get(secrets::list))

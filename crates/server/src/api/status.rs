@@ -75,7 +75,8 @@ async fn live(app: &App) -> (ProxyStatus, Live) {
             }
         },
     };
-    (status, Live { routing, stats, told, certificates: app.routes.certificates().status() })
+    let certificates = app.routes.certificates().status();
+    (status, Live { routing, stats, told, certificates, now: app.pump.shared.clock.now() })
 }
 
 async fn figures(client: &Client) -> Result<Stats, String> {

@@ -101,6 +101,7 @@ fn differing(one: &Connections, other: &Connections) -> Vec<&'static str> {
         window_bytes,
         per_client_max,
         streams_max,
+        http1_only,
     } = *one;
     let large = |value: Option<u32>| value.map(u64::from);
     let pairs = [
@@ -114,6 +115,7 @@ fn differing(one: &Connections, other: &Connections) -> Vec<&'static str> {
         ("window", large(window_bytes), large(other.window_bytes)),
         ("max_per_client", large(per_client_max), large(other.per_client_max)),
         ("max_streams", large(streams_max), large(other.streams_max)),
+        ("http2", Some(u64::from(!http1_only)), Some(u64::from(!other.http1_only))),
     ];
     different(&pairs)
 }

@@ -132,7 +132,7 @@ fn releases(state: &State) -> [Family; 2] {
 
 /// Of the names that are served over TLS.
 #[must_use]
-pub fn certificates(names: &[NameStatus]) -> [Family; 2] {
+pub fn certificates(names: &[NameStatus]) -> [Family; 3] {
     let mut ends = Family::gauge(
         "fairway_certificate_expiry_timestamp_seconds",
         "When the certificate that serves ends, in Unix time.",
@@ -141,8 +141,14 @@ pub fn certificates(names: &[NameStatus]) -> [Family; 2] {
         "fairway_certificate_renewal_timestamp_seconds",
         "When the certificate that serves is renewed, in Unix time; none where that is not planned, or has failed.",
     );
+    let mut failing = Family::gauge(
+        "fairway_certificate_failing",
+        "1 for a name whose certificate could not be had or renewed the last time that it was tried, otherwise 0.",
+    );
     for name in names {
         let labels = Labels::new([("environment", name.environment.clone()), ("name", name.name.clone())]);
+        let has_failed = matches!(name.state, NameState::Failed { .. });
+        failing = failing.with(labels.clone(), f64::from(u8::from(has_failed)));
         match &name.state {
             NameState::Valid { renew_at, .. } | NameState::SelfSigned { renew_at, .. } => {
                 renewals = renewals.with(labels.clone(), renew_at.0 as f64 / 1000.0);
@@ -153,7 +159,7 @@ pub fn certificates(names: &[NameStatus]) -> [Family; 2] {
             ends = ends.with(labels, until.0 as f64 / 1000.0);
         }
     }
-    [ends, renewals]
+    [ends, renewals, failing]
 }
 
 fn copies(state: &State) -> [Family; 2] {
@@ -260,22 +266,31 @@ mod tests {
     use fairway_metrics::exposition::Point;
 
     use super::*;
-    use crate::certificates::Step;
+    use crate::certificates::{Step, Trouble};
 
     #[test]
     fn certificates_show_their_end_and_whether_they_are_renewed() {
         let of = |name: &str, state| NameStatus {
             environment: "shop/demo".to_owned(),
             name: name.to_owned(),
+            source: "ca.example".to_owned(),
+            issuer: None,
             state,
         };
         let (until, renew_at) = (Timestamp(3_000), Timestamp(2_500));
         let none = NameState::Ordering { step: Step::Queued, until: None };
-        let [ends, renewals] = certificates(&[
-            of("a", NameState::Valid { until, renew_at }),
+        let trouble = Trouble {
+            code: "certificate/refused".to_owned(),
+            why: "no".to_owned(),
+            hint: None,
+            retry_at: Timestamp(9),
+        };
+        let [ends, renewals, failing] = certificates(&[
+            of("a", NameState::Valid { until, renew_at, suggested: false }),
             of("b", NameState::Manual { until }),
             of("c", none),
             of("d", NameState::Ordering { step: Step::Queued, until: Some(until) }),
+            of("e", NameState::Failed { trouble, until: None }),
         ]);
         let shown = |family: &Family| {
             let one = |point: &Point| (point.labels.get("name").unwrap().to_owned(), point.value);
@@ -284,6 +299,8 @@ mod tests {
         let expected = [("a", 3.0), ("b", 3.0), ("d", 3.0)];
         assert_eq!(shown(&ends), expected.map(|(name, end)| (name.to_owned(), end)));
         assert_eq!(shown(&renewals), [("a".to_owned(), 2.5)]);
+        let failed: Vec<_> = shown(&failing).into_iter().filter(|(_, value)| *value > 0.0).collect();
+        assert_eq!((failing.points.len(), failed), (5, vec![("e".to_owned(), 1.0)]));
         assert_eq!(ends.points[0].labels.get("environment"), Some("shop/demo"));
     }
 

@@ -1,8 +1,8 @@
 //! A status as people read it.
 
 use fairway_api::{
-    CertificateState, CertificateStatus, EnvironmentStatus, InstanceStatus, JobOutcome, ProxyStatus,
-    ServerInfo, ServiceStatus, Status, TrafficStatus,
+    CertificateState, CertificateStatus, Ending, EnvironmentStatus, InstanceStatus, JobOutcome, ProxyStatus,
+    ServerInfo, ServiceStatus, Status, TrafficStatus, UrlStatus,
 };
 
 use crate::ago;
@@ -74,6 +74,12 @@ fn overview(environments: &[EnvironmentStatus], now_ms: u64, colours: Colours) -
             Some(rollout) => ladder::line(one, rollout, now_ms),
             None => printable(&one.summary),
         };
+        // Of several the one that somebody has to look at first.
+        let worst = one.certificates.iter().filter(|one| one.ending.is_some()).max_by_key(|one| one.ending);
+        let doing = match worst {
+            Some(worst) => format!("{doing}; certificate {}", certificate(worst, now_ms, colours)),
+            None => doing,
+        };
         table.row([
             format!("{}/{}", one.project, one.environment),
             colours.paint(paint, word),
@@ -94,7 +100,7 @@ fn certificate(one: &CertificateStatus, now_ms: u64, colours: Colours) -> String
         None => "none: it cannot be asked over TLS".to_owned(),
     };
     let state = match &one.state {
-        CertificateState::Valid { renew_ms } => {
+        CertificateState::Valid { renew_ms, .. } => {
             format!("{}, renewed from {} UTC on", until("good"), ago::utc(*renew_ms))
         }
         CertificateState::Ordering { step } => format!("{}; being ordered: {step}", until("good")),
@@ -107,7 +113,31 @@ fn certificate(one: &CertificateStatus, now_ms: u64, colours: Colours) -> String
         CertificateState::Manual => until("your own, good"),
         CertificateState::SelfSigned => until("self-signed, good"),
     };
-    format!("{}: {state}", printable(&one.name))
+    let near = match (one.ending, one.until_ms) {
+        (Some(Ending::Over), _) => Some("it has ended: browsers refuse to connect".to_owned()),
+        (Some(Ending::Soon | Ending::Now), Some(until)) => {
+            Some(format!("it ends in {}", duration::show_ms(now_ms, until)))
+        }
+        (Some(Ending::Soon | Ending::Now) | None, _) => None,
+    };
+    let paint = crate::verb::certificate::ending(one.ending).unwrap_or(Paint::Warn);
+    let near = near.map(|near| format!(" — {}", colours.paint(paint, &near))).unwrap_or_default();
+    format!("{}: {state}{near}", printable(&one.name))
+}
+
+/// Where visitors go, in one line.
+fn urls(urls: &[UrlStatus]) -> String {
+    /// A shop with a host for each country has dozens.
+    const SHOWN_MAX: usize = 4;
+    let show = |one: &UrlStatus| {
+        let sent = if one.redirects { " (sent to https)" } else { "" };
+        format!("{}{sent}", printable(&one.url))
+    };
+    let mut shown: Vec<String> = urls.iter().take(SHOWN_MAX).map(show).collect();
+    if urls.len() > SHOWN_MAX {
+        shown.push(format!("and {} more", urls.len() - SHOWN_MAX));
+    }
+    shown.join(", ")
 }
 
 fn environment(one: &EnvironmentStatus, now_ms: u64, look: &Look) -> String {
@@ -133,6 +163,9 @@ fn environment(one: &EnvironmentStatus, now_ms: u64, look: &Look) -> String {
                 commit.unwrap_or_default()
             ),
         ]);
+    }
+    if !one.urls.is_empty() {
+        facts.row(["visitors".to_owned(), urls(&one.urls)]);
     }
     if let Some(listen) = &one.listen {
         let host = one.host.as_deref().map(|host| format!(" for {host}")).unwrap_or_default();
@@ -357,6 +390,27 @@ shop/production  serving  all copies ready
         let (shown, expected) = (squeeze(&shown), squeeze(expected));
         assert_eq!(shown[..expected.len()], expected[..]);
         assert_eq!(shown.last().unwrap(), "api r12 50 % 200 3 (1.50 %) 1.2ms 9.0ms - 1");
+    }
+
+    #[test]
+    fn visitors_are_shown_where_to_go_and_how_long_that_works() {
+        let mut one = an_environment();
+        let url = |url: &str, redirects| UrlStatus { url: url.to_owned(), redirects, until_ms: None };
+        one.urls = vec![url("https://shop.example", false), url("http://shop.example", true)];
+        let ending = Some(Ending::Now);
+        let manual = crate::verb::certificate::tests::certificate("shop.example", CertificateState::Manual);
+        one.certificates = vec![CertificateStatus { ending, ..manual }];
+        let shown = status(&whole(vec![one.clone()]), true, 82_800_000, &PLAIN);
+        let line = "https://shop.example, http://shop.example (sent to https)";
+        assert!(shown.contains(line) && shown.contains(" — it ends in 1h 00m"), "{shown}");
+        let shown = status(&whole(vec![one.clone()]), false, 82_800_000, &PLAIN);
+        assert!(
+            shown.contains("shop.example: your own, good until") && shown.contains("it ends in"),
+            "{shown}"
+        );
+        one.urls = (0..9).map(|n| url(&format!("https://{n}.example"), false)).collect();
+        let shown = status(&whole(vec![one]), true, 0, &PLAIN);
+        assert!(shown.contains("https://3.example, and 5 more"), "{shown}");
     }
 
     #[test]
