@@ -468,7 +468,11 @@ impl<'a> Exchange<'a> {
                     Poll::Ready(Ok(bytes)) => {
                         self.out.advance(bytes);
                         self.taking.moved();
-                        self.deadline.arm_ms(self.idle_ms);
+                        // Early words of an instance are not its answer: it has as long for that as it had before.
+                        let is_early = matches!(self.receiving, Receiving::Head(_));
+                        if !is_early || matches!(self.sending, Sending::Active { .. }) {
+                            self.deadline.arm_ms(self.idle_ms);
+                        }
                         progress = Progress::Made;
                     }
                 }

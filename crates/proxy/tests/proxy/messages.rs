@@ -1,5 +1,6 @@
 //! Single messages: what reaches the instance, what reaches the client.
 
+use std::io::{Read as _, Write as _};
 use std::time::Duration;
 
 use fairway_proxy::snapshot::Maintenance;
@@ -417,6 +418,33 @@ fn an_instance_that_does_not_answer_is_504() {
     deaf.timeouts.response_head_ms = 100;
     proxy.serve(deaf);
     assert_eq!(proxy.wire().get("/").unwrap().status(), 504);
+}
+
+/// How long a service may think is not how long a body may pause.
+#[test]
+fn early_hints_change_nothing_about_how_long_an_answer_is_waited_for() {
+    let origin = Origin::raw(crate::support::free_addr(), |mut stream| {
+        let mut head = [0; 1024];
+        let read = stream.read(&mut head).unwrap();
+        stream.write_all(b"HTTP/1.1 103 Early Hints\r\n\r\n").unwrap();
+        match head[..read].starts_with(b"GET /late ") {
+            true => std::thread::sleep(Duration::from_millis(600)),
+            false => std::thread::sleep(crate::support::HANG),
+        }
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nlate");
+    });
+    let mut proxy = Proxy::start();
+    for (target, response_head_ms, body_idle_ms, status) in
+        [("/late", 10_000, 200, 200), ("/never", 200, 60_000, 504)]
+    {
+        let mut thoughtful = service(&[("i", origin.addr)]);
+        thoughtful.timeouts.response_head_ms = response_head_ms;
+        thoughtful.timeouts.body_idle_ms = body_idle_ms;
+        proxy.serve(thoughtful);
+        let mut wire = proxy.wire();
+        assert_eq!(wire.get(target).unwrap().status(), 103, "{target}");
+        assert_eq!(wire.read().unwrap().status(), status, "{target}");
+    }
 }
 
 #[test]
