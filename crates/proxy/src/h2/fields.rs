@@ -77,6 +77,11 @@ pub(super) fn write_request(
     if !target.starts_with('/') && target != "*" {
         return Err(Unfit::Malformed("the path is no path"));
     }
+    // As the codec has it for absolute targets: what a service would make of others nobody knows.
+    let is_http = |scheme: &str| ["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known));
+    if parts.uri.scheme_str().is_some_and(|scheme| !is_http(scheme)) {
+        return Err(Unfit::Malformed("the scheme is not http"));
+    }
     let method = match asked {
         Asked::Message => parts.method.as_str(),
         Asked::WebSocket => "GET",
