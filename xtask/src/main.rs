@@ -6,6 +6,7 @@ mod demo;
 mod e2e;
 mod exported;
 mod fault;
+mod fuzz;
 mod home;
 mod setup;
 mod shell;
@@ -35,6 +36,7 @@ enum Verb {
     Test(test::Arguments),
     E2e(e2e::Arguments),
     Sim(sim::Arguments),
+    Fuzz(fuzz::Arguments),
     Bench(bench::Arguments),
     Tidy(tidy::Arguments),
 }
@@ -46,6 +48,7 @@ fn main() -> ExitCode {
         Verb::Test(arguments) => test::run(&arguments),
         Verb::E2e(arguments) => e2e::run(&arguments),
         Verb::Sim(arguments) => sim::run(&arguments),
+        Verb::Fuzz(arguments) => fuzz::run(&arguments),
         Verb::Bench(arguments) => bench::run(&arguments),
         Verb::Tidy(arguments) => tidy::run(&arguments),
     };

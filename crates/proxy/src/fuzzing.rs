@@ -15,7 +15,7 @@ use crate::pipe::{PIPE_BYTES_MAX, Pipe};
 pub type Target = fn(&[u8]);
 
 /// Every target by the name of its file.
-pub const TARGETS: [(&str, Target); 7] = [
+pub const TARGETS: [(&str, Target); 10] = [
     ("request_head", request_head),
     ("response_head", response_head),
     ("chunked", chunked),
@@ -23,6 +23,9 @@ pub const TARGETS: [(&str, Target); 7] = [
     ("h2_fields", h2_fields),
     ("proxy_header", proxy_header),
     ("pipe", pipe),
+    ("cache_control", cache_control),
+    ("accept_encoding", accept_encoding),
+    ("entity_tags", entity_tags),
 ];
 
 /// The first byte says where the rest is split in two.
@@ -161,6 +164,21 @@ pub fn proxy_header(input: &[u8]) {
     if let Some(length) = crate::conn::fuzzing::proxy_header(first) {
         assert_eq!(whole, Some(length));
     }
+}
+
+/// Times are what a cache can reckon with.
+pub fn cache_control(input: &[u8]) {
+    crate::policy::fuzzing::cache_control(input);
+}
+
+/// Lines and lists are the same.
+pub fn accept_encoding(input: &[u8]) {
+    crate::policy::fuzzing::accept_encoding(input);
+}
+
+/// What is marked comes back as it was, and nothing grows.
+pub fn entity_tags(input: &[u8]) {
+    crate::policy::fuzzing::entity_tags(input);
 }
 
 /// Against a queue: nothing is lost, doubled or turned around, and there is never more in it than it may hold.

@@ -3,6 +3,8 @@
 pub(crate) mod cache;
 pub(crate) mod coding;
 pub(crate) mod etag;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 pub(crate) mod headers;
 pub(crate) mod packer;
 pub(crate) mod rate;

@@ -7,7 +7,7 @@
 //! applied on the way out, as to an answer that comes from the service.
 
 mod asked;
-mod control;
+pub(super) mod control;
 mod fill;
 mod flights;
 mod key;

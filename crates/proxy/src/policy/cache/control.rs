@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// Longer times are cut to this: a year, as RFC 2616 had it. Sums of two such times cannot overflow.
-const TIME_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+pub(crate) const TIME_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// The directives of a message that mean something to a shared cache.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
