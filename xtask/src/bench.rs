@@ -40,6 +40,9 @@ pub struct Arguments {
     /// Of the proxies only a few loads, a few times: for a first look while something is changed
     #[arg(long)]
     quick: bool,
+    /// Of the attacks only those whose names have this in them
+    #[arg(long, value_name = "TEXT")]
+    attack: Option<String>,
     /// Let the proxies write access logs
     #[arg(long)]
     access_log: bool,
@@ -139,6 +142,9 @@ fn again_optimised(arguments: &Arguments) -> Done {
             again.arg(option);
         }
     }
+    if let Some(attack) = &arguments.attack {
+        again.arg(format!("--attack={attack}"));
+    }
     for (option, program) in [("--fairway", &arguments.fairway), ("--beside", &arguments.beside)] {
         if let Some(program) = program {
             again.arg(option).arg(workspace::binary(program.clone())?);
@@ -155,7 +161,7 @@ fn measure(part: Part, fairway: &Path, arguments: &Arguments) -> Done<Vec<Figure
         Part::Idle => idle::measure(fairway),
         Part::Loss => loss::measure(fairway),
         Part::Metrics => metrics::measure(),
-        Part::Hostile => hostile::measure(fairway, arguments.quick),
+        Part::Hostile => hostile::measure(fairway, arguments.quick, arguments.attack.as_deref()),
         Part::Evidence => Ok(evidence::measure()),
         Part::Proxy => {
             let (quick, access_log) = (arguments.quick, arguments.access_log);

@@ -3,299 +3,234 @@
 //! Proxy, origin and good client run as in the fair run (`bench proxy`): one core for the proxy, one for all others,
 //! requests at a fixed rate, latencies counted from when each was due. Each attack is measured against a quiet time just
 //! before it, so that what else the machine does is in both.
+//!
+//! Attackers are other machines: their work is done behind that of the proxy, on its core, and what they ask for comes
+//! from a service of their own. So what the good client notices is what the proxy does for them, and in its place.
 
-use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+mod attack;
+mod bytes;
+mod origin;
+mod running;
+
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use rustix::process::setpriority_process;
+use serde_json::{Value, json};
+
 use super::figure::{Figure, median, percentile};
-use super::proxy::raise_descriptor_limit;
 use super::proxy::side::{Kind, Side};
 use super::proxy::world::{Body, World};
+use super::proxy::{cores, raise_descriptor_limit};
 use crate::fault::{Context, Done};
+use crate::home::free_address;
+use attack::{ALL, Attack, Door, Manner};
+use running::Running;
 
 /// Far below what a core carries: a good client is to be served, not the proxy saturated.
 const RATE_PER_S: f64 = 500.0;
 const CONNECTIONS: usize = 16;
 /// A thousand requests, of which ten are slower than the figure.
 const TIMES: [Duration; 2] = [Duration::from_millis(300), Duration::from_secs(2)];
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 3;
 
 /// As the issue has it: an attack may cost a good client as much again.
 const RATIO_MAX: f64 = 2.0;
 /// Below this a ratio says more about the machine than about the proxy: a tick of its scheduler.
 const QUIET_P99_MIN: Duration = Duration::from_millis(1);
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Attack {
-    Idle,
-    SlowHeads,
-    SlowBodies,
-    UnreadAnswers,
-    HeaderBombs,
-    HugeUrls,
-    ComeAndGo,
-    RapidReset,
+/// From when an attack has begun to when it is measured.
+const SETTLES_IN: Duration = Duration::from_millis(500);
+const OPENS_IN_MAX: Duration = Duration::from_secs(20);
+
+/// When an attack is over its connections are gone by then: those to instances after 4 s, those that linger after 2.
+const GONE_IN_MAX: Duration = Duration::from_secs(10);
+/// What may be there afterwards and was not before: connections to instances for as many requests as were under way.
+const LEFT_MAX: usize = 32;
+
+/// The work of other machines goes behind everything else, on the core of the proxy, which has time left.
+fn yield_to_others() {
+    let _ = setpriority_process(None, 10);
+    // On one core there is nothing to compare, and whoever compares has looked.
+    let _ = cores::pin(cores::Part::Proxy);
 }
 
-impl Attack {
-    const ALL: [Attack; 8] = [
-        Attack::Idle,
-        Attack::SlowHeads,
-        Attack::SlowBodies,
-        Attack::UnreadAnswers,
-        Attack::HeaderBombs,
-        Attack::HugeUrls,
-        Attack::ComeAndGo,
-        Attack::RapidReset,
-    ];
-
-    fn name(self) -> &'static str {
-        match self {
-            Attack::Idle => "10,000 idle connections",
-            Attack::SlowHeads => "2,000 heads, a byte a second",
-            Attack::SlowBodies => "500 bodies, a byte a second",
-            Attack::UnreadAnswers => "200 connections, 200 requests each, no answer read",
-            Attack::HeaderBombs => "heads of 40 KiB, 200 a second",
-            Attack::HugeUrls => "targets of 40 KiB, 200 a second",
-            Attack::ComeAndGo => "1,000 connections a second that ask nothing",
-            Attack::RapidReset => "HTTP/2 streams opened and reset, 50 connections a second",
-        }
-    }
-
-    fn connections(self) -> usize {
-        match self {
-            Attack::Idle => 10_000,
-            Attack::SlowHeads => 2_000,
-            Attack::SlowBodies => 500,
-            Attack::UnreadAnswers => 200,
-            Attack::HeaderBombs | Attack::HugeUrls => 200,
-            Attack::ComeAndGo => 1_000,
-            Attack::RapidReset => 50,
-        }
-    }
-
-    /// What each may take: of a request one buffer of 64 KiB, of an answer one of 128 KiB, and what goes with them. Of
-    /// those that come and go no more than are there at once.
-    fn bound_kib(self) -> usize {
-        let each = match self {
-            Attack::Idle => 8,
-            Attack::SlowHeads | Attack::HeaderBombs | Attack::HugeUrls => 72,
-            Attack::SlowBodies => 96,
-            Attack::UnreadAnswers => 256,
-            Attack::ComeAndGo => 8,
-            Attack::RapidReset => 512,
-        };
-        self.connections() * each
-    }
-
-    fn first_bytes(self) -> Vec<u8> {
-        let get = b"GET /s HTTP/1.1\r\nHost: www.example.com\r\n".to_vec();
-        match self {
-            Attack::Idle => [&get[..], b"\r\n"].concat(),
-            Attack::SlowHeads => [&get[..], b"X: "].concat(),
-            Attack::SlowBodies => {
-                b"POST /s HTTP/1.1\r\nHost: www.example.com\r\nContent-Length: 100000\r\n\r\n".to_vec()
-            }
-            Attack::UnreadAnswers => b"GET /l HTTP/1.1\r\nHost: www.example.com\r\n\r\n".repeat(200),
-            Attack::HeaderBombs => {
-                [&get[..], &b"X: yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy\r\n".repeat(1_000)].concat()
-            }
-            Attack::HugeUrls => [b"GET /".as_slice(), &[b'a'; 40_000]].concat(),
-            Attack::ComeAndGo => Vec::new(),
-            Attack::RapidReset => rapid_reset(),
-        }
-    }
-
-    /// From its begin to when it is as it stays. Answers that nobody reads first fill what the kernel holds for each
-    /// connection on both sides, some MiB, and all of that comes from the one origin that the good client asks too.
-    fn settles_in(self) -> Duration {
-        match self {
-            Attack::UnreadAnswers => Duration::from_secs(6),
-            Attack::Idle
-            | Attack::SlowHeads
-            | Attack::SlowBodies
-            | Attack::HeaderBombs
-            | Attack::HugeUrls
-            | Attack::ComeAndGo
-            | Attack::RapidReset => Duration::from_millis(500),
-        }
-    }
-
-    /// What is sent each second on a connection that stays.
-    fn each_second(self) -> Option<&'static [u8]> {
-        match self {
-            Attack::SlowHeads | Attack::SlowBodies => Some(b"x"),
-            Attack::Idle | Attack::UnreadAnswers => Some(b""),
-            Attack::HeaderBombs | Attack::HugeUrls | Attack::ComeAndGo | Attack::RapidReset => None,
-        }
-    }
-}
-
-/// The preface, no settings, and a hundred streams that end before anybody could look.
-fn rapid_reset() -> Vec<u8> {
-    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec();
-    for stream in (1..200_u32).step_by(2) {
-        // GET, http, / by their places in the table of HPACK, and a literal for the authority.
-        bytes.extend_from_slice(b"\0\0\x06\x01\x05");
-        bytes.extend_from_slice(&stream.to_be_bytes());
-        bytes.extend_from_slice(b"\x82\x86\x84\x01\x01a");
-        bytes.extend_from_slice(b"\0\0\x04\x03\0");
-        bytes.extend_from_slice(&stream.to_be_bytes());
-        bytes.extend_from_slice(&[0, 0, 0, 8]);
-    }
-    bytes
-}
-
-/// Goes on until it is dropped.
-struct Running {
-    stop: Arc<AtomicBool>,
-    opened: Arc<AtomicU64>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Running {
-    fn start(attack: Attack, proxy: SocketAddr) -> Running {
-        let (stop, opened) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-        let (stopped, count) = (Arc::clone(&stop), Arc::clone(&opened));
-        let thread = std::thread::spawn(move || match attack.each_second() {
-            Some(drip) => hold(attack, proxy, drip, &stopped, &count),
-            None => come_and_go(attack, proxy, &stopped, &count),
-        });
-        Running { stop, opened, thread: Some(thread) }
-    }
-
-    fn opened(&self) -> u64 {
-        self.opened.load(Ordering::Relaxed)
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            // Whatever became of it, the figures tell.
-            let _ = thread.join();
-        }
-    }
-}
-
-fn open(proxy: SocketAddr, first: &[u8], count: &AtomicU64) -> Option<TcpStream> {
-    let mut stream = TcpStream::connect(proxy).ok()?;
-    stream.set_nodelay(true).ok()?;
-    stream.write_all(first).ok()?;
-    count.fetch_add(1, Ordering::Relaxed);
-    Some(stream)
-}
-
-/// Keeps so many connections open; those that the proxy closed are opened again.
-fn hold(attack: Attack, proxy: SocketAddr, drip: &[u8], stop: &AtomicBool, count: &AtomicU64) {
-    let first = attack.first_bytes();
-    let mut held: Vec<Option<TcpStream>> = Vec::new();
-    held.resize_with(attack.connections(), || None);
-    while !stop.load(Ordering::Relaxed) {
-        let round = Instant::now();
-        for slot in &mut held {
-            if stop.load(Ordering::Relaxed) {
-                return;
-            }
-            let is_open = match slot {
-                Some(stream) => drip.is_empty() || stream.write_all(drip).is_ok(),
-                None => false,
-            };
-            if !is_open {
-                *slot = open(proxy, &first, count);
-            }
-        }
-        while round.elapsed() < Duration::from_secs(1) && !stop.load(Ordering::Relaxed) {
-            std::thread::sleep(Duration::from_millis(10));
-        }
-    }
-}
-
-/// So many each second, evenly; each is closed when the next but a few have come.
-fn come_and_go(attack: Attack, proxy: SocketAddr, stop: &AtomicBool, count: &AtomicU64) {
-    const AT_ONCE: usize = 16;
-    let first = attack.first_bytes();
-    let distance = Duration::from_secs(1) / u32::try_from(attack.connections()).unwrap_or(1);
-    let begun = Instant::now();
-    let mut recent = std::collections::VecDeque::new();
-    let mut due = Duration::ZERO;
-    while !stop.load(Ordering::Relaxed) {
-        std::thread::sleep(due.saturating_sub(begun.elapsed()));
-        due += distance;
-        recent.extend(open(proxy, &first, count));
-        if recent.len() > AT_ONCE
-            && let Some(mut old) = recent.pop_front()
-        {
-            // Whatever it was told; it need not wait for more.
-            let _ = old.set_nonblocking(true);
-            let _ = old.read(&mut [0; 4096]);
-        }
-    }
+/// What one attack came to.
+struct Outcome {
+    /// In milliseconds, of each round.
+    quiet: Vec<f64>,
+    attacked: Vec<f64>,
+    /// In bytes.
+    before: u64,
+    highest: u64,
+    after: u64,
+    kernel: u64,
+    opened: u64,
+    proven: bool,
+    /// Descriptors that are open afterwards and were not before.
+    left: usize,
+    gone_in: Duration,
 }
 
 /// One after the other: a quiet time, then the attack.
-pub fn measure(fairway: &Path, quick: bool) -> Done<Vec<Figure>> {
+pub fn measure(fairway: &Path, quick: bool, only: Option<&str>) -> Done<Vec<Figure>> {
     raise_descriptor_limit();
+    let _first = cores::go_first();
     let world = World::start()?;
     let mut figures = Vec::new();
-    for attack in Attack::ALL {
-        // Each with a proxy of its own: what one attack left behind is not counted for the next.
-        let side = Side::start(&Kind::Fairway(fairway.to_owned()), world.origin(), false, Body::Small)?;
-        let proxy = side.address;
-        let good = || -> Done<f64> {
-            let latencies =
-                world.run(move |inner| inner.open(proxy, Body::Small, CONNECTIONS, RATE_PER_S, TIMES))?;
-            Ok(percentile(latencies.iter().map(Duration::as_secs_f64).collect(), 99))
-        };
-        good()?;
-        let before = side.memory()?.resident;
-        let (mut ratios, mut quiets, mut attackeds) = (Vec::new(), Vec::new(), Vec::new());
-        let mut highest = before;
-        let mut opened = 0;
-        for _ in 0..if quick { 1 } else { ROUNDS } {
-            let quiet = good()?;
-            let running = Running::start(attack, proxy);
-            let begun = Instant::now();
-            while (attack.each_second().is_some() && running.opened() < attack.connections() as u64)
-                && begun.elapsed() < Duration::from_secs(20)
-            {
-                std::thread::sleep(Duration::from_millis(10));
-            }
-            std::thread::sleep(attack.settles_in());
-            let attacked = good().context(attack.name())?;
-            highest = highest.max(side.memory()?.resident);
-            opened += running.opened();
-            drop(running);
-            quiets.push(quiet * 1000.0);
-            attackeds.push(attacked * 1000.0);
-            ratios.push(attacked / quiet.max(QUIET_P99_MIN.as_secs_f64()));
-        }
-        let mib = |bytes: u64| bytes as f64 / 1024.0 / 1024.0;
-        let name = attack.name();
-        figures.push(
-            Figure::new(format!("hostile: p99 beside {name}"), median(ratios), "x", RATIO_MAX).detail(format!(
-                "{:.2} ms quiet, {:.2} ms during it (a quiet p99 below {} ms counts as that); {opened} connections",
-                median(quiets),
-                median(attackeds),
-                QUIET_P99_MIN.as_millis()
-            )),
-        );
-        figures.push(
-            Figure::new(
-                format!("hostile: memory for {name}"),
-                mib(highest.saturating_sub(before)),
-                "MiB",
-                attack.bound_kib() as f64 / 1024.0,
-            )
-            .detail(format!("{:.1} MiB before", mib(before)))
-            .valid(opened >= attack.connections() as u64),
-        );
+    for attack in ALL.iter().filter(|attack| only.is_none_or(|only| attack.name.contains(only))) {
+        let outcome = suffer(attack, fairway, &world, if quick { 1 } else { ROUNDS }).context(attack.name)?;
+        figures.extend(figures_of(attack, &outcome));
     }
     Ok(figures)
+}
+
+fn suffer(attack: &Attack, fairway: &Path, world: &World, rounds: usize) -> Done<Outcome> {
+    // Each with a proxy of its own: what one attack left behind is not counted for the next.
+    let home = tempfile::tempdir().context("a directory")?;
+    let (tls, origin) = (free_address()?, origin::start()?);
+    let certificate = certificate(home.path())?;
+    let side = Side::start_with(
+        &Kind::Fairway(fairway.to_owned()),
+        world.origin(),
+        false,
+        Body::Small,
+        |snapshot| {
+            let tls = json!({ "name": "tls", "addr": tls, "tls": { "certificates": [certificate] } });
+            append(&mut snapshot["listeners"], [tls]);
+            snapshot["services"]["bench/production/attacked"] = json!({
+                "versions": { "r1": { "weight": 100, "instances": [{ "id": "attacked-1", "addr": origin }] } },
+            });
+            let route = |listener, path, service: &str| json!({ "listener": listener, "path": path, "service": format!("bench/production/{service}") });
+            snapshot["routes"] = json!([
+                route("public", "/s", "web"),
+                route("public", "/a", "attacked"),
+                route("tls", "/", "web"),
+            ]);
+        },
+    )?;
+    let proxy = side.address;
+    let target = match attack.door {
+        Door::Plain => proxy,
+        Door::Tls => tls,
+    };
+    let good = || -> Done<f64> {
+        let latencies =
+            world.run(move |inner| inner.open(proxy, Body::Small, CONNECTIONS, RATE_PER_S, TIMES))?;
+        Ok(percentile(latencies.iter().map(|latency| latency.as_secs_f64() * 1000.0).collect(), 99))
+    };
+    good()?;
+    let (before, descriptors) = (side.memory()?.resident, side.descriptors()?);
+    let kernel_before = kernel_bytes()?;
+    let mut outcome = Outcome {
+        quiet: Vec::new(),
+        attacked: Vec::new(),
+        before,
+        highest: before,
+        after: before,
+        kernel: 0,
+        opened: 0,
+        proven: true,
+        left: 0,
+        gone_in: Duration::ZERO,
+    };
+    for _ in 0..rounds {
+        outcome.quiet.push(good()?);
+        let running = Running::start(attack, target);
+        let begun = Instant::now();
+        let stays = matches!(attack.manner, Manner::Stay { .. });
+        while stays && running.opened() < attack.connections as u64 && begun.elapsed() < OPENS_IN_MAX {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        std::thread::sleep(SETTLES_IN);
+        outcome.attacked.push(good()?);
+        outcome.highest = outcome.highest.max(side.memory()?.resident);
+        outcome.kernel = outcome.kernel.max(kernel_bytes()?.saturating_sub(kernel_before));
+        outcome.opened += running.opened();
+        outcome.proven &= running.is_proven();
+    }
+    let begun = Instant::now();
+    loop {
+        outcome.left = side.descriptors()?.saturating_sub(descriptors);
+        outcome.gone_in = begun.elapsed();
+        if outcome.left <= LEFT_MAX || outcome.gone_in > GONE_IN_MAX {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    // Memory is given back by the next requests.
+    good()?;
+    outcome.after = side.memory()?.resident;
+    Ok(outcome)
+}
+
+fn figures_of(attack: &Attack, outcome: &Outcome) -> [Figure; 3] {
+    let mib = |bytes: u64| bytes as f64 / 1024.0 / 1024.0;
+    let (name, connections) = (attack.name, attack.connections);
+    let is_there = outcome.opened >= connections as u64 && outcome.proven;
+    let ratios = outcome
+        .quiet
+        .iter()
+        .zip(&outcome.attacked)
+        .map(|(quiet, attacked)| attacked / quiet.max(QUIET_P99_MIN.as_secs_f64() * 1000.0));
+    let taken = outcome.highest.saturating_sub(outcome.before);
+    [
+        Figure::new(format!("hostile: p99 beside {name}"), median(ratios.collect()), "x", RATIO_MAX)
+            .detail(format!(
+                "{:.2} ms quiet, {:.2} ms during it (a quiet p99 below {} ms counts as that); {} connections",
+                median(outcome.quiet.clone()),
+                median(outcome.attacked.clone()),
+                QUIET_P99_MIN.as_millis(),
+                outcome.opened,
+            ))
+            .valid(is_there),
+        Figure::new(
+            format!("hostile: memory for {name}"),
+            mib(taken),
+            "MiB",
+            (connections * attack.each_kib) as f64 / 1024.0,
+        )
+        .detail(format!(
+            "{:.1} KiB for each of {connections} connections; {:.1} MiB before, {:.1} MiB when it is over; the \
+             kernel's for all sockets, attackers' included: {:.1} MiB",
+            taken as f64 / 1024.0 / connections as f64,
+            mib(outcome.before),
+            mib(outcome.after),
+            mib(outcome.kernel),
+        ))
+        .valid(is_there),
+        Figure::new(
+            format!("hostile: connections left of {name}"),
+            outcome.left as f64,
+            "",
+            LEFT_MAX as f64,
+        )
+        .detail(format!("{:.1} s after its end", outcome.gone_in.as_secs_f64())),
+    ]
+}
+
+fn append(list: &mut Value, more: impl IntoIterator<Item = Value>) {
+    if let Some(list) = list.as_array_mut() {
+        list.extend(more);
+    }
+}
+
+/// For one name, which the handshakes ask for; as a snapshot has it.
+fn certificate(home: &Path) -> Done<Value> {
+    let made = rcgen::generate_simple_self_signed(vec!["www.example.com".to_owned()]);
+    let rcgen::CertifiedKey { cert, signing_key } = made.context("a certificate")?;
+    let (chain, key) = (home.join("chain.pem"), home.join("key.pem"));
+    std::fs::write(&chain, cert.pem()).context("a certificate")?;
+    std::fs::write(&key, signing_key.serialize_pem()).context("a key")?;
+    Ok(
+        json!({ "names": ["www.example.com"], "chain": chain, "key": key, "digest": "1", "purpose": "serving" }),
+    )
+}
+
+/// What the kernel holds for all TCP sockets of the machine (`/proc/net/sockstat`, in pages).
+fn kernel_bytes() -> Done<u64> {
+    let text = std::fs::read_to_string("/proc/net/sockstat").context("the kernel's memory")?;
+    let line = text.lines().find_map(|line| line.strip_prefix("TCP:")).context("the kernel's memory")?;
+    let pages = line.split_whitespace().last().and_then(|pages| pages.parse::<u64>().ok());
+    Ok(pages.context("the kernel's memory")? * rustix::param::page_size() as u64)
 }

@@ -5,7 +5,7 @@
 //! ids, trace context, health checks. First come requests per second of the proxy's processor time, which say what a
 //! core carries whatever else the machine does; then latencies at a rate that all can carry; then memory.
 
-mod cores;
+pub(super) mod cores;
 pub(super) mod side;
 pub(super) mod world;
 

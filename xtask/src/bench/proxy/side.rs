@@ -66,6 +66,18 @@ const STOP_MAX: Duration = Duration::from_secs(3);
 impl Side {
     /// Prepared for answers of this size, where it can be.
     pub fn start(kind: &Kind, origin: SocketAddr, access_log: bool, body: Body) -> Done<Side> {
+        Side::start_with(kind, origin, access_log, body, |_| {})
+    }
+
+    /// As [`Side::start`]; Fairway is told `change` besides.
+    pub fn start_with(
+        kind: &Kind,
+        origin: SocketAddr,
+        access_log: bool,
+        body: Body,
+        change: impl FnOnce(&mut Value),
+    ) -> Done<Side> {
+        let mut change = Some(change);
         let home = tempfile::tempdir().context("a directory")?;
         let address = free_address()?;
         let at = Place { home: home.path(), address, origin, access_log, body };
@@ -100,6 +112,9 @@ impl Side {
             if !is_told && let Ok(control) = UnixStream::connect(side._home.path().join("proxy.sock")) {
                 let mut snapshot = snapshot(address, origin);
                 snapshot["access_log"] = access_log.into();
+                if let Some(change) = change.take() {
+                    change(&mut snapshot);
+                }
                 tell(&control, &snapshot)?;
                 is_told = true;
             }
@@ -128,6 +143,15 @@ impl Side {
             let ticks = pids.iter().map(|pid| idle::cpu_ticks(*pid)).sum::<Done<u64>>()?;
             Ok(ticks as f64 / idle::TICKS_PER_S)
         }
+    }
+
+    /// How many files and connections are open.
+    pub fn descriptors(&self) -> Done<usize> {
+        let open = self.pids().into_iter().map(|pid| {
+            let list = std::fs::read_dir(format!("/proc/{pid}/fd")).context("open files")?;
+            Ok(list.count())
+        });
+        open.sum()
     }
 
     pub fn memory(&self) -> Done<Memory> {
