@@ -10,6 +10,7 @@ mod probe;
 mod proxy;
 mod switch;
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
@@ -58,6 +59,9 @@ pub struct Arguments {
     /// Hold metrics in this directory and answer over HTTP: the other half of a comparison
     #[arg(long, value_name = "DIR", hide = true)]
     hold: Option<PathBuf>,
+    /// Pass bytes on from here to there: what the proxies are held against
+    #[arg(long, value_name = "ADDRESS", num_args = 2, hide = true)]
+    relay: Vec<SocketAddr>,
 }
 
 /// What can be measured alone.
@@ -96,6 +100,9 @@ impl Part {
 pub fn run(arguments: &Arguments) -> Done {
     if let Some(directory) = &arguments.hold {
         return metrics::hold(directory);
+    }
+    if !arguments.relay.is_empty() {
+        return proxy::relay::run(&arguments.relay);
     }
     let mut parts = [&arguments.parts[..], &arguments.only].concat();
     if parts.is_empty() {

@@ -4,8 +4,11 @@
 //! stay open everywhere. Fairway runs as its server runs it, with everything on that is on by default: figures, request
 //! ids, trace context, health checks. First come requests per second of the proxy's processor time, which say what a
 //! core carries whatever else the machine does; then latencies at a rate that all can carry; then memory.
+//!
+//! With them runs a relay that looks at nothing, which shows what of all this is the kernel's.
 
 pub(super) mod cores;
+pub(super) mod relay;
 pub(super) mod side;
 pub(super) mod world;
 
@@ -88,6 +91,7 @@ pub fn measure(fairway: &Path, beside: Option<&Path>, terms: Terms) -> Done<(Vec
     let unpacked = edge::unpack();
     let mut kinds = vec![Kind::Fairway(fairway.to_owned())];
     kinds.extend(beside.map(|other| Kind::Other(other.to_owned())));
+    kinds.push(Kind::Relay);
     let mut figures = Vec::new();
     for edge in Edge::ALL {
         match edge.find(&unpacked) {

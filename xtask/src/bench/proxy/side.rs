@@ -24,6 +24,8 @@ pub enum Kind {
     Fairway(PathBuf),
     /// Another build, which runs the same way.
     Other(PathBuf),
+    /// What looks at nothing.
+    Relay,
     Peer(Program),
 }
 
@@ -32,13 +34,14 @@ impl Kind {
         match self {
             Kind::Fairway(_) => "Fairway".to_owned(),
             Kind::Other(_) => "the other build".to_owned(),
+            Kind::Relay => "a bare relay".to_owned(),
             Kind::Peer(program) => format!("{} {}", program.edge.name(), program.version),
         }
     }
 
     pub fn edge(&self) -> Option<Edge> {
         match self {
-            Kind::Fairway(_) | Kind::Other(_) => None,
+            Kind::Fairway(_) | Kind::Other(_) | Kind::Relay => None,
             Kind::Peer(program) => Some(program.edge),
         }
     }
@@ -83,6 +86,7 @@ impl Side {
         let at = Place { home: home.path(), address, origin, access_log, body };
         let mut command = match kind {
             Kind::Fairway(program) | Kind::Other(program) => at.fairway(program)?,
+            Kind::Relay => at.relay()?,
             Kind::Peer(program) => match program.edge {
                 Edge::Nginx => at.nginx(program.command())?,
                 Edge::Haproxy => at.haproxy(program.command())?,
@@ -102,7 +106,7 @@ impl Side {
         })?;
         let mut side = Side { address, process, _home: home };
         let begun = Instant::now();
-        let mut is_told = matches!(kind, Kind::Peer(_));
+        let mut is_told = matches!(kind, Kind::Peer(_) | Kind::Relay);
         while TcpStream::connect(address).is_err() {
             let ended = side.process.try_wait().context(kind.name())?;
             if ended.is_some() || begun.elapsed() > START_MAX {
@@ -217,6 +221,12 @@ impl Place<'_> {
     fn fairway(&self, program: &Path) -> Done<Command> {
         let mut command = Command::new(program);
         command.arg("proxy").arg("--state-dir").arg(self.home);
+        Ok(command)
+    }
+
+    fn relay(&self) -> Done<Command> {
+        let mut command = Command::new(std::env::current_exe().context("this program")?);
+        command.args(["bench", "--relay", &self.address.to_string(), &self.origin.to_string()]);
         Ok(command)
     }
 
