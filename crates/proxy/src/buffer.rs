@@ -174,6 +174,19 @@ impl HeadBuffer {
     pub(crate) fn take() -> Self {
         Self(FREE.with_borrow_mut(|free| free.heads.pop()).unwrap_or_else(|| Vec::with_capacity(1024)))
     }
+
+    /// No memory yet.
+    pub(crate) fn later() -> Self {
+        Self(Vec::new())
+    }
+
+    /// Takes memory, if there is none. The later it is taken, the likelier somebody had it a moment ago, and it is near.
+    pub(crate) fn now(&mut self) -> &mut Vec<u8> {
+        if self.0.capacity() == 0 {
+            *self = Self::take();
+        }
+        &mut self.0
+    }
 }
 
 impl std::ops::Deref for HeadBuffer {
@@ -192,8 +205,8 @@ impl std::ops::DerefMut for HeadBuffer {
 impl Drop for HeadBuffer {
     fn drop(&mut self) {
         let mut head = std::mem::take(&mut self.0);
-        // One that held a packed body is not kept for heads.
-        if head.capacity() > HEAD_KEPT_BYTES_MAX {
+        // One that held a packed body is not kept for heads, nor is one that never had memory.
+        if head.capacity() == 0 || head.capacity() > HEAD_KEPT_BYTES_MAX {
             return;
         }
         head.clear();

@@ -272,7 +272,7 @@ impl<'a> Exchange<'a> {
             sending: Sending::Active { head: 0, body: 0 },
             receiving: Receiving::Head(HeadScan::default()),
             response: None,
-            out: Outgoing { head: HeadBuffer::take(), head_sent: 0, body: 0..0, tail: b"", consumed: 0 },
+            out: Outgoing { head: HeadBuffer::later(), head_sent: 0, body: 0..0, tail: b"", consumed: 0 },
             idle_ms: terms.timeouts.body_idle_ms,
             patience: Patience::new(terms.timeouts.body_idle_ms, rate_min),
             taking: Taking::new(rate_min),
@@ -584,14 +584,14 @@ impl<'a> Exchange<'a> {
         match head.status {
             101 if !self.facts.offers_upgrade => return Err(End::BadResponse(BadResponse::Upgrade)),
             101 => {
-                head.write(&mut self.out.head, &reply);
+                head.write(self.out.head.now(), &reply);
                 self.receiving = Receiving::Upgraded;
                 self.stream_since = Some(Instant::now());
             }
             // HTTP/1.0 clients do not know informational responses.
             100..=199 => {
                 if self.facts.version == MinorVersion::One {
-                    head.write(&mut self.out.head, &reply);
+                    head.write(self.out.head.now(), &reply);
                 }
                 *scan = HeadScan::default();
             }
@@ -613,7 +613,7 @@ impl<'a> Exchange<'a> {
                     &mut self.packer,
                 );
                 let reply = Reply { packing, changes: &self.wanted.policy.changes, ..reply };
-                head.write(&mut self.out.head, &reply);
+                head.write(self.out.head.now(), &reply);
                 let body = head.delimiter.body();
                 let reusable = head.keep_alive;
                 if head.is_stream() {
