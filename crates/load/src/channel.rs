@@ -1,17 +1,16 @@
-//! A connection of HTTP/2 without TLS, begun without asking (RFC 9113, section 3.3), that many streams share. Another
+//! A connection of HTTP/2, over TLS or begun without asking (RFC 9113, section 3.3), that many streams share. Another
 //! one takes its place only when the server has said goodbye.
 
-use std::io;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
 use h2::client::{ResponseFuture, SendRequest};
 use h2::{Reason, SendStream};
 use http::Request;
-use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 
 use crate::failure::{Cause, Phase};
+use crate::wire::{Protocol, Tls, Wire};
 
 /// A server that says goodbye as soon as it is greeted serves nobody.
 const OPENS_MAX: u32 = 5;
@@ -19,6 +18,7 @@ const OPENS_MAX: u32 = 5;
 #[derive(Debug)]
 pub(crate) struct Channel {
     target: SocketAddr,
+    tls: Option<Tls>,
     current: Mutex<Current>,
 }
 
@@ -39,8 +39,12 @@ pub(crate) struct Opened {
 }
 
 impl Channel {
-    pub(crate) fn new(target: SocketAddr) -> Channel {
-        Channel { target, current: Mutex::default() }
+    pub(crate) fn new(target: SocketAddr, tls: Option<Tls>) -> Channel {
+        Channel { target, tls, current: Mutex::default() }
+    }
+
+    pub(crate) fn scheme(&self) -> &'static str {
+        if self.tls.is_some() { "https" } else { "http" }
     }
 
     /// Sends a request's head. `connections`: counts those that are opened for it.
@@ -83,15 +87,10 @@ impl Channel {
             return Ok((send.clone(), current.serial, true));
         }
         *connections += 1;
-        let connect = async {
-            let stream = TcpStream::connect(self.target).await?;
-            stream.set_nodelay(true)?;
-            Ok(stream)
-        };
-        let stream =
-            connect.await.map_err(|error: io::Error| Cause::from_io(&error, Phase::Connect, false))?;
+        let wire = Wire::open(self.target, self.tls.as_ref(), Protocol::H2).await;
+        let wire = wire.map_err(|error| Cause::from_io(&error, Phase::Connect, false))?;
         let (send, connection) =
-            h2::client::handshake(stream).await.map_err(|error| cause(&error, Phase::Send, false, 0))?;
+            h2::client::handshake(wire).await.map_err(|error| cause(&error, Phase::Send, false, 0))?;
         // What it ends with reaches every stream on it, and whoever wants to open one.
         tokio::spawn(async move { drop(connection.await) });
         current.send = Some(send.clone());

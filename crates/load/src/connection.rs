@@ -2,42 +2,42 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use rustix::net::RecvFlags;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 use crate::failure::{Cause, Phase};
 use crate::response::{Head, ResponseReader, Wanted};
+use crate::wire::{Protocol, Tls, Wire};
 
 /// One read takes a usual page or API answer whole.
 const READ_BYTES: usize = 16 * 1024;
 
 #[derive(Debug)]
 pub(crate) struct Connection {
-    stream: TcpStream,
+    stream: Wire,
     buffer: Box<[u8]>,
     reused: bool,
 }
 
 impl Connection {
-    async fn open(target: SocketAddr) -> io::Result<Connection> {
-        let stream = TcpStream::connect(target).await?;
-        stream.set_nodelay(true)?;
+    async fn open(target: SocketAddr, tls: Option<&Tls>) -> io::Result<Connection> {
+        let stream = Wire::open(target, tls, Protocol::Http1).await?;
         Ok(Connection { stream, buffer: vec![0; READ_BYTES].into_boxed_slice(), reused: false })
     }
 
-    /// Asks the kernel, not the runtime: the runtime learns of a close only when it next
-    /// polls, and a request written in between would be blamed on the server although the
-    /// close had long arrived here.
     pub(crate) fn is_open_and_silent(&self) -> bool {
-        let mut byte = [0u8; 1];
-        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
-        matches!(rustix::net::recv(&self.stream, &mut byte, flags), Err(rustix::io::Errno::AGAIN))
+        self.stream.is_open_and_silent()
     }
 }
 
 /// In so many pieces a slow body is sent at most: each arrives in a packet of its own.
 const PIECES_MAX: usize = 10;
+
+/// How long each piece of a slow body is, and how long to wait before each.
+pub(crate) fn pieces(body_bytes: usize, over: Duration) -> (usize, Duration) {
+    let piece_bytes = body_bytes.div_ceil(PIECES_MAX).max(1);
+    let pieces = u32::try_from(body_bytes.div_ceil(piece_bytes)).unwrap_or(u32::MAX);
+    (piece_bytes, over / pieces.max(1))
+}
 
 /// What is sent, and how fast.
 #[derive(Debug)]
@@ -48,15 +48,19 @@ pub(crate) struct Request {
 }
 
 impl Request {
-    async fn send(&self, stream: &mut TcpStream) -> io::Result<()> {
-        let Some((at, over)) = self.slow else { return stream.write_all(&self.bytes).await };
+    async fn send(&self, stream: &mut Wire) -> io::Result<()> {
+        let Some((at, over)) = self.slow else {
+            stream.write_all(&self.bytes).await?;
+            return stream.flush().await;
+        };
         let (head, body) = self.bytes.split_at(at);
         stream.write_all(head).await?;
-        let pieces = body.chunks(body.len().div_ceil(PIECES_MAX).max(1));
-        let pause = over / u32::try_from(pieces.len()).unwrap_or(u32::MAX).max(1);
-        for piece in pieces {
+        stream.flush().await?;
+        let (piece_bytes, pause) = pieces(body.len(), over);
+        for piece in body.chunks(piece_bytes) {
             tokio::time::sleep(pause).await;
             stream.write_all(piece).await?;
+            stream.flush().await?;
         }
         Ok(())
     }
@@ -98,6 +102,7 @@ impl Exchange {
     /// Runs to its end or to the deadline, and never fails: the result is inside.
     pub(crate) async fn run(
         target: SocketAddr,
+        tls: Option<&Tls>,
         pooled: Option<Connection>,
         request: &Request,
         deadline: Instant,
@@ -112,7 +117,7 @@ impl Exchange {
             opened_connection: false,
             connection: None,
         };
-        let drive = exchange.drive(target, pooled, request, wanted);
+        let drive = exchange.drive(target, tls, pooled, request, wanted);
         let result = match tokio::time::timeout_at(deadline.into(), drive).await {
             Ok(result) => result,
             Err(_) => Err(Cause::Timeout { phase: exchange.phase }),
@@ -134,6 +139,7 @@ impl Exchange {
     async fn drive(
         &mut self,
         target: SocketAddr,
+        tls: Option<&Tls>,
         pooled: Option<Connection>,
         request: &Request,
         wanted: &Wanted,
@@ -142,7 +148,7 @@ impl Exchange {
             Some(connection) => connection,
             None => {
                 self.opened_connection = true;
-                Connection::open(target)
+                Connection::open(target, tls)
                     .await
                     .map_err(|error| Cause::from_io(&error, Phase::Connect, false))?
             }

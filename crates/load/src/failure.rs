@@ -1,9 +1,11 @@
 use std::fmt;
 use std::io;
+use std::time::Duration;
 
 use serde::Serialize;
 
 use crate::Kind;
+use crate::record::ON_TIME;
 
 /// How far a request had come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -190,12 +192,19 @@ pub struct Failure {
     pub cause: Cause,
     /// Offsets from the start of the run.
     pub planned_us: u64,
+    /// From the planned start until the client took it up: its own delay, not the service's.
+    pub late_us: u64,
     pub failed_us: u64,
     /// What had arrived of the answer's head, at most 4 KiB, invalid UTF-8 replaced.
     pub response_head: Option<String>,
 }
 
 impl Failure {
+    /// The client was so late itself that a timeout says nothing of the service.
+    pub fn is_late(&self) -> bool {
+        Duration::from_micros(self.late_us) > ON_TIME
+    }
+
     /// A header of the answer, where one came as far as that. `name` in lower case.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.response_head.as_deref()?.lines().find_map(|line| {
@@ -209,6 +218,10 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let method = if self.kind.is_post() { "POST" } else { "GET" };
         let (s, ms) = (self.failed_us / 1_000_000, self.failed_us / 1000 % 1000);
-        write!(f, "+{s}.{ms:03}s {} [{}] {method} {}: {}", self.act, self.id, self.path, self.cause)
+        write!(f, "+{s}.{ms:03}s {} [{}] {method} {}: {}", self.act, self.id, self.path, self.cause)?;
+        match self.is_late() {
+            true => write!(f, " (the client took it up {:.3} s late)", self.late_us as f64 / 1e6),
+            false => Ok(()),
+        }
     }
 }

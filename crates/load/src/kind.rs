@@ -14,14 +14,16 @@ pub enum Kind {
     FreshPost,
     /// POST with a unique id over a connection of its own, whose body comes in pieces over [`crate::Plan::slow_post`].
     SlowPost,
-    /// GET over a connection of HTTP/2 (without TLS, and without asking) that all of its kind share.
+    /// GET over a connection of HTTP/2 that all of its kind share; without TLS it is begun without asking.
     H2Get,
     /// POST with a unique id, as [`Kind::H2Get`].
     H2Post,
+    /// As [`Kind::H2Post`], whose body comes in pieces over [`crate::Plan::slow_post`].
+    H2SlowPost,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 7] = [
+    pub const ALL: [Kind; 8] = [
         Kind::KeepAliveGet,
         Kind::FreshGet,
         Kind::KeepAlivePost,
@@ -29,11 +31,12 @@ impl Kind {
         Kind::SlowPost,
         Kind::H2Get,
         Kind::H2Post,
+        Kind::H2SlowPost,
     ];
 
     pub fn is_post(self) -> bool {
         match self {
-            Kind::KeepAlivePost | Kind::FreshPost | Kind::SlowPost | Kind::H2Post => true,
+            Kind::KeepAlivePost | Kind::FreshPost | Kind::SlowPost | Kind::H2Post | Kind::H2SlowPost => true,
             Kind::KeepAliveGet | Kind::FreshGet | Kind::H2Get => false,
         }
     }
@@ -42,13 +45,18 @@ impl Kind {
     pub fn keeps_alive(self) -> bool {
         match self {
             Kind::KeepAliveGet | Kind::KeepAlivePost => true,
-            Kind::FreshGet | Kind::FreshPost | Kind::SlowPost | Kind::H2Get | Kind::H2Post => false,
+            Kind::FreshGet
+            | Kind::FreshPost
+            | Kind::SlowPost
+            | Kind::H2Get
+            | Kind::H2Post
+            | Kind::H2SlowPost => false,
         }
     }
 
     pub fn is_h2(self) -> bool {
         match self {
-            Kind::H2Get | Kind::H2Post => true,
+            Kind::H2Get | Kind::H2Post | Kind::H2SlowPost => true,
             Kind::KeepAliveGet | Kind::KeepAlivePost | Kind::FreshGet | Kind::FreshPost | Kind::SlowPost => {
                 false
             }
@@ -64,6 +72,34 @@ impl Kind {
             Kind::SlowPost => 4,
             Kind::H2Get => 5,
             Kind::H2Post => 6,
+            Kind::H2SlowPost => 7,
+        }
+    }
+
+    /// Its body takes its time.
+    pub fn is_slow(self) -> bool {
+        match self {
+            Kind::SlowPost | Kind::H2SlowPost => true,
+            Kind::KeepAliveGet
+            | Kind::FreshGet
+            | Kind::KeepAlivePost
+            | Kind::FreshPost
+            | Kind::H2Get
+            | Kind::H2Post => false,
+        }
+    }
+
+    /// As the ids of its requests end.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::KeepAliveGet => "keep-alive-get",
+            Kind::FreshGet => "fresh-get",
+            Kind::KeepAlivePost => "keep-alive-post",
+            Kind::FreshPost => "fresh-post",
+            Kind::SlowPost => "slow-post",
+            Kind::H2Get => "h2-get",
+            Kind::H2Post => "h2-post",
+            Kind::H2SlowPost => "h2-slow-post",
         }
     }
 }

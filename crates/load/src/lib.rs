@@ -37,6 +37,7 @@ mod response;
 mod run;
 mod stream;
 mod timer;
+mod wire;
 
 pub use failure::{Cause, Failure, FailureClass, Phase};
 pub use kind::Kind;
@@ -44,3 +45,4 @@ pub use plan::{Body, Plan, PlanError, Share, Until};
 pub use report::{ActReport, KindReport, Report, Spread, Tally, Verdict, VersionSeen};
 pub use run::{Running, Snapshot, StartError, start};
 pub use stream::{StreamBreak, StreamKind, StreamPlan, StreamReport, StreamTally, Streams, start_streams};
+pub use wire::Tls;

@@ -1,13 +1,14 @@
 //! One request over HTTP/2.
 
 use std::io::Write;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use h2::SendStream;
 use http::{Method, Request};
 
 use crate::channel::{Channel, Opened, cause, is_refusal};
-use crate::connection::Outcome;
+use crate::connection::{Outcome, pieces};
 use crate::failure::{Cause, Phase};
 use crate::plan::Plan;
 use crate::record::Planned;
@@ -69,12 +70,13 @@ impl Multiplexed {
         wanted: &Wanted,
     ) -> Result<(), Cause> {
         let body = planned.kind.is_post().then(|| Bytes::from(plan.body.build(&planned.id)));
-        let request = request(plan, planned, body.as_ref())?;
+        let request = request(channel.scheme(), plan, planned, body.as_ref())?;
+        let slow = planned.kind.is_slow().then_some(plan.slow_post);
         loop {
             self.phase = Phase::Connect;
             let is_whole = body.is_none();
             let opened = channel.open(&request, is_whole, &mut self.outcome.opened_connections).await?;
-            match self.ask(opened, body.clone(), wanted).await {
+            match self.ask(opened, body.clone(), slow, wanted).await {
                 Ok(()) => return Ok(()),
                 Err(Fault::Failed(cause)) => return Err(cause),
                 Err(Fault::Refused) => {
@@ -87,13 +89,19 @@ impl Multiplexed {
         }
     }
 
-    async fn ask(&mut self, opened: Opened, body: Option<Bytes>, wanted: &Wanted) -> Result<(), Fault> {
+    async fn ask(
+        &mut self,
+        opened: Opened,
+        body: Option<Bytes>,
+        slow: Option<Duration>,
+        wanted: &Wanted,
+    ) -> Result<(), Fault> {
         let Opened { response, body: mut upload, reused } = opened;
         self.phase = Phase::Send;
         self.outcome.sent = Some(Instant::now());
         if let Some(body) = body {
             // Fails when the stream has ended already; the answer says how.
-            let _ = upload.send_data(body, true);
+            let _ = send(&mut upload, body, slow).await;
         }
         self.phase = Phase::Head;
         let refused = |error: h2::Error| match is_refusal(&error) {
@@ -122,10 +130,26 @@ impl Multiplexed {
     }
 }
 
-fn request(plan: &Plan, planned: &Planned, body: Option<&Bytes>) -> Result<Request<()>, Cause> {
+/// `slow`: over what time.
+async fn send(
+    upload: &mut SendStream<Bytes>,
+    mut body: Bytes,
+    slow: Option<Duration>,
+) -> Result<(), h2::Error> {
+    let Some(over) = slow else { return upload.send_data(body, true) };
+    let (piece_bytes, pause) = pieces(body.len(), over);
+    while body.len() > piece_bytes {
+        tokio::time::sleep(pause).await;
+        upload.send_data(body.split_to(piece_bytes), false)?;
+    }
+    tokio::time::sleep(pause).await;
+    upload.send_data(body, true)
+}
+
+fn request(scheme: &str, plan: &Plan, planned: &Planned, body: Option<&Bytes>) -> Result<Request<()>, Cause> {
     let mut request = Request::builder()
         .method(if body.is_some() { Method::POST } else { Method::GET })
-        .uri(format!("http://{}{}", plan.host, planned.path))
+        .uri(format!("{scheme}://{}{}", plan.host, planned.path))
         .header(&plan.id_header, &planned.id);
     for (name, value) in &plan.headers {
         request = request.header(name, value);

@@ -3,7 +3,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::Kind;
+use crate::{Kind, Tls};
 
 /// Above this the single client thread, not the service, would be measured.
 const RATE_PER_S_MAX: f64 = 100_000.0;
@@ -20,6 +20,8 @@ const CONNECTIONS_MAX: usize = 50_000;
 #[derive(Debug, Clone)]
 pub struct Plan {
     pub target: SocketAddr,
+    /// Every connection is encrypted.
+    pub tls: Option<Tls>,
     /// Value of the `Host` header.
     pub host: String,
     /// Planned requests a second, spaced evenly.
@@ -29,11 +31,11 @@ pub struct Plan {
     pub body: Body,
     /// Sent with every request, after the headers the client itself needs.
     pub headers: Vec<(String, String)>,
-    /// Carries the request's unique id. With `echo` set the answer must carry it back.
+    /// Carries the request's unique id, `<id_prefix>-<number>-<kind>`. With `echo` set the answer must carry it back.
     pub id_header: String,
     /// Fail answers whose `id_header` is not the one that was sent.
     pub echo: bool,
-    /// Ids are `<id_prefix>-<number>`; the default is different in every run.
+    /// What the ids of one run begin with; the default is different in every run.
     pub id_prefix: String,
     /// Response header that tells which version answered.
     pub version_header: String,
@@ -47,7 +49,7 @@ pub struct Plan {
     pub in_flight_max: usize,
     /// From the planned start to the last byte of the answer.
     pub timeout: Duration,
-    /// How long the body of a [`Kind::SlowPost`] is under way. Shorter than `timeout`.
+    /// How long the body of a [`Kind::SlowPost`] or [`Kind::H2SlowPost`] is under way. Shorter than `timeout`.
     pub slow_post: Duration,
 }
 
@@ -106,6 +108,7 @@ impl Plan {
     pub fn new(target: SocketAddr) -> Plan {
         Plan {
             target,
+            tls: None,
             host: target.to_string(),
             rate_per_s: 100.0,
             until: Until::Stopped,
@@ -144,7 +147,7 @@ impl Plan {
             return Err(PlanError::EmptyMix);
         }
         for share in &self.mix {
-            if share.kind == Kind::SlowPost && self.slow_post >= self.timeout {
+            if share.kind.is_slow() && self.slow_post >= self.timeout {
                 return Err(PlanError::SlowPost { slow_post: self.slow_post, timeout: self.timeout });
             }
             if share.weight == 0 || share.paths.is_empty() {

@@ -23,7 +23,7 @@ const DURATION_MAX: Duration = Duration::from_secs(3600);
 
 /// A later start no longer stands for the planned one. Far above scheduling noise on a busy
 /// machine, far below what a saturated client shows.
-const ON_TIME: Duration = Duration::from_millis(100);
+pub(crate) const ON_TIME: Duration = Duration::from_millis(100);
 
 /// Of the response head of a failed request.
 const RESPONSE_HEAD_BYTES_MAX: usize = 4096;
@@ -140,10 +140,20 @@ impl Record {
         put(&mut counts.service, finished.saturating_duration_since(began));
     }
 
-    pub(crate) fn failed(&mut self, planned: &Planned, cause: Cause, raw_head: &[u8], at: Instant) {
+    /// `began`: when it was taken up, or given up unsent.
+    pub(crate) fn failed(
+        &mut self,
+        planned: &Planned,
+        began: Instant,
+        cause: Cause,
+        raw_head: &[u8],
+        at: Instant,
+    ) {
         let (planned_us, failed_us) = (self.offset_us(planned.at), self.offset_us(at));
         let act = self.act_at(planned.at);
-        act.counts.kinds[planned.kind.index()].failed += 1;
+        let kind = &mut act.counts.kinds[planned.kind.index()];
+        kind.failed += 1;
+        *kind.failed_by.entry(cause.class()).or_default() += 1;
         *act.counts.failed_by.entry(cause.class()).or_default() += 1;
         let kept_head = &raw_head[..raw_head.len().min(RESPONSE_HEAD_BYTES_MAX)];
         let failure = Failure {
@@ -153,6 +163,7 @@ impl Record {
             id: planned.id.clone(),
             cause,
             planned_us,
+            late_us: micros(began.saturating_duration_since(planned.at)),
             failed_us,
             response_head: (!kept_head.is_empty()).then(|| String::from_utf8_lossy(kept_head).into_owned()),
         };
@@ -262,7 +273,7 @@ impl Counts {
             histogram
         };
         Counts {
-            kinds: Kind::ALL.map(|kind| KindReport { kind, planned: 0, completed: 0, failed: 0 }),
+            kinds: Kind::ALL.map(KindReport::new),
             failed_by: BTreeMap::new(),
             on_time: 0,
             latency: histogram(),
@@ -276,10 +287,9 @@ impl Counts {
             kind.planned += of_other.planned;
             kind.completed += of_other.completed;
             kind.failed += of_other.failed;
+            add_classes(&mut kind.failed_by, &of_other.failed_by);
         }
-        for (class, count) in &other.failed_by {
-            *self.failed_by.entry(*class).or_default() += count;
-        }
+        add_classes(&mut self.failed_by, &other.failed_by);
         self.on_time += other.on_time;
         for (into, from) in [
             (&mut self.latency, &other.latency),
@@ -306,8 +316,14 @@ impl Counts {
             latency: Spread::of(&self.latency),
             service: Spread::of(&self.service),
             start_lag: Spread::of(&self.start_lag),
-            kinds: self.kinds.iter().filter(|kind| kind.planned > 0).copied().collect(),
+            kinds: self.kinds.iter().filter(|kind| kind.planned > 0).cloned().collect(),
         }
+    }
+}
+
+fn add_classes(into: &mut BTreeMap<FailureClass, u64>, from: &BTreeMap<FailureClass, u64>) {
+    for (class, count) in from {
+        *into.entry(*class).or_default() += count;
     }
 }
 
@@ -343,7 +359,7 @@ mod tests {
         record.mark("second", at(10));
         record.planned(&planned(at(10)));
         record.completed(&planned(at(5)), at(5), at(30));
-        record.failed(&planned(at(10)), Cause::NotSent, b"", at(40));
+        record.failed(&planned(at(10)), at(40), Cause::NotSent, b"", at(40));
         let report = record.report(at(50));
         let counted: Vec<_> = report
             .acts
@@ -360,7 +376,7 @@ mod tests {
         let mut record = Record::new(1.0, start);
         for _ in 0..FAILURES_MAX + 7 {
             record.planned(&planned(start));
-            record.failed(&planned(start), Cause::NotSent, &[b'a'; 9000], start);
+            record.failed(&planned(start), start, Cause::NotSent, &[b'a'; 9000], start);
         }
         let report = record.report(start);
         assert_eq!(report.failures.len(), FAILURES_MAX);

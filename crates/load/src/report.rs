@@ -96,12 +96,19 @@ pub struct Tally {
     pub kinds: Vec<KindReport>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct KindReport {
     pub kind: Kind,
     pub planned: u64,
     pub completed: u64,
     pub failed: u64,
+    pub failed_by: BTreeMap<FailureClass, u64>,
+}
+
+impl KindReport {
+    pub(crate) fn new(kind: Kind) -> KindReport {
+        KindReport { kind, planned: 0, completed: 0, failed: 0, failed_by: BTreeMap::new() }
+    }
 }
 
 /// Quantiles to three significant digits; all 0 when nothing was recorded.

@@ -16,7 +16,7 @@ use crate::record::{Answer, Planned, Record, version_label};
 use crate::report::{Report, VersionSeen};
 use crate::response::Wanted;
 use crate::timer::Timer;
-use crate::{Cause, Failure, FailureClass, Kind};
+use crate::{Cause, Failure, FailureClass};
 
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -193,7 +193,9 @@ impl Generator {
             Wanted { version_header: plan.version_header.clone(), id_header: plan.id_header.clone() };
         Generator {
             turns: vec![(0, 0); plan.mix.len()],
-            channels: (0..plan.h2_connections).map(|_| Arc::new(Channel::new(plan.target))).collect(),
+            channels: (0..plan.h2_connections)
+                .map(|_| Arc::new(Channel::new(plan.target, plan.tls.clone())))
+                .collect(),
             plan: Arc::new(plan),
             wanted: Arc::new(wanted),
             started,
@@ -279,7 +281,7 @@ impl Generator {
         let planned = Planned {
             kind: share.kind,
             path: share.paths[*path].clone(),
-            id: format!("{}-{number}", self.plan.id_prefix),
+            id: format!("{}-{number}-{}", self.plan.id_prefix, share.kind.name()),
             at,
         };
         *path = (*path + 1) % share.paths.len();
@@ -296,7 +298,7 @@ impl Generator {
             }
             let Some(planned) = self.waiting.pop_front() else { break };
             if expired {
-                lock(&self.shared).record.failed(&planned, Cause::NotSent, b"", now);
+                lock(&self.shared).record.failed(&planned, now, Cause::NotSent, b"", now);
                 continue;
             }
             self.start_request(planned, deadline);
@@ -321,7 +323,8 @@ impl Generator {
         let pooled = if planned.kind.keeps_alive() { self.take_idle() } else { None };
         self.in_flight.spawn(async move {
             let request = request_of(&plan, &planned);
-            let outcome = Exchange::run(plan.target, pooled, &request, deadline, &wanted).await;
+            let outcome =
+                Exchange::run(plan.target, plan.tls.as_ref(), pooled, &request, deadline, &wanted).await;
             (planned, outcome)
         });
     }
@@ -383,7 +386,9 @@ impl Generator {
         });
         match result {
             Ok(()) => record.completed(&planned, outcome.began, outcome.finished),
-            Err(cause) => record.failed(&planned, cause, &outcome.raw_head, outcome.finished),
+            Err(cause) => {
+                record.failed(&planned, outcome.began, cause, &outcome.raw_head, outcome.finished);
+            }
         }
     }
 
@@ -427,7 +432,7 @@ fn request_of(plan: &Plan, planned: &Planned) -> Request {
     let body = plan.body.build(&planned.id);
     write!(bytes, "Content-Type: application/json\r\nContent-Length: {}\r\n\r\n", body.len())
         .expect("a Vec takes every write");
-    let slow = (planned.kind == Kind::SlowPost).then_some((bytes.len(), plan.slow_post));
+    let slow = planned.kind.is_slow().then_some((bytes.len(), plan.slow_post));
     bytes.extend_from_slice(&body);
     Request { bytes, slow }
 }

@@ -16,12 +16,12 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::StartError;
 use crate::channel::Channel;
+use crate::wire::{Protocol, Tls, Wire};
 
 /// Enough to see every pattern.
 const BREAKS_MAX: usize = 1000;
@@ -39,6 +39,8 @@ const READ_BYTES: usize = 16 * 1024;
 #[derive(Debug, Clone)]
 pub struct StreamPlan {
     pub target: SocketAddr,
+    /// Every stream is encrypted.
+    pub tls: Option<Tls>,
     /// Value of the `Host` header.
     pub host: String,
     pub websockets: usize,
@@ -52,6 +54,8 @@ pub struct StreamPlan {
     pub calls: usize,
     /// Must echo what comes, and end with a status.
     pub call_path: String,
+    /// What ends in order before it counts as early as well. Streams that only a drain may end last so long at least.
+    pub lasts_min: Duration,
     /// A stream on which nothing comes for so long is broken.
     pub quiet_max: Duration,
 }
@@ -61,6 +65,7 @@ impl StreamPlan {
     pub fn new(target: SocketAddr, websocket_path: &str, event_path: &str) -> StreamPlan {
         StreamPlan {
             target,
+            tls: None,
             host: target.to_string(),
             websockets: 4,
             websocket_path: websocket_path.to_owned(),
@@ -69,6 +74,7 @@ impl StreamPlan {
             event_path: event_path.to_owned(),
             calls: 0,
             call_path: String::new(),
+            lasts_min: Duration::ZERO,
             quiet_max: Duration::from_secs(10),
         }
     }
@@ -111,6 +117,8 @@ pub struct StreamTally {
     pub opened: u64,
     /// By the other side, in order.
     pub ended: u64,
+    /// Of these, before [`StreamPlan::lasts_min`].
+    pub early: u64,
     /// The shortest of those that ended in order.
     pub shortest_us: Option<u64>,
     pub broken: u64,
@@ -127,13 +135,17 @@ pub struct StreamReport {
     pub websockets: StreamTally,
     pub events: StreamTally,
     pub calls: StreamTally,
-    /// The first 1,000.
+    /// What broke or ended early, the first 1,000.
     pub breaks: Vec<StreamBreak>,
 }
 
 impl StreamReport {
     pub fn broken(&self) -> u64 {
         self.websockets.broken + self.events.broken + self.calls.broken
+    }
+
+    pub fn early(&self) -> u64 {
+        self.websockets.early + self.events.early + self.calls.early
     }
 }
 
@@ -163,6 +175,7 @@ pub struct Streams {
 #[derive(Debug)]
 struct Record {
     started: Instant,
+    lasts_min: Duration,
     report: StreamReport,
 }
 
@@ -176,7 +189,9 @@ impl Record {
     }
 
     fn ended(&mut self, kind: StreamKind, opened: Instant, ending: Ending) {
-        let lasted_us = micros(opened.elapsed());
+        let lasted = opened.elapsed();
+        let lasted_us = micros(lasted);
+        let is_early = lasted < self.lasts_min;
         let at_us = micros(self.started.elapsed());
         match ending {
             Ending::Stopped => {}
@@ -184,15 +199,24 @@ impl Record {
             Ending::InOrder { unanswered } => {
                 let tally = self.tally(kind);
                 tally.ended += 1;
+                tally.early += u64::from(is_early);
                 tally.unanswered += unanswered;
                 tally.shortest_us = Some(tally.shortest_us.map_or(lasted_us, |before| before.min(lasted_us)));
+                if is_early {
+                    let what = "it ended in order, but early".to_owned();
+                    self.keep(StreamBreak { kind, at_us, lasted_us, what });
+                }
             }
             Ending::Broken { what } => {
                 self.tally(kind).broken += 1;
-                if self.report.breaks.len() < BREAKS_MAX {
-                    self.report.breaks.push(StreamBreak { kind, at_us, lasted_us, what });
-                }
+                self.keep(StreamBreak { kind, at_us, lasted_us, what });
             }
+        }
+    }
+
+    fn keep(&mut self, what: StreamBreak) {
+        if self.report.breaks.len() < BREAKS_MAX {
+            self.report.breaks.push(what);
         }
     }
 }
@@ -209,7 +233,7 @@ pub fn start_streams(plan: StreamPlan) -> Result<Streams, StartError> {
         calls: StreamTally::default(),
         breaks: Vec::new(),
     };
-    let record = Arc::new(Mutex::new(Record { started: Instant::now(), report }));
+    let record = Arc::new(Mutex::new(Record { started: Instant::now(), lasts_min: plan.lasts_min, report }));
     let (stop, stopped) = watch::channel(false);
     let plan = Arc::new(plan);
     let of_thread = Arc::clone(&record);
@@ -263,7 +287,7 @@ async fn hold(
     record: Arc<Mutex<Record>>,
     mut stopped: watch::Receiver<bool>,
 ) {
-    let channel = Channel::new(plan.target);
+    let channel = Channel::new(plan.target, plan.tls.clone());
     while !*stopped.borrow() {
         let opened = Instant::now();
         let ending = match kind {
@@ -280,14 +304,14 @@ async fn hold(
 }
 
 /// Connects, asks, and reads the answer's head. The second value is what came behind it.
-async fn open(plan: &StreamPlan, request: &str, expected: &str) -> Result<(TcpStream, Vec<u8>), String> {
+async fn open(plan: &StreamPlan, request: &str, expected: &str) -> Result<(Wire, Vec<u8>), String> {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let asked = async {
-        let mut stream =
-            TcpStream::connect(plan.target).await.map_err(|error| format!("connect: {error}"))?;
+        let opened = Wire::open(plan.target, plan.tls.as_ref(), Protocol::Http1).await;
+        let mut stream = opened.map_err(|error| format!("connect: {error}"))?;
         let text = |error: io::Error| format!("before an answer: {error}");
-        stream.set_nodelay(true).map_err(text)?;
         stream.write_all(request.as_bytes()).await.map_err(text)?;
+        stream.flush().await.map_err(text)?;
         let mut bytes = Vec::new();
         loop {
             if let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {

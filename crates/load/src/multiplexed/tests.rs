@@ -119,6 +119,7 @@ fn run(acts: Vec<Act>, kind: Kind, requests: u32) -> Report {
     plan.rate_per_s = 200.0;
     plan.until = Until::Elapsed(Duration::from_millis(5) * requests);
     plan.echo = true;
+    plan.slow_post = Duration::from_millis(20);
     plan.h2_connections = 1;
     start(plan).unwrap().wait()
 }
@@ -135,7 +136,7 @@ fn only_failure(report: &Report) -> &Cause {
 
 #[test]
 fn requests_share_a_connection() {
-    for kind in [Kind::H2Get, Kind::H2Post] {
+    for kind in [Kind::H2Get, Kind::H2Post, Kind::H2SlowPost] {
         let report = run(vec![Act::Answer], kind, 10);
         none_failed(&report, 10);
         assert_eq!((report.connections_opened, report.refused), (1, 0));

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 
 use super::*;
-use crate::{Body, Phase, Share};
+use crate::{Body, Kind, Phase, Share};
 
 /// Accepts until dropped; every connection gets a thread that runs the script.
 struct Server {
@@ -320,7 +320,7 @@ fn answer_to_another_request() {
     let report = run(plan);
     assert_eq!(
         report.failures[0].cause,
-        Cause::WrongAnswer { expected: "t-0".into(), got: Some("another".into()) }
+        Cause::WrongAnswer { expected: "t-0-fresh-get".into(), got: Some("another".into()) }
     );
 }
 
@@ -470,7 +470,8 @@ fn posts_carry_unique_ids_and_the_plans_own_body() {
     drop(server);
     let mut ids: Vec<String> = ids.iter().collect();
     ids.sort();
-    assert_eq!(ids, (0..10).map(|n| format!("run7-{n}")).collect::<Vec<_>>());
+    let kind = |number| if number % 2 == 0 { "keep-alive-post" } else { "fresh-post" };
+    assert_eq!(ids, (0..10).map(|number| format!("run7-{number}-{}", kind(number))).collect::<Vec<_>>());
 }
 
 #[test]

@@ -43,7 +43,7 @@ pub(super) async fn hold(
     stopped: &mut watch::Receiver<bool>,
 ) -> Ending {
     let broken = |what: String| Ending::Broken { what };
-    let request = Request::post(format!("http://{}{}", plan.host, plan.call_path))
+    let request = Request::post(format!("{}://{}{}", channel.scheme(), plan.host, plan.call_path))
         .header("content-type", "application/grpc")
         .header("te", "trailers")
         .body(());

@@ -1,6 +1,7 @@
 //! One WebSocket that says something now and then, and wants it back.
 
 use std::collections::VecDeque;
+use std::io;
 use std::sync::Mutex;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -8,6 +9,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::{Ending, GOODBYE, READ_BYTES, Record, StreamKind, StreamPlan, lock, open};
+use crate::wire::Wire;
 
 /// The key and its answer of RFC 6455, 1.3: what matters here is the stream, not who speaks.
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
@@ -67,14 +69,14 @@ pub(super) async fn hold(
                 }
                 8 => {
                     // The answer to a goodbye, and nothing more.
-                    let _ = stream.write_all(&masked(CLOSE, &frame.payload)).await;
+                    let _ = send(&mut stream, CLOSE, &frame.payload).await;
                     return match &frame.payload[..] {
                         [3, 0xe8 | 0xe9, ..] => Ending::InOrder { unanswered: unanswered.len() as u64 },
                         other => broken(format!("a close frame that says {other:?}")),
                     };
                 }
                 9 => {
-                    if let Err(error) = stream.write_all(&masked(PONG, &frame.payload)).await {
+                    if let Err(error) = send(&mut stream, PONG, &frame.payload).await {
                         return broken(format!("at a pong: {error}"));
                     }
                 }
@@ -94,7 +96,7 @@ pub(super) async fn hold(
                 number += 1;
                 send_at += plan.message_every;
                 // A peer that has just said goodbye may have closed: what it said is read before that is judged.
-                if stream.write_all(&masked(TEXT, text.as_bytes())).await.is_ok() {
+                if send(&mut stream, TEXT, text.as_bytes()).await.is_ok() {
                     unanswered.push_back(text);
                 }
             }
@@ -103,7 +105,7 @@ pub(super) async fn hold(
             }
             _ = stopped.changed() => {
                 let goodbye = async {
-                    let _ = stream.write_all(&masked(CLOSE, &[3, 0xe8])).await;
+                    let _ = send(&mut stream, CLOSE, &[3, 0xe8]).await;
                     while stream.read(&mut buffer).await.is_ok_and(|read| read > 0) {}
                 };
                 let _ = tokio::time::timeout(GOODBYE, goodbye).await;
@@ -111,6 +113,11 @@ pub(super) async fn hold(
             }
         }
     }
+}
+
+async fn send(stream: &mut Wire, first: u8, payload: &[u8]) -> io::Result<()> {
+    stream.write_all(&masked(first, payload)).await?;
+    stream.flush().await
 }
 
 /// As a client sends it; a mask of zeros is a mask.
