@@ -166,7 +166,11 @@ fn measure(part: Part, fairway: &Path, arguments: &Arguments) -> Done<Vec<Figure
         Part::Engine => Ok(engine()),
         Part::Switch => switch::measure(fairway, rounds),
         Part::Idle => idle::measure(fairway),
-        Part::Loss => loss::measure(fairway),
+        Part::Loss => {
+            let (figures, table) = loss::measure(fairway)?;
+            show(&table, arguments);
+            Ok(figures)
+        }
         Part::Metrics => metrics::measure(),
         Part::Hostile => hostile::measure(fairway, arguments.quick, arguments.attack.as_deref()),
         Part::Evidence => Ok(evidence::measure()),
@@ -178,12 +182,17 @@ fn measure(part: Part, fairway: &Path, arguments: &Arguments) -> Done<Vec<Figure
                 arguments.beside.as_deref(),
                 proxy::Terms { rounds, quick, access_log },
             )?;
-            match arguments.json {
-                true => eprintln!("{tables}"),
-                false => println!("{tables}"),
-            }
+            show(&tables, arguments);
             Ok(figures)
         }
+    }
+}
+
+/// What is not among the figures, out of the way of those who read JSON.
+fn show(tables: &str, arguments: &Arguments) {
+    match arguments.json {
+        true => eprintln!("{tables}"),
+        false => println!("{tables}"),
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod everything;
 mod harbour;
+mod seen;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -15,6 +16,7 @@ use crate::fault::{Context, Done, Fault};
 use crate::home::{Home, Shop, Show, free_address};
 
 pub use everything::{Voyage, sail};
+pub use seen::COLUMNS;
 
 const SETTLE_MAX: Duration = Duration::from_secs(120);
 

@@ -5,12 +5,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use fairway_load::{
-    Body, FailureClass, Kind, Plan, Report, Running, Share, StreamPlan, StreamReport, StreamTally, Streams,
-    start_streams,
-};
+use fairway_load::{Body, Kind, Plan, Running, Share, StreamPlan, Streams, Tls, Until, start_streams};
 
 use super::harbour::{DRAIN_S, Harbour};
+use super::seen::{Seen, Side};
 use crate::e2e::dice::Dice;
 use crate::fault::{Context, Done, Fault};
 use crate::home::{Home, Show};
@@ -22,6 +20,11 @@ const KILL_WITHIN_MS: u64 = 800;
 
 /// Streams begin before they are counted as begun, and deadlines are looked at 20 times a second.
 const EARLY_MS: u64 = 200;
+
+/// Enough to see a pattern.
+const LOST_MAX: u64 = 100;
+
+const STRATEGIES: [&str; 3] = ["rolling", "blue-green", "canary"];
 
 /// A stream may hold on to an instance for nine tenths of its drain.
 const STREAM_DRAIN_MS: u64 = DRAIN_S * 900;
@@ -37,13 +40,13 @@ pub struct Voyage {
     pub broken_upgrades: u32,
     /// `kill -9` of the server, within a rollout.
     pub kills: u32,
-    /// Requests a second.
+    /// Requests a second, half of them over TLS.
     pub rate: f64,
 }
 
 impl Voyage {
     pub fn short() -> Voyage {
-        Voyage { rollouts: 4, scales: 2, upgrades: 2, broken_upgrades: 3, kills: 1, rate: 100.0 }
+        Voyage { rollouts: 5, scales: 2, upgrades: 2, broken_upgrades: 3, kills: 1, rate: 100.0 }
     }
 
     pub fn long() -> Voyage {
@@ -52,115 +55,47 @@ impl Voyage {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Rolling,
+    BlueGreen,
+    Canary,
+    Rollback,
+}
+
+impl Way {
+    /// `None`: it is none of a deploy's.
+    fn strategy(self) -> Option<&'static str> {
+        match self {
+            Way::Rolling => Some("rolling"),
+            Way::BlueGreen => Some("blue-green"),
+            Way::Canary => Some("canary"),
+            Way::Rollback => None,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Act {
-    Rollout,
+    Rollout(Way),
     Scale,
     Upgrade,
     BrokenUpgrade(u32),
     Kill,
 }
 
-/// What the clients saw.
-#[derive(Debug)]
-pub struct Seen {
-    pub report: Report,
-    pub streams: StreamReport,
-    pub stored: u64,
-    pub doubled: Vec<String>,
-}
-
-impl Seen {
-    /// Failed requests of one class.
-    pub fn failed(&self, class: FailureClass) -> u64 {
-        self.report.total.failed_by.get(&class).copied().unwrap_or(0)
-    }
-
-    /// Orders that were acknowledged and did not arrive.
-    pub fn lost(&self) -> u64 {
-        let kinds = self.report.total.kinds.iter().filter(|kind| kind.kind.is_post());
-        kinds.map(|kind| kind.completed).sum::<u64>().saturating_sub(self.stored)
-    }
-
-    /// Kinds of stream of which one ended before anything could have ended it but a fault.
-    pub fn early(&self) -> u64 {
-        let earliest_us = (STREAM_DRAIN_MS - EARLY_MS) * 1000;
-        let is_early = |shortest: Option<u64>| shortest.is_some_and(|shortest| shortest < earliest_us);
-        self.tallies()
-            .map(|(_, tally)| tally.shortest_us)
-            .into_iter()
-            .map(|shortest| u64::from(is_early(shortest)))
-            .sum()
-    }
-
-    fn tallies(&self) -> [(&'static str, &StreamTally); 3] {
-        let StreamReport { websockets, events, calls, .. } = &self.streams;
-        [("WebSocket", websockets), ("event stream", events), ("call", calls)]
-    }
-
-    /// What must not be, one sentence each.
-    pub fn findings(&self) -> Vec<String> {
-        let total = &self.report.total;
-        let mut findings = Vec::new();
-        if total.failed > 0 {
-            findings.push(format!(
-                "{} of {} requests failed: {:?}",
-                total.failed, total.planned, total.failed_by
-            ));
-            findings.extend(self.report.failures.iter().take(10).map(ToString::to_string));
+impl Act {
+    fn name(self) -> &'static str {
+        match self {
+            Act::Rollout(way) => way.strategy().unwrap_or("rollback"),
+            Act::Scale => "scale",
+            Act::Upgrade => "upgrade",
+            Act::BrokenUpgrade(_) => "broken upgrade",
+            Act::Kill => "kill",
         }
-        if total.achieved_per_s < total.target_per_s / 2.0 {
-            findings.push("not even half of the load could be offered: nothing is proved".to_owned());
-        }
-        if self.streams.broken() > 0 {
-            findings.push(format!("{} streams broke", self.streams.broken()));
-            findings.extend(self.streams.breaks.iter().take(10).map(ToString::to_string));
-        }
-        for (name, tally) in self.tallies() {
-            if tally.messages == 0 || tally.ended == 0 {
-                findings.push(format!("no {name} was ended by a drain: nothing is proved"));
-            }
-        }
-        if self.early() > 0 {
-            let shortest = self.tallies().map(|(_, tally)| tally.shortest_us);
-            findings
-                .push(format!("a stream ended before its {STREAM_DRAIN_MS} ms were over: {shortest:?} µs"));
-        }
-        if !self.doubled.is_empty() {
-            let some: Vec<&String> = self.doubled.iter().take(5).collect();
-            findings.push(format!("{} orders arrived more than once: {some:?}", self.doubled.len()));
-        }
-        if self.lost() > 0 {
-            findings.push(format!("{} orders were acknowledged and did not arrive", self.lost()));
-        }
-        findings
-    }
-
-    pub fn line(&self) -> String {
-        let total = &self.report.total;
-        let StreamReport { websockets, events, calls, .. } = &self.streams;
-        format!(
-            "{} requests, {} failed, {} doubled, {} crossed a goodbye and were sent again unprocessed, p99 {:.1} ms, \
-             slowest {:.0} ms; {} WebSockets, {} event streams and {} calls, {}, {} and {} ended by drains, {} broke, {} \
-             calls crossed a goodbye",
-            total.planned,
-            total.failed,
-            self.doubled.len(),
-            self.report.refused,
-            total.latency.p99_us as f64 / 1000.0,
-            total.latency.max_us as f64 / 1000.0,
-            websockets.opened,
-            events.opened,
-            calls.opened,
-            websockets.ended,
-            events.ended,
-            calls.ended,
-            self.streams.broken(),
-            calls.refused
-        )
     }
 }
 
-/// Does all of it in an order that the seed gives. Ends at the first failure, with what was seen until then.
+/// Does all of it in an order that the seed gives. Ends early when more is lost than is needed to see why.
 pub fn sail(home: &mut Home, fairway: &Path, voyage: &Voyage, seed: u64) -> Done<Seen> {
     let mut dice = Dice::new(seed);
     let harbour = Harbour::write(home.path().join("harbour"))?;
@@ -170,7 +105,7 @@ pub fn sail(home: &mut Home, fairway: &Path, voyage: &Voyage, seed: u64) -> Done
         harbour.check_out(version)?;
         home.must(harbour.directory(), &["deploy", "-e", "dev"])?;
     }
-    let (load, streams) = clients(&harbour, voyage)?;
+    let crews = crews(&harbour, voyage)?;
     let mut captain = Captain {
         home,
         harbour: &harbour,
@@ -187,53 +122,107 @@ pub fn sail(home: &mut Home, fairway: &Path, voyage: &Voyage, seed: u64) -> Done
         if acts.is_empty() {
             break Ok(());
         }
-        let place = usize::try_from(captain.dice.below(acts.len() as u64)).unwrap_or(0);
-        let act = acts.swap_remove(place);
+        let act = captain.draw(&mut acts);
         number += 1;
-        load.mark(&format!("{number}: {act:?}"));
+        let name = act.name();
+        crews.iter().for_each(|crew| crew.load.mark(&format!("{number}: {name}")));
         if let Err(fault) = captain.perform(act) {
             break Err(Fault::new(format!("act {number}, {act:?}: {fault}")));
         }
-        let so_far = (load.snapshot().failed, streams.snapshot().broken());
-        if so_far != (0, 0) {
+        if crews.iter().map(Crew::lost).sum::<u64>() > LOST_MAX {
             break Ok(());
         }
     };
     if sailed.is_ok() {
         // The drains of the last act end streams too.
+        crews.iter().for_each(|crew| crew.load.mark("the end"));
         std::thread::sleep(Duration::from_secs(DRAIN_S) + Duration::from_millis(500));
     }
-    let (report, streams) = (load.stop(), streams.stop());
-    sailed?;
-    let (stored, doubled) = harbour.orders()?;
-    Ok(Seen { report, streams, stored, doubled })
+    let sides = crews.into_iter().map(Crew::leave).collect();
+    let seen = Seen { sides, orders: harbour.orders()? };
+    sailed.map(|()| seen)
 }
 
-fn clients(harbour: &Harbour, voyage: &Voyage) -> Done<(Running, Streams)> {
-    let mut plan = Plan::new(harbour.address());
-    plan.rate_per_s = voyage.rate;
-    plan.mix = vec![
-        Share::new(Kind::KeepAliveGet, 4, "/"),
-        Share::new(Kind::FreshGet, 4, "/"),
-        Share { kind: Kind::KeepAlivePost, weight: 4, paths: vec!["/orders".into(), "/calls/orders".into()] },
-        Share::new(Kind::FreshPost, 4, "/orders"),
-        Share::new(Kind::SlowPost, 1, "/orders"),
-        Share { kind: Kind::H2Get, weight: 4, paths: vec!["/".into(), "/calls".into()] },
-        Share { kind: Kind::H2Post, weight: 4, paths: vec!["/orders".into(), "/calls/orders".into()] },
-    ];
-    // One line of the ledger, long enough to come in ten pieces.
-    plan.body = Body::from_fn(|id| format!("{id}.{}", "o".repeat(40)).into_bytes());
-    let load = fairway_load::start(plan).context("the load")?;
-    let mut streams = StreamPlan::new(harbour.address(), "/echo", "/events");
-    (streams.calls, streams.call_path) = (4, "/calls/echo".to_owned());
-    let streams = start_streams(streams).context("the streams")?;
-    Ok((load, streams))
+/// Clients that come one way.
+struct Crew {
+    name: &'static str,
+    load: Running,
+    streams: Streams,
+}
+
+impl Crew {
+    fn board(name: &'static str, harbour: &Harbour, tls: Option<Tls>, rate_per_s: f64) -> Done<Crew> {
+        let address = if tls.is_some() { harbour.secure() } else { harbour.address() };
+        let mut plan = Plan::new(address);
+        (plan.tls, plan.rate_per_s) = (tls.clone(), rate_per_s);
+        plan.id_prefix = name.to_owned();
+        plan.mix = vec![
+            Share::new(Kind::KeepAliveGet, 4, "/"),
+            Share::new(Kind::FreshGet, 4, "/"),
+            Share {
+                kind: Kind::KeepAlivePost,
+                weight: 4,
+                paths: vec!["/orders".into(), "/calls/orders".into()],
+            },
+            Share::new(Kind::FreshPost, 4, "/orders"),
+            Share::new(Kind::SlowPost, 2, "/orders"),
+            Share { kind: Kind::H2Get, weight: 4, paths: vec!["/".into(), "/calls".into()] },
+            Share { kind: Kind::H2Post, weight: 4, paths: vec!["/orders".into(), "/calls/orders".into()] },
+            Share {
+                kind: Kind::H2SlowPost,
+                weight: 2,
+                paths: vec!["/orders".into(), "/calls/orders".into()],
+            },
+        ];
+        // One line of the ledger, long enough to come in ten pieces.
+        plan.body = Body::from_fn(|id| format!("{id}.{}", "o".repeat(40)).into_bytes());
+        let mut streams = StreamPlan::new(address, "/echo", "/events");
+        streams.tls = tls;
+        (streams.calls, streams.call_path) = (4, "/calls/echo".to_owned());
+        streams.lasts_min = Duration::from_millis(STREAM_DRAIN_MS - EARLY_MS);
+        let load = fairway_load::start(plan).context("the load")?;
+        let streams = start_streams(streams).context("the streams")?;
+        Ok(Crew { name, load, streams })
+    }
+
+    fn lost(&self) -> u64 {
+        self.load.snapshot().failed + self.streams.snapshot().broken()
+    }
+
+    fn leave(self) -> Side {
+        Side { name: self.name, report: self.load.stop(), streams: self.streams.stop() }
+    }
+}
+
+fn crews(harbour: &Harbour, voyage: &Voyage) -> Done<Vec<Crew>> {
+    let tls = Tls::new("localhost").context("the name")?;
+    await_tls(harbour, &tls)?;
+    let rate = voyage.rate / 2.0;
+    Ok(vec![Crew::board("plain", harbour, None, rate)?, Crew::board("tls", harbour, Some(tls), rate)?])
+}
+
+/// The certificate is made once the first release serves.
+fn await_tls(harbour: &Harbour, tls: &Tls) -> Done {
+    let until = Instant::now() + SETTLE_MAX;
+    loop {
+        let mut plan = Plan::new(harbour.secure());
+        plan.tls = Some(tls.clone());
+        plan.mix = vec![Share::new(Kind::FreshGet, 1, "/")];
+        plan.until = Until::Elapsed(Duration::from_millis(10));
+        let report = fairway_load::start(plan).context("the load")?.wait();
+        let Some(failure) = report.failures.first() else { return Ok(()) };
+        if Instant::now() > until {
+            return Err(Fault::new(format!("TLS is never spoken: {failure}")));
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 fn plan(voyage: &Voyage) -> Vec<Act> {
     let Voyage { rollouts, scales, upgrades, broken_upgrades, kills, .. } = *voyage;
     let mut acts = Vec::new();
-    acts.extend((0..rollouts.saturating_sub(kills)).map(|_| Act::Rollout));
+    let ways = [Way::Rolling, Way::Canary, Way::Rollback, Way::BlueGreen];
+    acts.extend(ways.into_iter().cycle().map(Act::Rollout).take(rollouts.saturating_sub(kills) as usize));
     acts.extend((0..scales).map(|_| Act::Scale));
     acts.extend((0..upgrades).map(|_| Act::Upgrade));
     acts.extend((0..broken_upgrades).map(Act::BrokenUpgrade));
@@ -279,15 +268,27 @@ struct Captain<'a> {
 }
 
 impl Captain<'_> {
+    /// The next act. Rollbacks wait for a deploy that they can undo, and become one when there is none left.
+    fn draw(&mut self, acts: &mut Vec<Act>) -> Act {
+        let is_possible = |act: &Act| self.can_roll_back || *act != Act::Rollout(Way::Rollback);
+        let possible: Vec<usize> = (0..acts.len()).filter(|place| is_possible(&acts[*place])).collect();
+        match self.dice.pick(&possible) {
+            Some(place) => acts.swap_remove(*place),
+            None => {
+                acts.pop();
+                Act::Rollout(Way::BlueGreen)
+            }
+        }
+    }
+
     fn perform(&mut self, act: Act) -> Done {
         match act {
-            Act::Rollout => {
-                if self.can_roll_back && self.dice.below(4) == 0 {
+            Act::Rollout(way) => {
+                let Some(strategy) = way.strategy() else {
                     self.can_roll_back = false;
                     return self.must(&["rollback", "-e", "dev"]);
-                }
+                };
                 let version = self.next_version()?;
-                let strategy = *self.dice.pick(&["rolling", "blue-green"]).context("there are strategies")?;
                 self.must(&["deploy", "-e", "dev", "--strategy", strategy])?;
                 self.serves(&version)
             }
@@ -319,7 +320,8 @@ impl Captain<'_> {
             }
             Act::Kill => {
                 let version = self.next_version()?;
-                self.must(&["deploy", "-e", "dev", "--detach"])?;
+                let strategy = *self.dice.pick(&STRATEGIES).context("there are strategies")?;
+                self.must(&["deploy", "-e", "dev", "--strategy", strategy, "--detach"])?;
                 std::thread::sleep(Duration::from_millis(self.dice.below(KILL_WITHIN_MS)));
                 self.home.kill_server()?;
                 std::thread::sleep(Duration::from_millis(self.dice.below(300)));
@@ -369,7 +371,11 @@ pub fn check(fairway: &Path, voyage: &Voyage, seed: u64) -> Done<Vec<String>> {
     let findings = match sail(&mut home, fairway, voyage, seed) {
         Ok(seen) => {
             println!("        {}", seen.line());
-            seen.findings()
+            let findings = seen.findings();
+            if !findings.is_empty() {
+                println!("{}", seen.table());
+            }
+            findings
         }
         Err(fault) => vec![fault.to_string()],
     };
@@ -387,9 +393,13 @@ mod tests {
     fn everything_that_was_asked_for_is_done() {
         let acts = plan(&Voyage::long());
         let count = |wanted: fn(&Act) -> bool| acts.iter().filter(|act| wanted(act)).count();
-        assert_eq!(count(|act| matches!(act, Act::Rollout | Act::Kill)), 100);
+        assert_eq!(count(|act| matches!(act, Act::Rollout(_) | Act::Kill)), 100);
         assert_eq!(count(|act| matches!(act, Act::Scale)), 20);
         assert_eq!(count(|act| matches!(act, Act::Upgrade | Act::BrokenUpgrade(_))), 10);
+        assert_eq!(count(|act| matches!(act, Act::BrokenUpgrade(_))), 5);
         assert_eq!(count(|act| matches!(act, Act::Kill)), 10);
+        for way in [Way::Rolling, Way::BlueGreen, Way::Canary, Way::Rollback] {
+            assert!(acts.iter().filter(|act| **act == Act::Rollout(way)).count() >= 22, "{way:?}");
+        }
     }
 }

@@ -2,7 +2,7 @@
 //! echoed and event streams, and one of HTTP/2 with answers, orders and calls that are echoed. Both die at once when they
 //! are told to stop: nobody may be there by then.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -151,12 +151,16 @@ ready = { http = "/calls", within = "20s", every = "10ms" }
 
 [env.dev]
 listen = "LISTEN"
+tls = { self_signed = true, listen = "SECURE", redirect = false }
 service.web.replicas = 2
 service.calls.replicas = 2
 
 [env.dev.deploy]
 bake = "0s"
 drain = "DRAIN_S"
+steps = [{ weight = 20, hold = "300ms" }, { weight = 60, hold = "300ms" }]
+# Evidence has a run of its own: here a machine that is slow must not undo a release.
+sequential = false
 "#;
 
 /// Half of what a person waits for, so that a short run sees the ends of many streams.
@@ -167,6 +171,7 @@ pub struct Harbour {
     directory: PathBuf,
     ledger: PathBuf,
     address: SocketAddr,
+    secure: SocketAddr,
 }
 
 impl Harbour {
@@ -175,7 +180,7 @@ impl Harbour {
         std::fs::write(directory.join("harbour.py"), PROGRAM).context("harbour.py")?;
         std::fs::write(directory.join("calls.js"), CALLS_PROGRAM).context("calls.js")?;
         let ledger = directory.with_extension("ledger");
-        Ok(Harbour { directory, ledger, address: free_address()? })
+        Ok(Harbour { directory, ledger, address: free_address()?, secure: free_address()? })
     }
 
     pub fn directory(&self) -> &Path {
@@ -186,9 +191,15 @@ impl Harbour {
         self.address
     }
 
+    /// Where TLS is spoken.
+    pub fn secure(&self) -> SocketAddr {
+        self.secure
+    }
+
     pub fn check_out(&self, version: &str) -> Done {
         let text = FILE
             .replace("LISTEN", &self.address.to_string())
+            .replace("SECURE", &self.secure.to_string())
             .replace("SHOWN", version)
             .replace("\"LEDGER\"", &format!("{:?}", self.ledger.display().to_string()))
             .replace("DRAIN_S", &format!("{DRAIN_S}s"));
@@ -201,14 +212,50 @@ impl Harbour {
         Ok(answer.header("x-shop-version").context("the harbour does not say its version")?.to_owned())
     }
 
-    /// Orders that arrived, and those that arrived again.
-    pub fn orders(&self) -> Done<(u64, Vec<String>)> {
+    pub fn orders(&self) -> Done<Orders> {
         let text = std::fs::read_to_string(&self.ledger).context("the ledger")?;
         if !text.is_empty() && !text.ends_with('\n') {
             return Err(Fault::new("the ledger ends within a line"));
         }
+        Ok(Orders::read(&text))
+    }
+}
+
+/// Orders by whose they are: as [`super::seen::key`] says.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Orders {
+    /// That arrived, each counted once.
+    pub stored: BTreeMap<String, u64>,
+    /// Times that one arrived again.
+    pub doubled: BTreeMap<String, u64>,
+}
+
+impl Orders {
+    /// Lines of `SIDE-NUMBER-KIND.` and what fills the order.
+    fn read(ledger: &str) -> Orders {
+        let mut orders = Orders::default();
         let mut seen = BTreeSet::new();
-        let doubled = text.lines().filter(|line| !seen.insert(*line)).map(str::to_owned).collect();
-        Ok((seen.len() as u64, doubled))
+        for line in ledger.lines() {
+            let id = line.split('.').next().unwrap_or(line);
+            let (side, rest) = id.split_once('-').unwrap_or((id, ""));
+            let kind = rest.split_once('-').map_or(rest, |(_number, kind)| kind);
+            let of = if seen.insert(line) { &mut orders.stored } else { &mut orders.doubled };
+            *of.entry(format!("{side} {kind}")).or_default() += 1;
+        }
+        orders
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn orders_are_counted_by_whose_they_are_and_what_comes_twice_as_doubled() {
+        let ledger = "plain-1-slow-post.oo\ntls-1-h2-post.oo\nplain-2-slow-post.oo\nplain-1-slow-post.oo\n";
+        let Orders { stored, doubled } = Orders::read(ledger);
+        let count = |name: &str, count| (name.to_owned(), count);
+        assert_eq!(stored, BTreeMap::from([count("plain slow-post", 2), count("tls h2-post", 1)]));
+        assert_eq!(doubled, BTreeMap::from([count("plain slow-post", 1)]));
     }
 }
