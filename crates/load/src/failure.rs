@@ -5,7 +5,9 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::Kind;
-use crate::record::ON_TIME;
+
+/// A good part of any timeout on the way.
+const STANDSTILL_MAX: Duration = Duration::from_secs(1);
 
 /// How far a request had come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -194,15 +196,17 @@ pub struct Failure {
     pub planned_us: u64,
     /// From the planned start until the client took it up: its own delay, not the service's.
     pub late_us: u64,
+    /// From the planned start until it failed: for how long the client's own thread did not run when it was due.
+    pub stood_still_us: u64,
     pub failed_us: u64,
     /// What had arrived of the answer's head, at most 4 KiB, invalid UTF-8 replaced.
     pub response_head: Option<String>,
 }
 
 impl Failure {
-    /// The client was so late itself that a timeout says nothing of the service.
-    pub fn is_late(&self) -> bool {
-        Duration::from_micros(self.late_us) > ON_TIME
+    /// The client stood still itself for so long that a timeout, its own or one behind it, says nothing of the service.
+    pub fn is_of_this_machine(&self) -> bool {
+        Duration::from_micros(self.late_us.max(self.stood_still_us)) > STANDSTILL_MAX
     }
 
     /// A header of the answer, where one came as far as that. `name` in lower case.
@@ -219,8 +223,9 @@ impl fmt::Display for Failure {
         let method = if self.kind.is_post() { "POST" } else { "GET" };
         let (s, ms) = (self.failed_us / 1_000_000, self.failed_us / 1000 % 1000);
         write!(f, "+{s}.{ms:03}s {} [{}] {method} {}: {}", self.act, self.id, self.path, self.cause)?;
-        match self.is_late() {
-            true => write!(f, " (the client took it up {:.3} s late)", self.late_us as f64 / 1e6),
+        let still = self.late_us.max(self.stood_still_us) as f64 / 1e6;
+        match self.is_of_this_machine() {
+            true => write!(f, " (for {still:.1} s of that the client itself stood still)"),
             false => Ok(()),
         }
     }

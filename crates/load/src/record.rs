@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use hdrhistogram::Histogram;
@@ -23,7 +23,10 @@ const DURATION_MAX: Duration = Duration::from_secs(3600);
 
 /// A later start no longer stands for the planned one. Far above scheduling noise on a busy
 /// machine, far below what a saturated client shows.
-pub(crate) const ON_TIME: Duration = Duration::from_millis(100);
+const ON_TIME: Duration = Duration::from_millis(100);
+
+/// Of a tenth of a second or more each; those within the last request that is still under way are among them.
+const STANDSTILLS_MAX: usize = 1000;
 
 /// Of the response head of a failed request.
 const RESPONSE_HEAD_BYTES_MAX: usize = 4096;
@@ -44,6 +47,9 @@ pub(crate) struct Record {
     pub(crate) connections_opened: u64,
     pub(crate) idle_closed: u64,
     pub(crate) refused: u64,
+    /// Oldest first.
+    standstills: VecDeque<(Instant, Instant)>,
+    stood_still: Duration,
 }
 
 #[derive(Debug)]
@@ -98,6 +104,8 @@ impl Record {
             connections_opened: 0,
             idle_closed: 0,
             refused: 0,
+            standstills: VecDeque::new(),
+            stood_still: Duration::ZERO,
         }
     }
 
@@ -115,6 +123,26 @@ impl Record {
 
     pub(crate) fn end_planning(&mut self, now: Instant) {
         self.ended.get_or_insert(now);
+    }
+
+    /// The client's thread wanted to run at `due`, and did at `now`. A service cannot do that to it; a machine that is
+    /// busy with other things does it to the service as well.
+    pub(crate) fn woke(&mut self, due: Instant, now: Instant) {
+        let late = now.saturating_duration_since(due);
+        if late <= ON_TIME {
+            return;
+        }
+        self.stood_still += late;
+        if self.standstills.len() == STANDSTILLS_MAX {
+            self.standstills.pop_front();
+        }
+        self.standstills.push_back((due, now));
+    }
+
+    fn stood_still_within(&self, from: Instant, to: Instant) -> Duration {
+        let overlap =
+            |(begin, end): &(Instant, Instant)| (*end).min(to).saturating_duration_since((*begin).max(from));
+        self.standstills.iter().map(overlap).sum()
     }
 
     pub(crate) fn planned(&mut self, planned: &Planned) {
@@ -150,6 +178,7 @@ impl Record {
         at: Instant,
     ) {
         let (planned_us, failed_us) = (self.offset_us(planned.at), self.offset_us(at));
+        let stood_still_us = micros(self.stood_still_within(planned.at, at));
         let act = self.act_at(planned.at);
         let kind = &mut act.counts.kinds[planned.kind.index()];
         kind.failed += 1;
@@ -164,6 +193,7 @@ impl Record {
             cause,
             planned_us,
             late_us: micros(began.saturating_duration_since(planned.at)),
+            stood_still_us,
             failed_us,
             response_head: (!kept_head.is_empty()).then(|| String::from_utf8_lossy(kept_head).into_owned()),
         };
@@ -208,6 +238,7 @@ impl Record {
             connections_opened: self.connections_opened,
             idle_closed: self.idle_closed,
             refused: self.refused,
+            stood_still_us: micros(self.stood_still),
             failures: self.failures.clone(),
             failures_dropped: self.failures_dropped,
             marks_ignored: self.marks_ignored,
@@ -383,6 +414,26 @@ mod tests {
         assert_eq!(report.failures_dropped, 7);
         assert_eq!(report.total.failed, FAILURES_MAX as u64 + 7);
         assert_eq!(report.failures[0].response_head.as_ref().map(String::len), Some(RESPONSE_HEAD_BYTES_MAX));
+    }
+
+    #[test]
+    fn a_failure_says_for_how_long_the_client_stood_still() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let mut record = Record::new(1.0, start);
+        for (due, now) in [(0, 500), (900, 1000), (1100, 1600), (5000, 7000)] {
+            record.woke(at(due), at(now));
+        }
+        for (from, to) in [(200, 1200), (0, 6000), (2000, 4000)] {
+            record.planned(&planned(at(from)));
+            record.failed(&planned(at(from)), at(from), Cause::NotSent, b"", at(to));
+        }
+        let report = record.report(at(8000));
+        let stood: Vec<u64> = report.failures.iter().map(|failure| failure.stood_still_us / 1000).collect();
+        assert_eq!(stood, [400, 2000, 0], "a tenth of a second late is none");
+        assert_eq!(report.stood_still_us, 3_000_000);
+        let idle: Vec<bool> = report.failures.iter().map(Failure::is_of_this_machine).collect();
+        assert_eq!(idle, [false, true, false]);
     }
 
     #[test]

@@ -21,6 +21,8 @@ pub struct Report {
     /// Requests of HTTP/2 that the server said it had not processed, and that were sent once more for it (RFC 9113,
     /// section 8.7): the goodbye crossed them on the way. What came of the second sending is counted as everything else.
     pub refused: u64,
+    /// For how long, all in all, the client's own thread did not run when it was due.
+    pub stood_still_us: u64,
     /// The first 1,000.
     pub failures: Vec<Failure>,
     /// Failures beyond those kept; they are counted everywhere else.

@@ -212,13 +212,15 @@ impl Generator {
     }
 
     async fn run(mut self, mut orders: watch::Receiver<Order>) -> io::Result<()> {
+        let mut due = Instant::now();
         loop {
+            lock(&self.shared).record.woke(due, Instant::now());
             self.plan_what_is_due();
             self.start_what_has_room();
             if self.planned_until.is_some() && self.waiting.is_empty() && self.in_flight.is_empty() {
                 return Ok(());
             }
-            let wake = self.next_wake();
+            due = self.next_wake();
             tokio::select! {
                 Some(ended) = self.in_flight.join_next() => {
                     self.ended(ended);
@@ -226,7 +228,7 @@ impl Generator {
                         self.ended(ended);
                     }
                 }
-                due = self.timer.wait_until(wake) => due?,
+                rung = self.timer.wait_until(due) => rung?,
                 // An error means that the sender is gone, and with it whoever wanted a report.
                 changed = orders.changed() => match (changed, *orders.borrow_and_update()) {
                     (Ok(()), Order::Run) => {}

@@ -138,15 +138,15 @@ fn rounds_under_load(home: &mut Home, arguments: &Arguments, seed: u64) -> Done<
         if so_far.failed > 0 {
             let report = load.stop();
             let failures = report.failures.iter().map(ToString::to_string).collect::<Vec<_>>();
-            return Ok(
-                [vec![format!("round {round}: {} requests failed", report.total.failed)], failures].concat()
-            );
+            let first = format!("round {round}: {} requests failed", report.total.failed);
+            return Ok([vec![first], seen::of_this_machine(&report).into_iter().collect(), failures].concat());
         }
     }
     let report = load.stop();
     let mut findings = Vec::new();
     if report.total.failed > 0 {
         findings.push(format!("{} requests failed", report.total.failed));
+        findings.extend(seen::of_this_machine(&report));
         findings.extend(report.failures.iter().map(ToString::to_string));
     }
     if report.total.achieved_per_s < report.total.target_per_s / 2.0 {

@@ -89,13 +89,7 @@ impl Seen {
             if total.failed > 0 {
                 let (failed, planned, by) = (total.failed, total.planned, &total.failed_by);
                 findings.push(format!("{name}: {failed} of {planned} requests failed: {by:?}"));
-                let late = side.report.failures.iter().filter(|failure| failure.is_late()).count();
-                if late > 0 {
-                    findings.push(format!(
-                        "{name}: of these {late} were taken up late by the client itself, which speaks against this \
-                         machine before it speaks against Fairway"
-                    ));
-                }
+                findings.extend(of_this_machine(&side.report));
                 findings.extend(side.report.failures.iter().take(10).map(ToString::to_string));
             }
             if total.achieved_per_s < total.target_per_s / 2.0 {
@@ -222,23 +216,35 @@ impl Seen {
         }
         let _ = writeln!(
             text,
-            "\n{:<24}{:>11}{:>11}{:>11}{:>11}",
-            "client", "offered/s", "of", "lag p99", "lag max"
+            "\n{:<24}{:>11}{:>11}{:>11}{:>11}{:>11}",
+            "client", "offered/s", "of", "lag p99", "lag max", "stood still"
         );
         for side in &self.sides {
             let total = side.total();
             let _ = writeln!(
                 text,
-                "{:<24}{:>11.1}{:>11.1}{:>8.1} ms{:>8.1} ms",
+                "{:<24}{:>11.1}{:>11.1}{:>8.1} ms{:>8.1} ms{:>9.1} s",
                 side.name,
                 total.achieved_per_s,
                 total.target_per_s,
                 total.start_lag.p99_us as f64 / 1000.0,
-                total.start_lag.max_us as f64 / 1000.0
+                total.start_lag.max_us as f64 / 1000.0,
+                side.report.stood_still_us as f64 / 1e6
             );
         }
         text
     }
+}
+
+/// Failures during which the client itself got no processor, in one sentence.
+pub fn of_this_machine(report: &Report) -> Option<String> {
+    let failures = report.failures.iter().filter(|failure| failure.is_of_this_machine()).count();
+    (failures > 0).then(|| {
+        format!(
+            "while {failures} of them were under way the client itself stood still for seconds: this machine was busy \
+             with other things, and the run proves nothing of Fairway"
+        )
+    })
 }
 
 /// As in the ids of requests, without their number.
