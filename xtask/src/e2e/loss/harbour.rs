@@ -158,6 +158,7 @@ service.calls.replicas = 2
 [env.dev.deploy]
 bake = "0s"
 drain = "DRAIN_S"
+strategy = "canary"
 steps = [{ weight = 20, hold = "300ms" }, { weight = 60, hold = "300ms" }]
 # Evidence has a run of its own: here a machine that is slow must not undo a release.
 sequential = false
