@@ -26,8 +26,8 @@ const LOST_MAX: u64 = 100;
 
 const STRATEGIES: [&str; 3] = ["rolling", "blue-green", "canary"];
 
-/// A stream may hold on to an instance for nine tenths of its drain.
-const STREAM_DRAIN_MS: u64 = DRAIN_S * 900;
+/// A stream may hold on to an instance for its drain, less a second in which the proxy ends it in order.
+const STREAM_DRAIN_MS: u64 = (DRAIN_S - 1) * 1000;
 
 /// What is done, how often.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -109,9 +109,10 @@ const ledger = fs.openSync(process.env.LEDGER, "a", 0o644);
 const head = { ":status": 200, "x-shop-version": process.env.VERSION };
 
 function call(stream) {
+  if (stream.destroyed) return;
   stream.respond({ ...head, "content-type": "application/grpc" }, { waitForTrailers: true });
-  stream.on("wantTrailers", () => stream.sendTrailers({ "grpc-status": "0" }));
-  stream.on("data", (piece) => stream.write(piece));
+  stream.on("wantTrailers", () => stream.destroyed || stream.sendTrailers({ "grpc-status": "0" }));
+  stream.on("data", (piece) => stream.destroyed || stream.write(piece));
   stream.on("end", () => stream.end());
 }
 
@@ -122,7 +123,11 @@ server.on("stream", (stream, fields) => {
   const pieces = [];
   stream.on("data", (piece) => pieces.push(piece));
   stream.on("end", () => {
+    // A body that its client broke off ends, too, and is no order.
+    if (stream.aborted) return;
     if (fields[":method"] === "POST") fs.writeSync(ledger, Buffer.concat([...pieces, Buffer.from("\n")]));
+    // Whoever asked may have given up: to answer a stream that is gone throws, and would end the instance.
+    if (stream.destroyed) return;
     stream.respond(head);
     stream.end("x".repeat(1024));
   });
