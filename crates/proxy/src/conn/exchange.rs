@@ -696,7 +696,7 @@ impl<'a> Exchange<'a> {
                 }
                 Ok(())
             }
-            Receiving::Body { .. } | Receiving::Upgraded => Err(End::Truncated),
+            Receiving::Body { .. } | Receiving::Upgraded => Err(self.cut_off()),
         }
     }
 
@@ -704,8 +704,17 @@ impl<'a> Exchange<'a> {
         match self.receiving {
             Receiving::Head(_) if self.answered => End::BadResponse(BadResponse::Head),
             Receiving::Head(_) => End::NoResponse { closed: false },
-            Receiving::Body { .. } | Receiving::Upgraded => End::Truncated,
+            Receiving::Body { .. } | Receiving::Upgraded => self.cut_off(),
         }
+    }
+
+    /// The instance went within an answer. One that goes before the drain's time is over has ended its event streams:
+    /// on a busy machine it may be told to stop before this core comes to do that.
+    fn cut_off(&self) -> End {
+        if !self.is_held_up() {
+            self.end_stream();
+        }
+        End::Truncated
     }
 
     fn complete(&self) -> End {

@@ -94,13 +94,18 @@ impl<'a> Tunnel<'a> {
         self.deadline.arm_ms(self.idle_ms);
         poll_fn(|cx| {
             let before = (self.bytes_in, self.bytes_out);
-            let up = self.up.poll(cx, self.client, self.upstream, &mut self.bytes_in);
-            let down = self.down.poll(cx, self.upstream, self.client, &mut self.bytes_out);
+            // An instance that goes before the drain's time is over leaves its goodbye to us.
+            let says_goodbye = self.deadline.is_capped() && self.down.frames.is_some();
+            let up = self.up.poll(cx, self.client, self.upstream, false, &mut self.bytes_in);
+            let down = self.down.poll(cx, self.upstream, self.client, says_goodbye, &mut self.bytes_out);
             if (self.bytes_in, self.bytes_out) != before {
                 self.deadline.arm_ms(self.idle_ms);
             }
             match (up, down) {
                 (Poll::Ready(Err(Broken)), _) | (_, Poll::Ready(Err(Broken))) => {
+                    if says_goodbye {
+                        self.say_goodbye();
+                    }
                     Poll::Ready(TunnelEnd::Closed)
                 }
                 (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => Poll::Ready(TunnelEnd::Closed),
@@ -121,12 +126,13 @@ impl Direction {
         matches!(self.state, State::Waiting) && self.frames.is_some_and(|frames| frames.is_between())
     }
 
-    /// Ready when this direction has ended.
+    /// Ready when this direction has ended. `breaks`: its end is one of both, and not passed on.
     fn poll(
         &mut self,
         cx: &mut Context<'_>,
         from: &Stream,
         to: &Stream,
+        breaks: bool,
         bytes: &mut u64,
     ) -> Poll<Result<(), Broken>> {
         loop {
@@ -157,6 +163,7 @@ impl Direction {
                     match from.poll_read(cx, &mut space[..bytes_max]) {
                         Poll::Pending => return Poll::Pending,
                         Poll::Ready(Err(_)) => return Poll::Ready(Err(Broken)),
+                        Poll::Ready(Ok(0)) if breaks => return Poll::Ready(Err(Broken)),
                         Poll::Ready(Ok(0)) => {
                             to.half_close();
                             self.state = State::Closed;

@@ -454,3 +454,35 @@ fn an_event_stream_that_a_drain_ends_has_a_last_chunk_where_one_can_be_put() {
         assert_eq!(rest, if can_end { &b"0\r\n\r\n"[..] } else { b"" }, "{}", String::from_utf8_lossy(&seen));
     }
 }
+
+#[test]
+fn a_stream_whose_instance_goes_within_the_drain_has_ended_and_was_not_cut_off() {
+    let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\n";
+    let websocket = [b"HTTP/1.1 101 X\r\n", upgrade.as_bytes(), b"\r\n\x82\x03abc"].concat();
+    let events = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n";
+    let streams = [(upgrade, websocket, &b"\x88\x02\x03\xe9"[..]), ("", events.to_vec(), b"0\r\n\r\n")];
+    for (asked, answer, goodbye) in streams {
+        for is_drained in [true, false] {
+            let leaves = Arc::new(AtomicU32::new(0));
+            let (told, answer) = (Arc::clone(&leaves), answer.clone());
+            let origin = Origin::raw(free_addr(), move |mut stream| {
+                assert!(stream.read(&mut [0; 4096]).unwrap() > 0);
+                stream.write_all(&answer).unwrap();
+                eventually("it is told to leave", || told.load(Ordering::SeqCst) == 1);
+            });
+            let mut proxy = Proxy::start();
+            proxy.serve(service(&[("i", origin.addr)]));
+            let mut wire = proxy.wire();
+            wire.send(format!("GET / HTTP/1.1\r\nHost: a\r\n{asked}\r\n"));
+            let mut seen = Vec::new();
+            while !seen.ends_with(b"abc\r\n") && !seen.ends_with(b"\x03abc") {
+                seen.extend(wire.bytes(1).unwrap());
+            }
+            if is_drained {
+                proxy.serve(service(&[]));
+            }
+            leaves.store(1, Ordering::SeqCst);
+            assert_eq!(wire.rest().unwrap(), if is_drained { goodbye } else { b"" }, "{asked}");
+        }
+    }
+}
