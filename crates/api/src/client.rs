@@ -17,8 +17,8 @@ use tokio::net::{TcpStream, UnixStream};
 use crate::{
     Accepted, AlertList, ApiError, CertificateStatus, ChannelInfo, ChannelTest, CheckResult, Command,
     DeployRequest, EnvironmentStatus, Event, ExecFrame, ExecRequest, Exported, GcReport, JobInfo, JobRequest,
-    LogLine, LogQuery, Plan, RolloutInfo, SecretInfo, SecretValue, SilenceInfo, SilenceRequest, SloInfo,
-    Status, UpgradeReport, UpgradeRequest,
+    LogLine, LogQuery, Plan, PurgeReport, PurgeRequest, RolloutInfo, SecretInfo, SecretValue, SilenceInfo,
+    SilenceRequest, SloInfo, Status, UpgradeReport, UpgradeRequest,
 };
 
 /// A line of a stream longer than this is not one of ours: log lines are cut at 64 KiB before they are stored.
@@ -109,6 +109,11 @@ impl Client {
 
     pub async fn command(&self, target: &Target, command: &Command) -> Result<Accepted, ClientError> {
         self.send(Method::POST, &target.path("commands"), command).await
+    }
+
+    /// Empties the caches before an environment.
+    pub async fn purge(&self, target: &Target, request: &PurgeRequest) -> Result<PurgeReport, ClientError> {
+        self.send(Method::POST, &target.path("purge"), request).await
     }
 
     pub async fn history(&self, target: &Target) -> Result<Vec<RolloutInfo>, ClientError> {

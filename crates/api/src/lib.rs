@@ -15,6 +15,7 @@ mod export;
 mod gc;
 mod job;
 mod log;
+mod purge;
 mod secret;
 mod slo;
 mod status;
@@ -34,11 +35,12 @@ pub use export::{Exported, ExportedFile, ExportedSecret};
 pub use gc::{GcItem, GcReport};
 pub use job::{JobInfo, JobOutcome, JobRequest};
 pub use log::{LogLine, LogQuery};
+pub use purge::{PurgeReport, PurgeRequest};
 pub use secret::{SecretInfo, SecretValue};
 pub use slo::{SloBurn, SloInfo, SloStanding};
 pub use status::{
     CertificateState, CertificateStatus, CheckResult, EndedInfo, Ending, EnvironmentStatus, Health,
-    InstanceStatus, ProxyStatus, ReleaseInfo, RolloutInfo, RolloutStatus, RoutesStatus, ServerInfo,
-    ServiceStatus, Status, StepInfo, TrafficStatus, UrlStatus, WarmInfo,
+    InstanceStatus, ProxyStatus, PurgeState, PurgeStatus, ReleaseInfo, RolloutInfo, RolloutStatus,
+    RoutesStatus, ServerInfo, ServiceStatus, Status, StepInfo, TrafficStatus, UrlStatus, WarmInfo,
 };
 pub use upgrade::{ProxyHandover, UpgradeReport, UpgradeRequest, Upgraded};

@@ -68,6 +68,9 @@ pub struct EnvironmentStatus {
     pub services: Vec<ServiceStatus>,
     pub routes: RoutesStatus,
     pub maintenance: Option<String>,
+    /// Of the hook that empties what stands before the environment, where it was ever asked.
+    #[serde(default)]
+    pub purge: Option<PurgeStatus>,
     pub queued: u32,
     pub traffic: Vec<TrafficStatus>,
     /// Releases that a rollback can go to, newest first.
@@ -104,6 +107,23 @@ pub enum Ending {
     Now,
     /// Browsers refuse to connect.
     Over,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PurgeStatus {
+    /// Since it is asked, or when that ended.
+    pub at_ms: u64,
+    /// Whose hook it is.
+    pub release: String,
+    pub state: PurgeState,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "is")]
+pub enum PurgeState {
+    UnderWay,
+    Done { attempts: u32 },
+    Failed { attempts: u32, why: String },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

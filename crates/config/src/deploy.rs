@@ -1,5 +1,6 @@
 //! How a release is brought in: the strategy with its options, and what a rollout keeps.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
@@ -9,9 +10,13 @@ use fairway_engine::strategy::{Match, Step, Strategy};
 use crate::code;
 use crate::diagnostic::Diagnostic;
 use crate::keys;
+use crate::monitoring::plain_secret;
 use crate::reader::Reader;
 use crate::suggest::did_you_mean;
+use crate::tree::Value;
 use crate::value::duration;
+use crate::value::name::looks_secret;
+use crate::variable::{Variable, VariableValue};
 
 /// A step without `hold` and `approve` is watched this long, and so are the steps of a canary that names none.
 const HOLD_DEFAULT: Duration = Duration::from_secs(300);
@@ -83,6 +88,18 @@ pub struct Deploy {
     pub drain: Duration,
     pub retain: u32,
     pub deadline: Duration,
+    pub purge: Option<Purge>,
+}
+
+/// A request to a CDN, before the versions of secrets are known.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Purge {
+    pub url: Variable,
+    pub method: String,
+    pub headers: BTreeMap<String, Variable>,
+    pub body: Option<String>,
+    pub attempts: u32,
+    pub timeout: Duration,
 }
 
 impl Deploy {
@@ -143,7 +160,46 @@ pub(crate) fn read(root: &Reader<'_>, routed: bool) -> Deploy {
         drain: reader.fixed("drain"),
         retain: reader.fixed("retain"),
         deadline: reader.fixed("deadline"),
+        purge: reader.optional_table("purge", &keys::PURGE).and_then(|table| purge(&table)),
     }
+}
+
+fn purge(reader: &Reader<'_>) -> Option<Purge> {
+    let mut headers = BTreeMap::new();
+    for (name, entry) in reader.entries("headers") {
+        let path = format!("{}.{name}", reader.path_of("headers"));
+        reader.cx.record(path, &entry.node);
+        let value = match &entry.node.value {
+            Value::Table(table) => {
+                let secret = table.get("secret").and_then(|node| node.value.as_text());
+                VariableValue::Secret { name: secret?.to_owned() }
+            }
+            value => VariableValue::Literal(value.as_text()?.to_owned()),
+        };
+        let literal = matches!(value, VariableValue::Literal(_));
+        if literal && looks_secret(name, entry.node.value.as_text().unwrap_or_default()) {
+            let secret = format!(
+                "{{ secret = \"cdn_token\" }}, and fairway secret set cdn_token -e {}",
+                reader.cx.environment
+            );
+            plain_secret(reader, "headers", name, &format!("{name} = {secret}"), entry.node.at);
+        }
+        let at = reader.cx.source.span(entry.node.at);
+        headers.insert(name.to_ascii_lowercase(), Variable { value, at });
+    }
+    let at = reader.cx.source.span(reader.value_at("url"));
+    let url = match reader.optional_table("url", &keys::SECRET) {
+        Some(table) => VariableValue::Secret { name: table.get("secret")? },
+        None => VariableValue::Literal(reader.get("url")?),
+    };
+    Some(Purge {
+        url: Variable { value: url, at },
+        method: reader.fixed("method"),
+        headers,
+        body: reader.get("body"),
+        attempts: reader.fixed("attempts"),
+        timeout: reader.fixed("timeout"),
+    })
 }
 
 /// Options of a strategy other than the one chosen. One that an overlay inherits is no mistake: the overlay could not

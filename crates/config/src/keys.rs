@@ -15,7 +15,7 @@ use std::time::Duration;
 pub(crate) use alerts::{ALERT_ROUTE, ALERTS, CHANNEL, INHIBIT, MAIL, PAGERDUTY, SECRET};
 pub(crate) use alias::ALIASES;
 pub(crate) use autoscale::{AUTOSCALE, AUTOSCALE_QUERY, BEHAVIOR, POLICY, SCALING};
-pub(crate) use deploy::{DEPLOY, MATCH, STEP};
+pub(crate) use deploy::{DEPLOY, MATCH, PURGE, STEP};
 pub(crate) use edge::{
     ACME, BREAKER, CACHE, COMPRESS, CONNECTIONS, EDGE, EJECT, HOLD, HSTS, PROXY, RATE_LIMIT, RETRY, TIMEOUTS,
     TLS,
@@ -400,6 +400,7 @@ pub(crate) static TABLES: &[&TableSpec] = &[
     &SCALING,
     &POLICY,
     &DEPLOY,
+    &PURGE,
     &STEP,
     &MATCH,
     &GATE,

@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use fairway_engine::edge::{CertificateSource, Entrance, TlsEntrance};
 use fairway_engine::evidence::{Check, Evidence, Gate as GateSpec};
 use fairway_engine::id::TreeDigest;
+use fairway_engine::purge::PurgeHook;
 use fairway_engine::release::{DeploySettings, JobSpec, ReleaseJobs, ReleaseSpec, Source};
 use fairway_engine::service::{EnvValue, Limits, LogLimits, Runs, ServiceSpec};
 
 use crate::artifact::ArtifactKey;
 use crate::code;
-use crate::deploy::StrategyKind;
+use crate::deploy::{Purge, StrategyKind};
 use crate::diagnostic::{Diagnostic, Findings};
 use crate::environment::Environment;
 use crate::evidence::{Gate, GateCheck};
@@ -71,6 +72,7 @@ impl Project {
             gates: environment.evidence.gates.iter().map(|gate| resolver.gate(gate)).collect(),
             triggers: environment.evidence.triggers.clone(),
         };
+        let purge = deploy.purge.as_ref().and_then(|purge| resolver.purge(purge));
         let monitoring =
             environment.monitoring.resolve(environment.name.as_str(), inputs.secrets, &mut resolver.findings);
         let entrance = resolver.entrance();
@@ -89,6 +91,7 @@ impl Project {
                 approvers: environment.protect.approvers,
                 phase_deadline: deploy.deadline,
                 evidence,
+                purge,
             },
             listen: environment.listen.clone(),
             monitoring,
@@ -116,6 +119,18 @@ impl Resolver<'_> {
             }
         }
         entrance
+    }
+
+    fn purge(&mut self, purge: &Purge) -> Option<PurgeHook> {
+        let mut resolve = |variable: &Variable| {
+            let resolved = variable.resolve(self.environment.name.as_str(), self.inputs.secrets);
+            resolved.map_err(|diagnostic| self.findings.push(*diagnostic)).ok()
+        };
+        let url = resolve(&purge.url);
+        let headers = purge.headers.iter().filter_map(|(name, value)| Some((name.clone(), resolve(value)?)));
+        let headers = headers.collect();
+        let Purge { url: _, method, headers: _, body, attempts, timeout } = purge.clone();
+        Some(PurgeHook { url: url?, method, headers, body, attempts, timeout })
     }
 
     fn service(&mut self, service: &Service) -> ServiceSpec {

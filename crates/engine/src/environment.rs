@@ -9,6 +9,7 @@ use crate::autoscale::Autoscaler;
 use crate::id::{EnvironmentKey, InstanceId, JobNumber, ReleaseNumber, RolloutNumber, ServiceName};
 use crate::instance::{EndedInstance, Instance};
 use crate::job::Job;
+use crate::purge::{PurgeDue, Purged};
 use crate::release::{Release, ReleaseSpec};
 use crate::rollout::{Rollout, RolloutSummary};
 use crate::routes::Routes;
@@ -70,6 +71,11 @@ pub struct Environment {
     pub epochs: BTreeMap<ServiceName, u32>,
     pub replacements: BTreeMap<ServiceName, Replacement>,
     pub maintenance: Option<String>,
+    /// What stands before the environment is to be emptied.
+    #[serde(default)]
+    pub purge: Option<PurgeDue>,
+    #[serde(default)]
+    pub purged: Option<Purged>,
     pub jobs: BTreeMap<JobNumber, Job>,
     pub last_job: JobNumber,
     pub contract_due: Option<ContractDue>,
@@ -161,6 +167,8 @@ impl Environment {
             epochs: BTreeMap::new(),
             replacements: BTreeMap::new(),
             maintenance: None,
+            purge: None,
+            purged: None,
             jobs: BTreeMap::new(),
             last_job: JobNumber(0),
             contract_due: None,

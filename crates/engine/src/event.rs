@@ -235,6 +235,16 @@ pub enum Fact {
         message: String,
     },
     MaintenanceOff,
+    /// What stands before the environment, as a CDN, is to be emptied by the hook of this release.
+    PurgeDue {
+        release: ReleaseNumber,
+    },
+    /// How that went. A failure undoes nothing.
+    Purged {
+        release: ReleaseNumber,
+        attempts: u32,
+        failure: Option<String>,
+    },
     TakenDown,
 }
 
@@ -290,6 +300,8 @@ impl Fact {
             Fact::RestartAbandoned { .. } => "restart_abandoned",
             Fact::MaintenanceOn { .. } => "maintenance_on",
             Fact::MaintenanceOff => "maintenance_off",
+            Fact::PurgeDue { .. } => "purge_due",
+            Fact::Purged { .. } => "purged",
             Fact::TakenDown => "taken_down",
         }
     }

@@ -102,6 +102,8 @@ pub enum Command {
         message: String,
     },
     MaintenanceOff,
+    /// The hook of the release that serves is asked, if it has one.
+    Purge,
     /// Stop everything that the environment runs. The record and the releases stay.
     Down,
 }
@@ -153,5 +155,11 @@ pub enum Outcome {
     JobEnded {
         job: JobNumber,
         end: JobEnd,
+    },
+    /// The hook was asked that was due since then.
+    Purged {
+        since: Timestamp,
+        attempts: u32,
+        failure: Option<String>,
     },
 }

@@ -19,6 +19,7 @@ mod instance;
 mod job;
 pub mod monitoring;
 mod observation;
+pub mod purge;
 mod refusal;
 pub mod release;
 mod rollout;

@@ -9,6 +9,7 @@ use crate::edge::Entrance;
 use crate::evidence::Evidence;
 use crate::id::{ReleaseNumber, ServiceName, TreeDigest};
 use crate::monitoring::Monitoring;
+use crate::purge::PurgeHook;
 use crate::service::{EnvValue, ServiceSpec};
 use crate::strategy::Strategy;
 use crate::time::{Timestamp, duration_ms};
@@ -105,4 +106,6 @@ pub struct DeploySettings {
     pub phase_deadline: Duration,
     #[serde(default)]
     pub evidence: Evidence,
+    #[serde(default)]
+    pub purge: Option<PurgeHook>,
 }

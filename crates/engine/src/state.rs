@@ -14,6 +14,7 @@ use crate::event::{Event, Fact};
 use crate::id::{EnvironmentKey, ServiceName};
 use crate::instance::{EndedInstance, Instance, InstanceState};
 use crate::job::{Job, JobKind, JobState};
+use crate::purge::{PurgeDue, Purged};
 use crate::rollout::{Pace, Phase, Rollout, RolloutKind, RolloutOutcome, RolloutSummary, StepState};
 use crate::service::ServiceSpec;
 use crate::time::Timestamp;
@@ -521,6 +522,16 @@ impl Environment {
             }
             Fact::MaintenanceOff => {
                 self.maintenance.take().map(|_| ()).ok_or_else(|| illegal("it is off".into()))
+            }
+            Fact::PurgeDue { release } => {
+                self.purge = Some(PurgeDue { release: *release, since: at, by: event.actor.clone() });
+                Ok(())
+            }
+            Fact::Purged { release, attempts, failure } => {
+                self.purge = None;
+                let (release, attempts, failure) = (*release, *attempts, failure.clone());
+                self.purged = Some(Purged { at, release, attempts, failure });
+                Ok(())
             }
             Fact::TakenDown => {
                 self.power = Power::Down { by: event.actor.clone(), at };

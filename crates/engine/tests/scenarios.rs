@@ -197,6 +197,7 @@ fn release(text: &str) -> ReleaseSpec {
             approvers: 0,
             phase_deadline: Duration::from_secs(300),
             evidence: Default::default(),
+            purge: None,
         },
         listen: Listen { address: "127.0.0.1:8080".into(), host: None },
         monitoring: Default::default(),
@@ -366,6 +367,8 @@ fn fact(fact: &Fact) -> String {
         | Fact::Paused
         | Fact::DeployDequeued
         | Fact::MaintenanceOff
+        | Fact::PurgeDue { .. }
+        | Fact::Purged { .. }
         | Fact::TakenDown => fact.name().replace('_', " "),
     }
 }

@@ -78,6 +78,7 @@ fn perform(cx: &Context, verb: Verb) -> Outcome {
         Verb::Migrate(args) => verb::migrate::run(&args, cx),
         Verb::Seed(args) => verb::seed::run(&args, cx),
         Verb::Maintenance(args) => verb::maintenance::run(&args, cx),
+        Verb::Purge(args) => verb::purge::run(&args, cx),
         Verb::Alert(args) => verb::alert::run(&args, cx),
         Verb::Slo(args) => verb::slo::run(&args, cx),
         Verb::Export(args) => verb::export::run(&args, cx),

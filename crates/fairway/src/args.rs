@@ -102,6 +102,7 @@ pub enum Verb {
     Migrate(verb::migrate::Args),
     Seed(verb::seed::Args),
     Maintenance(verb::maintenance::Args),
+    Purge(verb::purge::Args),
     Alert(verb::alert::Args),
     Slo(verb::slo::Args),
     Export(verb::export::Args),

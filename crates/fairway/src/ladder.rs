@@ -193,6 +193,7 @@ pub(crate) mod tests {
             }],
             routes: RoutesStatus { generation: 4, applied: 4, refused: None },
             maintenance: None,
+            purge: None,
             queued: 0,
             traffic: Vec::new(),
             retained: Vec::new(),

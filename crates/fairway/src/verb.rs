@@ -24,6 +24,7 @@ pub mod pause;
 pub mod plan;
 pub mod promote;
 pub mod proxy;
+pub mod purge;
 pub mod reference;
 pub mod reject;
 pub mod restart;

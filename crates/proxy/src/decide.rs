@@ -3,7 +3,7 @@
 mod failing;
 mod switch;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -22,11 +22,12 @@ use crate::handover::{self, Handed};
 use crate::health::{Change, Checks};
 use crate::listen::{Inherited, Origin};
 use crate::persist::{self, Loaded};
+use crate::policy::cache::Space;
 use crate::run::{ExitReason, RunError, RunOptions};
 use crate::series::SeriesBook;
 use crate::snapshot::Snapshot;
 use crate::stop::Stop;
-use crate::table::{Table, TableMaker};
+use crate::table::{ServiceTable, Table, TableMaker};
 use crate::tickets::Tickets;
 use crate::worker::{Shared, Tell};
 use switch::{Disk, NotApplied};
@@ -319,6 +320,12 @@ impl Proxy {
                     count += 1;
                 }
                 Say::InFlight { instance, count }
+            }
+            Ask::Purge { services, paths } => {
+                let of = |service: &&ServiceTable| services.contains(&service.key);
+                let versions = self.table.services.iter().filter(of).flat_map(|service| &service.versions);
+                let spaces: BTreeSet<Space> = versions.map(|version| version.space).collect();
+                Say::Purged { count: self.shared.cache.purge(&spaces, &paths) }
             }
             Ask::Ping => Say::Pong,
             Ask::Shutdown => {

@@ -156,8 +156,19 @@ pub fn summary(environment: &EnvironmentKey, actor: &str, fact: &Fact) -> String
         }
         Fact::MaintenanceOn { message } => format!("maintenance on by {actor}: {message}"),
         Fact::MaintenanceOff => format!("maintenance off by {actor}"),
+        Fact::PurgeDue { release } => format!("the purge hook of {release} is asked"),
+        Fact::Purged { release, attempts, failure: None } => {
+            format!("the purge hook of {release} was carried out{}", after_attempts(*attempts))
+        }
+        Fact::Purged { release, attempts, failure: Some(why) } => {
+            format!("the purge hook of {release} came to nothing{}: {why}", after_attempts(*attempts))
+        }
         Fact::TakenDown => format!("taken down by {actor}"),
     }
+}
+
+fn after_attempts(attempts: u32) -> String {
+    if attempts > 1 { format!(" after {attempts} attempts") } else { String::new() }
 }
 
 fn phase_summary(phase: &Phase) -> String {

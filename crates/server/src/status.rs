@@ -79,6 +79,7 @@ pub fn environment(env: &Environment, live: &Live) -> api::EnvironmentStatus {
             refused: env.routes.refused.clone(),
         },
         maintenance: env.maintenance.clone(),
+        purge: purge(env),
         queued: u32::try_from(env.queue.len()).unwrap_or(u32::MAX),
         traffic: traffic(env, live),
         retained,
@@ -89,6 +90,20 @@ pub fn environment(env: &Environment, live: &Live) -> api::EnvironmentStatus {
         ended: env.ended.iter().rev().map(|ended| ended_info(ended)).collect(),
         jobs: env.jobs.values().rev().map(job).collect(),
     }
+}
+
+fn purge(env: &Environment) -> Option<api::PurgeStatus> {
+    if let Some(due) = &env.purge {
+        let (at_ms, release) = (due.since.0, due.release.to_string());
+        return Some(api::PurgeStatus { at_ms, release, state: api::PurgeState::UnderWay });
+    }
+    let last = env.purged.as_ref()?;
+    let attempts = last.attempts;
+    let state = match &last.failure {
+        None => api::PurgeState::Done { attempts },
+        Some(why) => api::PurgeState::Failed { attempts, why: why.clone() },
+    };
+    Some(api::PurgeStatus { at_ms: last.at.0, release: last.release.to_string(), state })
 }
 
 fn certificates(env: &Environment, live: &Live) -> Vec<api::CertificateStatus> {

@@ -87,6 +87,7 @@ pub fn release(listen: &str) -> ReleaseSpec {
             approvers: 0,
             phase_deadline: Duration::from_secs(300),
             evidence: Default::default(),
+            purge: None,
         },
         listen: Listen { address: listen.to_owned(), host: None },
         monitoring: Default::default(),

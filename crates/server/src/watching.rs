@@ -30,6 +30,7 @@ mod gates;
 mod observer;
 mod probes;
 mod proc;
+mod purge;
 mod scraping;
 mod sizing;
 mod slos;
@@ -116,6 +117,7 @@ impl Watching {
         tasks.spawn(observer::run(self.pump.clone(), self.routes.clone()));
         tasks.spawn(gates::run(Arc::clone(self)));
         tasks.spawn(probes::run(Arc::clone(self)));
+        tasks.spawn(purge::run(Arc::clone(self)));
         tasks.spawn(scraping::run(Arc::clone(self)));
         tasks.spawn(sizing::run(Arc::clone(self)));
         tasks.spawn(alerting::evaluate(Arc::clone(self)));

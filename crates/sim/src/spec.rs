@@ -200,6 +200,7 @@ pub fn plain() -> ReleaseSpec {
             approvers: 0,
             phase_deadline: Duration::from_secs(300),
             evidence: Default::default(),
+            purge: None,
         },
         listen: Listen { address: "127.0.0.1:8080".to_owned(), host: None },
         monitoring: Default::default(),
@@ -382,6 +383,7 @@ pub fn random(rng: &mut Rng, faults: bool) -> ReleaseSpec {
             phase_deadline: seconds(rng, 40, 400),
             // In calm weather there is nobody to show anything to.
             evidence: if faults { evidence(rng) } else { Evidence::default() },
+            purge: None,
         },
         listen: Listen {
             address: if quality == Quality::BadListener { "127.0.0.1:1" } else { "127.0.0.1:8080" }

@@ -1,13 +1,16 @@
 //! The keys of `[deploy]`.
 
+use super::alerts::SECRET;
 use super::evidence::{GATE, SEQUENTIAL, TRIGGERS};
-use super::format::{MATCH_VALUE, THING, TOKEN};
+use super::format::{MATCH_VALUE, TEXT, THING, TOKEN, URL};
 use super::{COUNT, DURATION, POSITIVE, STRATEGIES};
 use crate::spec::Absent::{Default, Required, Words};
 use crate::spec::{Kind, TableSpec, key};
 
 /// Nobody watches more steps; each one is held in the release for good.
 const STEPS_MAX: usize = 100;
+/// As many as any CDN asks for.
+const PURGE_HEADERS_MAX: usize = 20;
 /// Each is tried on every public request.
 const MATCHES_MAX: usize = 20;
 /// Each is a query that is asked again and again while a rollout lasts.
@@ -118,12 +121,60 @@ pub(crate) static DEPLOY: TableSpec = TableSpec {
             "Releases that stay startable besides the one that serves.",
         ),
         key(
+            "purge",
+            Kind::Table(&PURGE),
+            Words("nobody is told"),
+            "{ url = \"https://cdn.example/purge\", headers = { authorization = { secret = \"cdn_token\" } } }",
+            "A request that empties what stands before the environment, as a CDN: after a release has come in, after one is rolled back, and with `fairway purge`.",
+        ),
+        key(
             "deadline",
             POSITIVE,
             Default("30m"),
             "\"30m\"",
             "Longest time in a phase of a rollout that has no deadline of its own.",
         ),
+    ],
+};
+
+pub(crate) static PURGE: TableSpec = TableSpec {
+    name: "purge",
+    doc: "A request to a CDN. An answer of 200 to 299 is success; what fails is tried again, undoes nothing, and is on the record and in `fairway status`.",
+    keys: &[
+        key(
+            "url",
+            Kind::OneOf(&[Kind::Text(&URL), Kind::Table(&SECRET)]),
+            Required,
+            "\"https://cdn.example/purge\"",
+            "Where it goes, or the secret that says it.",
+        ),
+        key(
+            "method",
+            Kind::Choice(&["POST", "PURGE", "BAN", "PUT", "DELETE", "GET"]),
+            Default("POST"),
+            "\"PURGE\"",
+            "Its method.",
+        ),
+        key(
+            "headers",
+            Kind::Map {
+                key: &TOKEN,
+                of: &Kind::OneOf(&[Kind::Text(&MATCH_VALUE), Kind::Table(&SECRET)]),
+                max: PURGE_HEADERS_MAX,
+            },
+            Words("none"),
+            "{ authorization = { secret = \"cdn_token\" } }",
+            "Its header fields; a secret is the whole value, \"Bearer \" included.",
+        ),
+        key("body", Kind::Text(&TEXT), Words("empty"), "'{\"purge_everything\":true}'", "Its body."),
+        key(
+            "attempts",
+            Kind::Integer { min: 1, max: 20 },
+            Default("5"),
+            "3",
+            "How often it is tried: at once, after a second, after two, and so on.",
+        ),
+        key("timeout", POSITIVE, Default("10s"), "\"30s\"", "For each attempt."),
     ],
 };
 

@@ -333,7 +333,8 @@ impl Decider {
             rollout: rollout.number,
             outcome: RolloutOutcome::Completed,
             warm_until,
-        })
+        })?;
+        self.purge_after(None)
     }
 
     /// What has come in decides which contraction is due. On the record before the end of the rollout, so that no
@@ -396,7 +397,8 @@ impl Decider {
         } else {
             RolloutOutcome::Failed { cause }
         };
-        self.follow(Fact::RolloutEnded { rollout: rollout.number, outcome, warm_until: None })
+        self.follow(Fact::RolloutEnded { rollout: rollout.number, outcome, warm_until: None })?;
+        if shifted { self.purge_after(Some(rollout.to)) } else { Ok(()) }
     }
 
     /// A service of the new version that has copies, all of which were ready once and none is now.

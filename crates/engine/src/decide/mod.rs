@@ -29,6 +29,7 @@ mod observe;
 mod outcome;
 mod pause;
 mod promote;
+mod purge;
 mod restart;
 mod retry;
 mod rollback;
@@ -90,6 +91,7 @@ pub fn decide(state: &State, now: Timestamp, input: &Input) -> Result<Decision, 
                     | Command::RunJob { .. }
                     | Command::MaintenanceOn { .. }
                     | Command::MaintenanceOff
+                    | Command::Purge
                     | Command::Down => {
                         return Err(Refusal::UnknownEnvironment { environment: environment.clone() });
                     }
@@ -316,6 +318,7 @@ impl Decider {
             Command::RunJob { kind } => self.run_job_command(kind),
             Command::MaintenanceOn { message } => self.maintenance_on(message),
             Command::MaintenanceOff => self.maintenance_off(),
+            Command::Purge => self.purge(),
             Command::Down => self.down(),
         }
     }

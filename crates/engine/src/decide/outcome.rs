@@ -109,6 +109,7 @@ impl Decider {
                 self.emit(Fact::RoutesRefused { generation: *generation, why: why.clone() })?;
                 self.abort(AbortCause::RoutesRefused { generation: *generation, why: why.clone() })
             }
+            Outcome::Purged { since, attempts, failure } => self.purged(*since, *attempts, failure.as_ref()),
             Outcome::JobEnded { job, end } => {
                 if self.env.running_job(*job).is_none() {
                     self.ignore(format!("{job} is not running"));

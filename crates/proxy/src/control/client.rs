@@ -209,6 +209,15 @@ impl Client {
         if let Say::InFlight { count, .. } = say { Ok(count) } else { Err(unexpected(say)) }
     }
 
+    /// Empties the cache of some services, below `paths` or altogether; how many answers that were.
+    ///
+    /// # Errors
+    /// When the connection fails.
+    pub async fn purge(&self, services: &[String], paths: &[String]) -> Result<u64, ClientError> {
+        let say = self.ask(Ask::Purge { services: services.to_vec(), paths: paths.to_vec() }).await?;
+        if let Say::Purged { count } = say { Ok(count) } else { Err(unexpected(say)) }
+    }
+
     /// # Errors
     /// When the connection fails.
     pub async fn ping(&self) -> Result<(), ClientError> {

@@ -40,6 +40,13 @@ pub enum Ask {
     Metrics,
     /// Requests in flight on one instance. Answered by `InFlight`.
     InFlight { instance: String },
+    /// Nothing that was kept of these services is given any more. Answered by `Purged`.
+    Purge {
+        services: Vec<String>,
+        /// Whose path begins with one of these; empty: all.
+        #[serde(default)]
+        paths: Vec<String>,
+    },
     /// Answered by `Pong`.
     Ping,
     /// Stop accepting, drain, exit. Answered by `ShuttingDown`.
@@ -65,6 +72,10 @@ pub enum Say {
     /// removed instances have at least 1: it may still be using them.
     InFlight {
         instance: String,
+        count: u64,
+    },
+    /// Answers that were kept.
+    Purged {
         count: u64,
     },
     Pong,

@@ -39,6 +39,7 @@ mod logs;
 mod metrics;
 mod plan;
 mod prometheus;
+mod purge;
 mod secrets;
 mod slo;
 mod status;
@@ -80,6 +81,7 @@ pub fn router(app: App) -> Router {
         .route("/status", get(status::environment))
         .route("/plan", post(plan::plan))
         .route("/deploy", post(deploy::deploy))
+        .route("/purge", post(purge::purge))
         .route("/commands", post(command::command))
         .route("/history", get(history::history))
         .route("/events", get(events::events))

@@ -2,7 +2,7 @@
 
 use fairway_api::{
     CertificateState, CertificateStatus, Ending, EnvironmentStatus, InstanceStatus, JobOutcome, ProxyStatus,
-    ServerInfo, ServiceStatus, Status, TrafficStatus, UrlStatus,
+    PurgeState, PurgeStatus, ServerInfo, ServiceStatus, Status, TrafficStatus, UrlStatus,
 };
 
 use crate::ago;
@@ -140,6 +140,21 @@ fn urls(urls: &[UrlStatus]) -> String {
     shown.join(", ")
 }
 
+fn purged(purge: &PurgeStatus, now_ms: u64, colours: Colours) -> String {
+    let (ago, release) = (duration::show_ms(purge.at_ms, now_ms), printable(&purge.release));
+    match &purge.state {
+        PurgeState::UnderWay => format!("the purge hook of {release} is asked, for {ago}"),
+        PurgeState::Done { .. } => format!("emptied by the purge hook of {release} {ago} ago"),
+        PurgeState::Failed { attempts, why } => {
+            let failed = format!(
+                "NOT emptied by the purge hook of {release} {ago} ago, after {attempts} attempts: {}; `fairway purge` tries again",
+                printable(why)
+            );
+            colours.paint(Paint::Warn, &failed)
+        }
+    }
+}
+
 fn environment(one: &EnvironmentStatus, now_ms: u64, look: &Look) -> String {
     let colours = look.colours;
     let (word, paint) = ladder::health_word(one.health);
@@ -173,6 +188,9 @@ fn environment(one: &EnvironmentStatus, now_ms: u64, look: &Look) -> String {
     }
     for one in &one.certificates {
         facts.row(["certificate".to_owned(), certificate(one, now_ms, colours)]);
+    }
+    if let Some(purge) = &one.purge {
+        facts.row(["cdn".to_owned(), purged(purge, now_ms, colours)]);
     }
     for one in &one.shared {
         facts.row(["shared".to_owned(), colours.paint(Paint::Warn, &printable(one))]);

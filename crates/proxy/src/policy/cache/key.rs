@@ -41,6 +41,11 @@ pub(super) fn space_of(key: &Key) -> Space {
     Space(u64::from_be_bytes(bytes))
 }
 
+/// Path and query.
+pub(super) fn target_of(key: &Key) -> &[u8] {
+    key.get(8..).and_then(|rest| rest.splitn(4, |byte| *byte == b'\n').nth(3)).unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -50,6 +55,8 @@ mod tests {
         let address = Address { listener: b"1", scheme: b"https", host: b"a.example", target: b"/x?y" };
         let key = address.key(Space(7));
         assert_eq!(space_of(&key), Space(7));
+        assert_eq!(target_of(&key), b"/x?y");
+        assert_eq!(target_of(&address.key(Space(0x0a0a_0a0a_0a0a_0a0a))), b"/x?y", "line ends in the number");
         assert_eq!(Address { host: b"A.Example", ..address }.key(Space(7)), key);
         for other in [
             Address { listener: b"2", ..address },

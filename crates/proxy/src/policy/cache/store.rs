@@ -1,5 +1,7 @@
 //! All kept answers of a process, shared by its cores.
 
+use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -8,7 +10,7 @@ use quick_cache::sync::DefaultLifecycle;
 use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 
 use super::flights::{Flights, Turn};
-use super::key::{Key, Space, space_of};
+use super::key::{Key, Space, space_of, target_of};
 use super::stored::Stored;
 use crate::codec::RequestHead;
 use crate::control::CacheStats;
@@ -195,6 +197,26 @@ impl Cache {
         self.slots.remove(key);
     }
 
+    /// Drops what is kept for these versions, below one of `paths` where there are any, and keeps nothing of it that is on
+    /// its way. Counts what went.
+    pub(crate) fn purge(&self, spaces: &BTreeSet<Space>, paths: &[String]) -> u64 {
+        for stripe in &self.stripes {
+            let mut stripe = stripe.lock().unwrap_or_else(PoisonError::into_inner);
+            *stripe = stripe.wrapping_add(1);
+        }
+        let count = Cell::new(0);
+        self.slots.retain(|key, slot| {
+            let target = target_of(key);
+            let is_below = |path: &String| is_below(target, path.as_bytes());
+            let goes = spaces.contains(&space_of(key)) && (paths.is_empty() || paths.iter().any(is_below));
+            if let (true, Slot::Answers(answers)) = (goes, slot) {
+                count.set(count.get() + answers.len() as u64);
+            }
+            !goes
+        });
+        count.get()
+    }
+
     /// Drops what versions left behind that are gone.
     pub(crate) fn retain(&self, is_there: impl Fn(Space) -> bool) {
         self.slots.retain(|key, _| is_there(space_of(key)));
@@ -245,6 +267,12 @@ impl Cache {
     fn stripe(&self, key: &Key) -> MutexGuard<'_, u64> {
         self.stripes[stripe(key)].lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// As routes match: `/a` is `/a`, `/a/b` and `/a?b`, and not `/ab`.
+fn is_below(target: &[u8], path: &[u8]) -> bool {
+    let path = path.strip_suffix(b"/").unwrap_or(path);
+    target.strip_prefix(path).is_some_and(|rest| matches!(rest.first(), None | Some(b'/' | b'?')))
 }
 
 /// FNV-1a: only spreads over locks, so that nothing is won by choosing addresses that meet.
@@ -329,6 +357,26 @@ mod tests {
         assert!(!cache.keep(&key, stored("", "", 1), early, Instant::now()));
         assert!(!finds(&cache, &key, ""));
         assert!(cache.keep(&key, stored("", "", 1), cache.epoch(&key), Instant::now()));
+    }
+
+    #[test]
+    fn a_purge_takes_what_is_below_a_path_and_what_is_on_its_way() {
+        let cache = Cache::new(1024 * 1024);
+        let targets = ["/", "/a", "/a?x", "/a/b", "/ab", "/b"];
+        let kept = |space: u64| -> Vec<&str> {
+            targets.into_iter().filter(|target| finds(&cache, &key(target, space), "")).collect()
+        };
+        for (target, space) in targets.into_iter().flat_map(|target| [(target, 1), (target, 2)]) {
+            let key = key(target, space);
+            assert!(cache.keep(&key, stored("", "", 1), cache.epoch(&key), Instant::now()));
+        }
+        let early = cache.epoch(&key("/a", 1));
+        assert_eq!(cache.purge(&[Space(1)].into(), &["/a/".to_owned()]), 3);
+        assert_eq!((kept(1), kept(2)), (vec!["/", "/ab", "/b"], targets.to_vec()));
+        assert!(!cache.keep(&key("/a", 1), stored("", "", 1), early, Instant::now()));
+        assert_eq!(cache.purge(&[Space(1)].into(), &["/b".to_owned(), "/none".to_owned()]), 1);
+        assert_eq!(cache.purge(&[Space(2)].into(), &[]), 6);
+        assert_eq!((kept(1), kept(2)), (vec!["/", "/ab"], vec![]));
     }
 
     #[test]
