@@ -224,7 +224,7 @@ impl Random {
 }
 
 /// In so many windows a body has met all that can happen at their edges.
-const WINDOWS_MAX: usize = 1_000;
+const WINDOWS_MAX: usize = 200;
 
 #[test]
 fn bodies_come_through_in_pieces_of_any_size_and_windows_of_any_size() {
@@ -239,8 +239,9 @@ fn bodies_come_through_in_pieces_of_any_size_and_windows_of_any_size() {
         out.send_trailers(trailers).unwrap();
     });
     let proxy = serving(origin.service());
-    run(&proxy, async {
-        for seed in 0..60 {
+    // Each of them has the time that a hang takes: a busy machine takes it for all of them together.
+    for seed in 0..60 {
+        run(&proxy, async {
             let mut random = Random(seed);
             let mut builder = h2::client::Builder::new();
             let window = 1 + random.below(70_000);
@@ -278,8 +279,8 @@ fn bodies_come_through_in_pieces_of_any_size_and_windows_of_any_size() {
             assert!(answer.body == expected, "seed {seed}: {} of {}", answer.body.len(), expected.len());
             let found = answer.trailers.and_then(|trailers| trailers.get("x-seed").cloned());
             assert_eq!(found, has_trailers.then(|| seed.into()), "seed {seed}");
-        }
-    });
+        });
+    }
 }
 
 #[test]
