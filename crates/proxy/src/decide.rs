@@ -1,12 +1,13 @@
 //! The deciding thread: what is served, what is told, when it ends.
 
 mod failing;
+mod succession;
 mod switch;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
@@ -17,8 +18,8 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::task::AbortHandle;
 
 use crate::control::{self, Applied, Arms, Ask, Command, Event, RejectReason, Rejected, Say, Stats};
-use crate::endpoint::{Endpoint, Health};
-use crate::handover::{self, Handed};
+use crate::endpoint::Endpoint;
+use crate::handover::{self, Handed, Successor};
 use crate::health::{Change, Checks};
 use crate::listen::{Inherited, Origin};
 use crate::persist::{self, Loaded};
@@ -41,9 +42,6 @@ const EVENTS_MAX: usize = 4_096;
 /// How long a process that was killed may still hold its sockets: the kernel takes them away some time after the
 /// signal. Whoever holds them longer is alive.
 const LET_GO: Duration = Duration::from_secs(1);
-
-/// How long a successor waits for the first health checks.
-const FIRST_CHECKS: Duration = Duration::from_secs(10);
 
 /// How often removed instances are looked at. A drain is reported that much late.
 const DRAIN_LOOK: Duration = Duration::from_millis(10);
@@ -110,15 +108,27 @@ pub(crate) struct Proxy {
 /// What the process is doing.
 #[derive(Debug)]
 enum Stage {
+    /// A predecessor serves, and has the last word.
+    StandingBy,
     Serving,
-    /// A successor has the sockets and is not ready yet.
+    /// A successor has the sockets and is not settled yet.
     Offering,
     Draining {
         /// Its connection ends with this process, which is how it knows.
-        _successor: Option<UnixStream>,
+        _successor: Option<Successor>,
         cores: tokio::task::JoinSet<bool>,
         until: tokio::time::Instant,
     },
+}
+
+/// Whose the connections are that wait on the sockets of a process that drains.
+#[derive(Debug)]
+enum Queue {
+    /// Nobody accepts them after us.
+    Ours,
+    OfSuccessor(Successor),
+    /// It never stopped accepting.
+    OfPredecessor,
 }
 
 impl Proxy {
@@ -138,18 +148,20 @@ impl Proxy {
         };
         let control = |source| RunError::ControlSocket { path: path.clone(), source };
         let mut keys = Vec::new();
-        let (bound, predecessor) = match relieved {
+        let (socket, loaded, succession) = match relieved {
             Some(Handed { predecessor, sockets, tickets }) => {
-                inherited.add(sockets).map_err(RunError::TakeOver)?;
                 keys = tickets;
-                (None, Some(predecessor))
+                inherited.add(sockets).map_err(RunError::TakeOver)?;
+                let loaded = persist::peek(&options.state_dir).map_err(RunError::TakeOver)?;
+                let beside = control::bind_path_beside(&path).map_err(control)?;
+                let socket = beside.listener.try_clone().map_err(control)?;
+                (socket, loaded, Some((predecessor, beside)))
             }
-            // Bound first: of two proxies in one directory the second must not touch the state.
-            None => (Some(bind_control(&path).await.map_err(control)?), None),
-        };
-        let loaded = match &predecessor {
-            None => persist::load(&options.state_dir).map_err(state)?,
-            Some(_) => persist::peek(&options.state_dir).map_err(RunError::TakeOver)?,
+            None => {
+                // Bound first: of two proxies in one directory the second must not touch the state.
+                let socket = bind_control(&path).await.map_err(control)?;
+                (socket, persist::load(&options.state_dir).map_err(state)?, None)
+            }
         };
         let (command, commands) = mpsc::channel(COMMANDS_MAX);
         let (events, _) = broadcast::channel(EVENTS_MAX);
@@ -185,7 +197,7 @@ impl Proxy {
             _senders: (command.clone(), step.clone()),
             doors: Vec::new(),
             predecessor: None,
-            stage: Stage::Serving,
+            stage: if succession.is_some() { Stage::StandingBy } else { Stage::Serving },
         };
         match loaded {
             Loaded::Nothing => {}
@@ -198,34 +210,23 @@ impl Proxy {
             }
             Loaded::Snapshot(snapshot) => proxy.serve_saved(*snapshot).await?,
         }
-        let socket = match (bound, predecessor) {
-            (Some(socket), _) => socket,
-            (None, None) => bind_control(&path).await.map_err(control)?,
-            (None, Some(predecessor)) => {
-                proxy.await_first_checks().await;
-                let generation = proxy.current.generation;
-                let relieve = tokio::task::spawn_blocking(move || predecessor.relieve(generation));
-                let joined = relieve.await.map_err(io::Error::other).map_err(RunError::TakeOver)?;
-                let alone = joined.map_err(RunError::TakeOver)?;
-                alone.set_nonblocking(true).map_err(RunError::TakeOver)?;
-                let alone = tokio::net::UnixStream::from_std(alone).map_err(RunError::TakeOver)?;
-                proxy.predecessor = Some(alone);
-                control::bind_path_over(&path).map_err(control)?
-            }
-        };
+        let upgrade = |source| RunError::ControlSocket { path: upgrade_path.clone(), source };
+        let upgrade_socket = control::bind_path_beside(&upgrade_path).map_err(upgrade)?;
+        let known = control::Known { source, generation };
+        let task = tokio::spawn(control::serve(socket, command.clone(), events.clone(), known));
+        proxy.doors.push(task.abort_handle());
+        if let Some((predecessor, control_socket)) = succession {
+            proxy.succeed(predecessor, &control_socket.beside).await?;
+            control_socket.put_in_place().map_err(control)?;
+        }
+        tokio::spawn(handover::serve(upgrade_socket.put_in_place().map_err(upgrade)?, step));
         if let Some(addr) = options.metrics_addr {
             let listener = proxy.bind_metrics(addr).await;
             let listener = listener.map_err(|source| RunError::Metrics { addr, source })?;
-            let task = tokio::spawn(crate::metrics::serve(listener, command.clone()));
+            let task = tokio::spawn(crate::metrics::serve(listener, command));
             proxy.doors.push(task.abort_handle());
         }
-        let upgrade = control::bind_path_over(&upgrade_path)
-            .map_err(|source| RunError::ControlSocket { path: upgrade_path, source })?;
-        tokio::spawn(handover::serve(upgrade, step));
-        let task = tokio::spawn(failing::tell(Arc::clone(&proxy.series), events.clone()));
-        proxy.doors.push(task.abort_handle());
-        let known = control::Known { source, generation };
-        let task = tokio::spawn(control::serve(socket, command, events, known));
+        let task = tokio::spawn(failing::tell(Arc::clone(&proxy.series), events));
         proxy.doors.push(task.abort_handle());
         Ok(proxy)
     }
@@ -268,7 +269,7 @@ impl Proxy {
                     }
                 }
                 () = end_of(&mut self.predecessor) => self.predecessor = None,
-                () = stop.asked() => self.drain(None),
+                () = stop.asked() => self.drain(Queue::Ours),
                 _ = look.tick(), if !self.draining.is_empty() => self.report_drained(),
                 // Not before a predecessor that still drains itself: the successor takes our end for the end of all that
                 // may use what was removed. It began to drain before us, so its time is over before ours.
@@ -329,91 +330,30 @@ impl Proxy {
             }
             Ask::Ping => Say::Pong,
             Ask::Shutdown => {
-                self.drain(None);
+                self.drain(Queue::Ours);
                 Say::ShuttingDown
             }
         })
     }
 
-    /// Waits until every instance was checked once, but not for ever: a check that hangs must not keep a
-    /// successor from serving.
-    async fn await_first_checks(&self) {
-        let unchecked = || self.table.endpoints.values().any(|e| e.health() == Health::Unchecked);
-        let until = Instant::now() + FIRST_CHECKS;
-        while unchecked() && Instant::now() < until {
-            tokio::time::sleep(DRAIN_LOOK).await;
-        }
-    }
-
-    /// A predecessor closes its socket when it says `GO`, which may be a moment later.
-    async fn bind_metrics(&self, addr: SocketAddr) -> io::Result<tokio::net::TcpListener> {
-        let until = Instant::now() + FIRST_CHECKS;
-        loop {
-            match tokio::net::TcpListener::bind(addr).await {
-                Err(error)
-                    if error.kind() == io::ErrorKind::AddrInUse
-                        && self.predecessor.is_some()
-                        && Instant::now() < until =>
-                {
-                    tokio::time::sleep(DRAIN_LOOK).await;
-                }
-                result => return result,
-            }
-        }
-    }
-
-    fn hand_over(&mut self, step: handover::Step) {
-        match step {
-            handover::Step::Offer { reply } => {
-                let sockets = self.listeners.values().map(|listener| listener.socket.try_clone());
-                let offer = match (&self.stage, sockets.collect::<io::Result<Vec<_>>>()) {
-                    (Stage::Serving, Ok(sockets)) => {
-                        self.stage = Stage::Offering;
-                        let tickets = self.tickets.keys();
-                        Some(handover::Offer { generation: self.current.generation, sockets, tickets })
-                    }
-                    (Stage::Serving | Stage::Offering | Stage::Draining { .. }, _) => None,
-                };
-                // Whoever asked is gone: so is its interest.
-                let _ = reply.send(offer);
-            }
-            handover::Step::Withdraw => {
-                if matches!(self.stage, Stage::Offering) {
-                    self.stage = Stage::Serving;
-                }
-            }
-            handover::Step::Ready { successor } => {
-                if !matches!(self.stage, Stage::Offering) {
-                    return;
-                }
-                for door in self.doors.drain(..) {
-                    door.abort();
-                }
-                // Clients see the end of the connection and find the successor at the same path.
-                self.events = None;
-                self.drain(Some(successor));
-            }
-        }
-    }
-
-    fn drain(&mut self, mut successor: Option<UnixStream>) {
+    fn drain(&mut self, queue: Queue) {
         if matches!(self.stage, Stage::Draining { .. }) {
             return;
         }
-        let queue = if successor.is_some() { Origin::Inherited } else { Origin::Own };
-        if let Some(successor) = &mut successor {
-            // It accepts already. If it is gone after READY, its supervisor starts another.
-            let _ = handover::say_go(successor);
-        }
+        let (origin, successor) = match queue {
+            Queue::Ours => (Origin::Own, None),
+            Queue::OfSuccessor(successor) => (Origin::Inherited, Some(successor)),
+            Queue::OfPredecessor => (Origin::Inherited, None),
+        };
         let mut cores = tokio::task::JoinSet::new();
         for tell in &self.tell {
             let tell = tell.clone();
             cores.spawn(async move {
                 let (done, drained) = oneshot::channel();
-                tell.send(Tell::Drain { queue, done }).await.is_ok() && drained.await.is_ok()
+                tell.send(Tell::Drain { queue: origin, done }).await.is_ok() && drained.await.is_ok()
             });
         }
-        if queue == Origin::Own {
+        if origin == Origin::Own {
             self.listeners.values().for_each(OpenListener::about_to_close);
         }
         self.listeners.clear();
@@ -485,7 +425,7 @@ async fn end_of(stream: &mut Option<tokio::net::UnixStream>) {
 /// Waits for the end of a drain; never ends while serving.
 async fn exit(stage: &mut Stage) -> Exit {
     match stage {
-        Stage::Serving | Stage::Offering => std::future::pending().await,
+        Stage::StandingBy | Stage::Serving | Stage::Offering => std::future::pending().await,
         Stage::Draining { cores, until, .. } => {
             let all = async { while cores.join_next().await.is_some() {} };
             match tokio::time::timeout_at(*until, all).await {

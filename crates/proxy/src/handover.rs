@@ -4,12 +4,21 @@
 //!
 //! 1. The successor connects. The predecessor answers with one JSON line and then its listening sockets, one
 //!    `SCM_RIGHTS` message each.
-//! 2. The successor loads the saved snapshot, checks health, accepts, and says `READY <generation>`.
-//! 3. The predecessor stops accepting and says `GO`. The sockets' queues never were without an owner.
-//! 4. The predecessor drains. The connection stays open until it exits, so that the successor knows.
+//! 2. The successor loads the saved snapshot, checks health, opens its own sockets under names that nobody knows, asks
+//!    itself there, and says `READY <generation> TRIAL`. It accepts nothing yet.
+//! 3. The predecessor says `GO`, and goes on accepting.
+//! 4. The successor accepts too. When that holds it says `SETTLED`.
+//! 5. The predecessor says `YOURS`, stops accepting, and drains. The connection stays open until it exits, so that the
+//!    successor knows. The successor puts its sockets in their places.
 //!
-//! Whatever goes wrong before `GO` (a crash, silence, another generation) leaves the predecessor serving as if
-//! nothing had happened. There are no pauses of a fixed length.
+//! Until `YOURS` the state directory is the predecessor's, and so is the last word: whatever goes wrong before (a
+//! crash, silence, another generation) leaves it serving as if nothing had happened, and it says `BACK` to whoever can
+//! still hear it. A successor that heard neither looks whether the predecessor is dead: then it goes on alone, and ends
+//! otherwise. So at every instant one of the two accepts, and never two take snapshots. There are no pauses of a fixed
+//! length.
+//!
+//! A predecessor from before the trial (no `trial` in its line) is done with `GO`, and its successor says `READY
+//! <generation>` alone.
 
 use std::io::{self, IoSlice, IoSliceMut, Read as _, Write as _};
 use std::mem::MaybeUninit;
@@ -19,10 +28,12 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
     SendFlags,
 };
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
@@ -31,6 +42,18 @@ use crate::tickets::TicketKey;
 /// How long a successor may take from the sockets to `READY`. Most of it is for the first health checks of many
 /// instances; meanwhile no snapshot is taken over, so it must not be long.
 const READY_WITHIN: Duration = Duration::from_secs(30);
+
+/// From `GO` to `SETTLED`: the cores begin to accept and wait for a first connection, for [`FIRST_ACCEPT`] at most. The
+/// rest is for a busy machine.
+const SETTLED_WITHIN: Duration = Duration::from_secs(5);
+
+/// How long a successor waits for a first connection before it says that it is settled. A program that dies of its first
+/// one is to die while the predecessor still accepts; where nobody comes, this much longer nothing happens.
+pub(crate) const FIRST_ACCEPT: Duration = Duration::from_millis(100);
+
+/// From the end of the connection to the end of the process that had it: the kernel closes the one on the way to the
+/// other.
+const DEAD_WITHIN: Duration = Duration::from_secs(1);
 
 /// Lines are a few dozen bytes, and the first one with two keys some 500.
 const LINE_BYTES_MAX: usize = 1_024;
@@ -48,6 +71,9 @@ struct Header {
     /// Newest first; a predecessor of an earlier version hands out none.
     #[serde(default)]
     tickets: Vec<TicketKey>,
+    /// Whether it goes on until the successor is settled.
+    #[serde(default)]
+    trial: bool,
 }
 
 /// What the deciding thread hands out.
@@ -63,8 +89,8 @@ pub(crate) struct Offer {
 pub(crate) enum Step {
     /// `None` when it drains already.
     Offer { reply: oneshot::Sender<Option<Offer>> },
-    /// The successor serves: stop accepting, say `GO`, keep the connection.
-    Ready { successor: UnixStream },
+    /// The successor serves: let it go on alone, stop accepting, keep the connection.
+    Ready { successor: Successor },
     /// It came to nothing.
     Withdraw,
 }
@@ -92,44 +118,105 @@ pub(crate) async fn serve(listener: UnixListener, steps: mpsc::Sender<Step>) -> 
     }
 }
 
-/// Returns the connection once the successor is ready.
-fn hand_out(mut stream: UnixStream, offer: &Offer) -> io::Result<UnixStream> {
-    let until = Instant::now() + READY_WITHIN;
+/// A successor that serves.
+#[derive(Debug)]
+pub(crate) struct Successor {
+    stream: UnixStream,
+    last_word: &'static str,
+}
+
+impl Successor {
+    /// Tells it that it is alone now.
+    ///
+    /// # Errors
+    /// When it is gone: it will never serve.
+    pub(crate) fn let_go(&mut self) -> io::Result<()> {
+        say(&mut self.stream, self.last_word)
+    }
+
+    /// Tells it that it will not be alone. Where it is gone it needs no telling.
+    pub(crate) fn refuse(mut self) {
+        let _ = say(&mut self.stream, BACK);
+    }
+}
+
+const GO: &str = "GO";
+const SETTLED: &str = "SETTLED";
+const YOURS: &str = "YOURS";
+const BACK: &str = "BACK";
+
+/// Returns once the successor serves.
+fn hand_out(mut stream: UnixStream, offer: &Offer) -> io::Result<Successor> {
     stream.set_nonblocking(false)?;
     stream.set_write_timeout(Some(READY_WITHIN))?;
-    let header = Header {
-        pid: std::process::id(),
-        generation: offer.generation,
-        sockets: offer.sockets.len(),
-        tickets: offer.tickets.clone(),
-    };
-    let mut line = serde_json::to_vec(&header)?;
-    line.push(b'\n');
-    stream.write_all(&line)?;
+    match converse(&mut stream, offer) {
+        Ok(last_word) => Ok(Successor { stream, last_word }),
+        Err(error) => {
+            // It may be alive and on its way: without this it would have to find out whether we are.
+            let _ = say(&mut stream, BACK);
+            Err(error)
+        }
+    }
+}
+
+/// The answer is what the successor waits for.
+fn converse(stream: &mut UnixStream, offer: &Offer) -> io::Result<&'static str> {
+    let until = Instant::now() + READY_WITHIN;
+    let sockets = offer.sockets.len();
+    let (pid, generation, tickets) = (std::process::id(), offer.generation, offer.tickets.clone());
+    let header = Header { pid, generation, sockets, tickets, trial: true };
+    say(stream, &serde_json::to_string(&header)?)?;
     for socket in &offer.sockets {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = SendAncillaryBuffer::new(&mut space);
         let sockets = [socket.as_fd()];
         control.push(SendAncillaryMessage::ScmRights(&sockets));
-        rustix::net::sendmsg(&stream, &[IoSlice::new(b"s")], &mut control, SendFlags::NOSIGNAL)?;
+        rustix::net::sendmsg(&mut *stream, &[IoSlice::new(b"s")], &mut control, SendFlags::NOSIGNAL)?;
     }
-    let ready = read_line(&mut stream, until)?;
-    if ready != format!("READY {}", offer.generation) {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "the successor serves something else"));
+    let said = read_line(stream, until)?;
+    if said == ready(offer.generation, false) {
+        return Ok(GO);
     }
-    Ok(stream)
+    if said != ready(offer.generation, true) {
+        return Err(invalid("the successor serves something else"));
+    }
+    say(stream, GO)?;
+    match read_line(stream, Instant::now() + SETTLED_WITHIN)?.as_str() {
+        SETTLED => Ok(YOURS),
+        _ => Err(invalid("the successor is not settled")),
+    }
 }
 
-/// Tells the successor that it is alone now.
-pub(crate) fn say_go(successor: &mut UnixStream) -> io::Result<()> {
-    successor.write_all(b"GO\n")
+fn ready(generation: u64, trial: bool) -> String {
+    format!("READY {generation}{}", if trial { " TRIAL" } else { "" })
 }
 
-/// The successor's side, between the sockets and `GO`.
+fn say(stream: &mut UnixStream, line: &str) -> io::Result<()> {
+    stream.write_all(format!("{line}\n").as_bytes())
+}
+
+fn invalid(what: impl Into<String>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what.into())
+}
+
+/// The successor's side, between the sockets and the last word.
 #[derive(Debug)]
 pub(crate) struct Predecessor {
     stream: UnixStream,
     generation: u64,
+    /// Whether it goes on until this process is settled.
+    pub trial: bool,
+    /// The process, so that its number can be nobody else's; none where it is another thread of this one.
+    process: Option<OwnedFd>,
+}
+
+/// What a predecessor came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Said {
+    /// What was waited for.
+    Yes,
+    /// It died: nobody else has the sockets.
+    Dead,
 }
 
 /// What the running proxy hands over.
@@ -151,6 +238,10 @@ pub(crate) fn receive(state_dir: &Path) -> io::Result<Option<Handed>> {
     };
     stream.set_read_timeout(Some(READY_WITHIN))?;
     let header: Header = serde_json::from_str(&read_line(&mut stream, Instant::now() + READY_WITHIN)?)?;
+    let process = match header.pid == std::process::id() {
+        true => None,
+        false => process_of(header.pid)?,
+    };
     let mut sockets = Vec::new();
     while sockets.len() < header.sockets {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
@@ -167,23 +258,62 @@ pub(crate) fn receive(state_dir: &Path) -> io::Result<Option<Handed>> {
             }
         }
     }
-    let predecessor = Predecessor { stream, generation: header.generation };
-    Ok(Some(Handed { predecessor, sockets, tickets: header.tickets }))
+    let Header { generation, trial, tickets, .. } = header;
+    let predecessor = Predecessor { stream, generation, trial, process };
+    Ok(Some(Handed { predecessor, sockets, tickets }))
+}
+
+fn process_of(pid: u32) -> io::Result<Option<OwnedFd>> {
+    let pid = i32::try_from(pid)
+        .ok()
+        .and_then(Pid::from_raw)
+        .ok_or_else(|| invalid("no process has this number"))?;
+    Ok(Some(pidfd_open(pid, PidfdFlags::empty())?))
 }
 
 impl Predecessor {
-    /// Says that this process serves `generation`, and waits until the predecessor stopped accepting. The
-    /// connection that is returned ends when the predecessor does.
-    pub(crate) fn relieve(mut self, generation: u64) -> io::Result<UnixStream> {
+    /// Says that this process can serve `generation`, and waits to be let.
+    ///
+    /// # Errors
+    /// When it is not let.
+    pub(crate) fn ready(&mut self, generation: u64) -> io::Result<Said> {
         if generation != self.generation {
             let problem = format!("it serves generation {}, the saved one is {generation}", self.generation);
-            return Err(io::Error::new(io::ErrorKind::InvalidData, problem));
+            return Err(invalid(problem));
         }
-        self.stream.write_all(format!("READY {generation}\n").as_bytes())?;
-        match read_line(&mut self.stream, Instant::now() + READY_WITHIN)?.as_str() {
-            "GO" => Ok(self.stream),
-            _ => Err(io::Error::new(io::ErrorKind::InvalidData, "it did not let go")),
+        let line = ready(generation, self.trial);
+        self.ask(&line, GO)
+    }
+
+    /// Says that this process serves, and waits to be alone. The connection that is returned ends when the predecessor
+    /// does; none when it has.
+    ///
+    /// # Errors
+    /// When the predecessor goes on instead.
+    pub(crate) fn settled(mut self) -> io::Result<Option<UnixStream>> {
+        if self.trial && self.ask(SETTLED, YOURS)? == Said::Dead {
+            return Ok(None);
         }
+        Ok(Some(self.stream))
+    }
+
+    fn ask(&mut self, line: &str, wanted: &str) -> io::Result<Said> {
+        let said = say(&mut self.stream, line)
+            .and_then(|()| read_line(&mut self.stream, Instant::now() + READY_WITHIN));
+        match said {
+            Ok(said) if said == wanted => Ok(Said::Yes),
+            Ok(_) => Err(invalid("it goes on itself")),
+            Err(_) if self.is_dead() => Ok(Said::Dead),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// One from before the trial closes the connection while it lives, and says nothing.
+    fn is_dead(&self) -> bool {
+        let Some(process) = &self.process else { return false };
+        let mut wanted = [PollFd::new(process, PollFlags::IN)];
+        let within = Timespec::try_from(DEAD_WITHIN).ok();
+        matches!(poll(&mut wanted, within.as_ref()), Ok(1..))
     }
 }
 

@@ -29,11 +29,20 @@ pub fn bind(path: &Path) -> io::Result<UnixListener> {
     UnixListener::bind(short)
 }
 
-/// Binds a listener in the place of one that may still be listened on: whoever connects from now on gets this one.
+/// A listener under a name that nobody connects to, until it is put in its place.
+#[derive(Debug)]
+pub struct Beside {
+    pub listener: UnixListener,
+    /// Where it can be reached meanwhile.
+    pub beside: PathBuf,
+    path: PathBuf,
+}
+
+/// Binds a listener beside the one that may still be listened on at `path`.
 ///
 /// # Errors
 /// Whatever the system says.
-pub fn bind_over(path: &Path) -> io::Result<UnixListener> {
+pub fn bind_beside(path: &Path) -> io::Result<Beside> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".new");
     let beside = path.with_file_name(name);
@@ -43,8 +52,18 @@ pub fn bind_over(path: &Path) -> io::Result<UnixListener> {
         return Err(error);
     }
     let listener = bind(&beside)?;
-    std::fs::rename(&beside, path)?;
-    Ok(listener)
+    Ok(Beside { listener, beside, path: path.to_owned() })
+}
+
+impl Beside {
+    /// Whoever connects from now on gets this one.
+    ///
+    /// # Errors
+    /// Whatever the system says.
+    pub fn put_in_place(self) -> io::Result<UnixListener> {
+        std::fs::rename(&self.beside, &self.path)?;
+        Ok(self.listener)
+    }
 }
 
 /// Connects to a listener.

@@ -44,7 +44,7 @@ impl Proxy {
         let reject = |reason| Err(NotApplied::Rejected(reason));
         match self.stage {
             Stage::Serving => {}
-            Stage::Offering => return reject(RejectReason::HandingOver),
+            Stage::StandingBy | Stage::Offering => return reject(RejectReason::HandingOver),
             Stage::Draining { .. } => return reject(RejectReason::Draining),
         }
         if snapshot.generation < self.current.generation {
@@ -74,7 +74,13 @@ impl Proxy {
             NotApplied::Rejected(RejectReason::Invalid { problems })
         })?;
         let mut bound = self.bind(&snapshot).await.map_err(NotApplied::Rejected)?;
-        let opened = self.open(&bound, &snapshot).map_err(NotApplied::Rejected)?;
+        let opened = match self.stage {
+            // The cores get them when the predecessor lets them.
+            Stage::StandingBy => self.tell.iter().map(|_| Vec::new()).collect(),
+            Stage::Serving | Stage::Offering | Stage::Draining { .. } => {
+                self.open(&bound, &snapshot).map_err(NotApplied::Rejected)?
+            }
+        };
         let snapshot = match disk {
             Disk::Needs => self.persist(snapshot).await.map_err(NotApplied::Rejected)?,
             Disk::HasIt => snapshot,
@@ -148,7 +154,7 @@ impl Proxy {
     }
 
     /// One descriptor of each new socket for every core.
-    fn open(
+    pub(super) fn open(
         &self,
         bound: &BTreeMap<SocketAddr, OpenListener>,
         snapshot: &Snapshot,
@@ -178,7 +184,7 @@ impl Proxy {
     }
 
     /// Returns when every core routes by the table.
-    async fn install(
+    pub(super) async fn install(
         &self,
         table: &Arc<Table>,
         opened: Vec<Vec<NewListener>>,

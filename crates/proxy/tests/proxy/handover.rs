@@ -1,6 +1,6 @@
 //! One process after the other on the same sockets.
 
-use std::io::Read as _;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -105,6 +105,100 @@ fn a_successor_that_dies_changes_nothing() {
         eventually("it goes on alone", || proxy.apply(&next).is_ok());
         assert_eq!(proxy.wire().get("/").unwrap().text(), "x");
     }
+}
+
+/// Speaks as a successor does: takes the sockets (and drops them), says `lines`, and hears one line for each.
+fn talk(proxy: &Proxy, lines: &[&str]) -> (Vec<String>, std::os::unix::net::UnixStream) {
+    let stream = std::os::unix::net::UnixStream::connect(proxy.dir.path().join("upgrade.sock")).unwrap();
+    stream.set_read_timeout(Some(crate::support::HANG)).unwrap();
+    let mut reader = BufReader::new(&stream);
+    let mut header = String::new();
+    reader.read_line(&mut header).unwrap();
+    assert!(header.contains(r#""sockets":1"#), "{header}");
+    let mut byte = [0];
+    reader.read_exact(&mut byte).unwrap();
+    let mut heard = Vec::new();
+    for line in lines {
+        (&stream).write_all(format!("{line}\n").as_bytes()).unwrap();
+        let mut answer = String::new();
+        reader.read_line(&mut answer).unwrap();
+        heard.push(answer.trim_end().to_owned());
+    }
+    drop(reader);
+    (heard, stream)
+}
+
+#[test]
+fn a_successor_that_dies_before_it_is_settled_closes_no_port() {
+    let origin = Origin::start(|_| ok("x"));
+    let mut proxy = Proxy::start();
+    proxy.serve(service(&[("i", origin.addr)]));
+    for round in 1..4 {
+        let mut events = proxy.events();
+        let (heard, stream) = talk(&proxy, &[&format!("READY {round} TRIAL")]);
+        assert_eq!(heard, ["GO"]);
+        assert_eq!(proxy.wire().get("/").unwrap().text(), "x", "it accepts until the other one is settled");
+        let next = proxy.snapshot(service(&[("i", origin.addr)]));
+        assert_eq!(proxy.apply(&next).unwrap_err().reason, RejectReason::HandingOver, "one table, not two");
+        drop(stream);
+        eventually("it goes on alone", || proxy.apply(&next).is_ok());
+        assert_eq!(proxy.wire().get("/").unwrap().text(), "x");
+        assert_eq!(connect(&proxy).hello().source, proxy.client.hello().source, "and is found as before");
+        let quiet = async { tokio::time::timeout(Duration::from_millis(20), events.next()).await };
+        assert!(proxy.runtime.block_on(quiet).is_err(), "its clients have not noticed");
+    }
+}
+
+#[test]
+fn a_successor_that_says_something_else_is_told_that_it_is_not_needed() {
+    let origin = Origin::start(|_| ok("x"));
+    let mut proxy = Proxy::start();
+    proxy.serve(service(&[("i", origin.addr)]));
+    assert_eq!(talk(&proxy, &["READY 7 TRIAL"]).0, ["BACK"]);
+    assert_eq!(talk(&proxy, &["READY 1 TRIAL", "SETTLED, I think"]).0, ["GO", "BACK"]);
+    assert_eq!(proxy.wire().get("/").unwrap().text(), "x");
+}
+
+#[test]
+fn a_successor_from_before_the_trial_is_let_go_at_once() {
+    let mut proxy = Proxy::start();
+    proxy.serve(service(&[]));
+    let (heard, _stream) = talk(&proxy, &["READY 1"]);
+    assert_eq!(heard, ["GO"]);
+    assert_eq!(proxy.join(), ExitReason::Drained);
+}
+
+#[test]
+fn a_successor_that_is_not_let_has_accepted_nobody() {
+    let origin = Origin::start(|_| ok("x"));
+    let mut proxy = Proxy::start();
+    proxy.serve(service(&[("i", origin.addr)]));
+    // The check does not end, so that the successor waits with the sockets in its hands.
+    let over = Arc::new(AtomicBool::new(false));
+    let checked = Arc::clone(&over);
+    let silent = Origin::raw(crate::support::free_addr(), move |_stream| {
+        while !checked.load(Ordering::SeqCst) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    });
+    let mut checked = service(&[("i", origin.addr), ("silent", silent.addr)]);
+    checked.health =
+        Some(ActiveHealth { path: "/".into(), interval_ms: 60_000, timeout_ms: 60_000, rise: 1, fall: 1 });
+    proxy.serve(checked);
+    let next = successor(options(&proxy));
+    let beside = proxy.dir.path().join("proxy.sock.new");
+    eventually("it has the sockets", || beside.exists());
+    let before = proxy.stats().connections_accepted;
+    for round in 1..=50 {
+        // Whoever accepts answers; the instance that is silent is asked by nobody before it was checked.
+        drop(proxy.wire());
+        eventually("the predecessor accepts", || proxy.stats().connections_accepted >= before + round);
+    }
+    proxy.shutdown();
+    over.store(true, Ordering::SeqCst);
+    let error = next.join().unwrap().unwrap_err();
+    assert!(matches!(error, RunError::TakeOver(_)), "{error}");
+    assert_eq!(proxy.join(), ExitReason::Drained);
 }
 
 #[test]
