@@ -41,6 +41,7 @@ pub use slo::{SloBurn, SloInfo, SloStanding};
 pub use status::{
     CertificateState, CertificateStatus, CheckResult, EndedInfo, Ending, EnvironmentStatus, Health,
     InstanceStatus, ProxyStatus, PurgeState, PurgeStatus, ReleaseInfo, RolloutInfo, RolloutStatus,
-    RoutesStatus, ServerInfo, ServiceStatus, Status, StepInfo, TrafficStatus, UrlStatus, WarmInfo,
+    RoutesStatus, ServerInfo, ServiceStatus, Status, StepInfo, TrafficStatus, UpgradeInfo, UrlStatus,
+    WarmInfo,
 };
 pub use upgrade::{ProxyHandover, UpgradeReport, UpgradeRequest, Upgraded};

@@ -83,6 +83,22 @@ pub struct EnvironmentStatus {
     pub last: Option<RolloutInfo>,
     pub ended: Vec<EndedInfo>,
     pub jobs: Vec<crate::JobInfo>,
+    /// Of Fairway itself, that this environment has seen; newest first.
+    #[serde(default)]
+    pub upgrades: Vec<UpgradeInfo>,
+}
+
+/// An upgrade of Fairway that is over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpgradeInfo {
+    /// Versions.
+    pub from: String,
+    pub to: String,
+    pub by: String,
+    pub ended_ms: u64,
+    /// `done`, `refused`, `came back` or `interrupted`.
+    pub outcome: String,
+    pub cause: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

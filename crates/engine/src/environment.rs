@@ -16,9 +16,12 @@ use crate::routes::Routes;
 use crate::service::{Runs, ServiceSpec};
 use crate::time::Timestamp;
 use crate::trial::Trial;
+use crate::upgrade::{UpgradeOver, UpgradeUnderWay};
 
 /// Kept in memory for `history` and `status`; the log has them all.
 pub const HISTORY_MAX: usize = 50;
+/// Upgrades of the server kept for `history`: whoever looks wonders about the last days.
+pub const UPGRADES_MAX: usize = 8;
 /// Ended instances kept for status: enough to see the copies of a failed release with several services.
 pub const ENDED_MAX: usize = 32;
 /// Ended jobs kept for status.
@@ -83,6 +86,11 @@ pub struct Environment {
     pub power: Power,
     /// What served when the environment was taken down.
     pub resting: Option<ReleaseNumber>,
+    #[serde(default)]
+    pub upgrade: Option<UpgradeUnderWay>,
+    /// Newest last.
+    #[serde(default)]
+    pub upgrades: VecDeque<UpgradeOver>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -175,6 +183,8 @@ impl Environment {
             contracted_by: None,
             power: Power::Up,
             resting: None,
+            upgrade: None,
+            upgrades: VecDeque::new(),
         }
     }
 

@@ -19,6 +19,7 @@ use crate::release::{Release, ReleaseSpec};
 use crate::rollout::{Phase, Rollout, RolloutOutcome};
 use crate::routes::RouteTable;
 use crate::time::{Timestamp, duration_ms};
+use crate::upgrade::{Upgrade, UpgradeEnd};
 use crate::verdict::{ArmReport, Finding, GateId};
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -246,6 +247,21 @@ pub enum Fact {
         failure: Option<String>,
     },
     TakenDown,
+
+    /// Another Fairway is to take the place of the one that runs; it was tried, and can.
+    UpgradeBegun {
+        upgrade: Upgrade,
+        program: String,
+    },
+    /// The new proxy has the sockets of the one before.
+    ProxyHandedOver {
+        upgrade: String,
+        took_ms: u64,
+    },
+    UpgradeEnded {
+        upgrade: Upgrade,
+        end: UpgradeEnd,
+    },
 }
 
 impl Fact {
@@ -303,6 +319,9 @@ impl Fact {
             Fact::PurgeDue { .. } => "purge_due",
             Fact::Purged { .. } => "purged",
             Fact::TakenDown => "taken_down",
+            Fact::UpgradeBegun { .. } => "upgrade_begun",
+            Fact::ProxyHandedOver { .. } => "proxy_handed_over",
+            Fact::UpgradeEnded { .. } => "upgrade_ended",
         }
     }
 }

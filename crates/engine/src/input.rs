@@ -8,6 +8,7 @@ use crate::job::{JobEnd, JobKind};
 use crate::observation::{Observation, Reading, ScaleReading};
 use crate::release::ReleaseSpec;
 use crate::time::Timestamp;
+use crate::upgrade::{Upgrade, UpgradeStep};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
@@ -49,6 +50,11 @@ pub enum Input {
         environment: EnvironmentKey,
         service: ServiceName,
         reading: ScaleReading,
+    },
+    /// What becomes of the server itself, for all that it runs.
+    Upgrade {
+        upgrade: Upgrade,
+        step: UpgradeStep,
     },
     /// Time has passed: whatever is due happens.
     Tick,

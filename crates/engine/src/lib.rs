@@ -30,6 +30,7 @@ pub mod strategy;
 mod table;
 pub mod time;
 mod trial;
+mod upgrade;
 pub mod verdict;
 mod waiting;
 
@@ -50,6 +51,7 @@ pub use rollout::{
 pub use routes::{RouteTable, Routes, ServiceRoute, VersionRoute};
 pub use state::{IllegalTransition, State};
 pub use trial::{Arm, Arms, Asked, Held, Kept, Recorded, Segment, SegmentCount, Silence, Trial};
+pub use upgrade::{Upgrade, UpgradeEnd, UpgradeOver, UpgradeStep, UpgradeUnderWay};
 pub use verdict::{
     ArmCount, ArmReport, BadEvent, Bound, EvidenceView, Finding, GateDue, GateId, Reason, TestCounts, Verdict,
 };

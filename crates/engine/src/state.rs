@@ -8,7 +8,8 @@ use thiserror::Error;
 
 use crate::autoscale::{Autoscaler, Pin};
 use crate::environment::{
-    ContractDue, ENDED_MAX, Environment, FiringAlert, HISTORY_MAX, JOBS_MAX, Power, Queued, Replacement, Warm,
+    ContractDue, ENDED_MAX, Environment, FiringAlert, HISTORY_MAX, JOBS_MAX, Power, Queued, Replacement,
+    UPGRADES_MAX, Warm,
 };
 use crate::event::{Event, Fact};
 use crate::id::{EnvironmentKey, ServiceName};
@@ -19,6 +20,7 @@ use crate::rollout::{Pace, Phase, Rollout, RolloutKind, RolloutOutcome, RolloutS
 use crate::service::ServiceSpec;
 use crate::time::Timestamp;
 use crate::trial::{Held, Trial};
+use crate::upgrade::{UpgradeOver, UpgradeUnderWay};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
@@ -541,7 +543,30 @@ impl Environment {
                 self.stable_since = None;
                 Ok(())
             }
+
+            Fact::UpgradeBegun { upgrade, .. } => match &self.upgrade {
+                Some(UpgradeUnderWay { upgrade, .. }) => Err(illegal(format!("{} is under way", upgrade.id))),
+                None => {
+                    self.upgrade = Some(UpgradeUnderWay { upgrade: upgrade.clone(), since: at });
+                    Ok(())
+                }
+            },
+            Fact::ProxyHandedOver { upgrade, .. } if self.upgrades(upgrade) => Ok(()),
+            Fact::UpgradeEnded { upgrade, end } if self.upgrades(&upgrade.id) => {
+                self.upgrade = None;
+                let over = UpgradeOver { upgrade: upgrade.clone(), at, end: end.clone() };
+                push_bounded(&mut self.upgrades, over, UPGRADES_MAX);
+                Ok(())
+            }
+            Fact::ProxyHandedOver { .. } | Fact::UpgradeEnded { .. } => {
+                Err(illegal("it is not under way".into()))
+            }
         }
+    }
+
+    /// Whether this is the upgrade of the server that is under way.
+    pub(crate) fn upgrades(&self, id: &str) -> bool {
+        self.upgrade.as_ref().is_some_and(|under_way| under_way.upgrade.id == id)
     }
 
     pub(crate) fn active(

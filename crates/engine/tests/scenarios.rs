@@ -361,6 +361,9 @@ fn fact(fact: &Fact) -> String {
         }
         Fact::MaintenanceOn { message } => format!("maintenance on: {message}"),
         Fact::DeployQueued { .. } => "deploy queued".into(),
+        Fact::UpgradeBegun { upgrade, .. } => format!("upgrade to {} begun", upgrade.to),
+        Fact::ProxyHandedOver { .. } => "proxy handed over".into(),
+        Fact::UpgradeEnded { upgrade, .. } => format!("upgrade to {} ended", upgrade.to),
         Fact::EnvironmentCreated
         | Fact::Approved
         | Fact::Switched

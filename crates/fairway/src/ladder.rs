@@ -203,6 +203,7 @@ pub(crate) mod tests {
             last: None,
             ended: Vec::new(),
             jobs: Vec::new(),
+            upgrades: Vec::new(),
         }
     }
 

@@ -2,7 +2,8 @@
 
 use fairway_engine::id::EnvironmentKey;
 use fairway_engine::{
-    Event, Fact, InstanceEnd, JobEnd, Phase, Reading, RolloutKind, RolloutOutcome, StepState,
+    Event, Fact, InstanceEnd, JobEnd, Phase, Reading, RolloutKind, RolloutOutcome, StepState, Upgrade,
+    UpgradeEnd,
 };
 
 /// The event as it crosses the API.
@@ -33,6 +34,22 @@ fn detail(fact: &Fact) -> serde_json::Value {
 
 fn because(reason: Option<&String>) -> String {
     reason.map(|reason| format!(": {reason}")).unwrap_or_default()
+}
+
+/// The two versions are the same where a build is replaced by another one of it.
+fn upgrade_ended(Upgrade { from, to, by, .. }: &Upgrade, end: &UpgradeEnd) -> String {
+    match end {
+        UpgradeEnd::Done => format!("Fairway runs {to}; before: {from}; asked for by {by}"),
+        UpgradeEnd::Refused { why } => {
+            format!("upgrade to {to} refused, Fairway is {from} as before: {why}")
+        }
+        UpgradeEnd::CameBack { why } => {
+            format!("upgrade to {to} failed, the server is {from} again: {why}")
+        }
+        UpgradeEnd::Interrupted { version } => {
+            format!("upgrade to {to} interrupted: the server ended, and was started again as {version}")
+        }
+    }
 }
 
 #[must_use]
@@ -164,6 +181,13 @@ pub fn summary(environment: &EnvironmentKey, actor: &str, fact: &Fact) -> String
             format!("the purge hook of {release} came to nothing{}: {why}", after_attempts(*attempts))
         }
         Fact::TakenDown => format!("taken down by {actor}"),
+        Fact::UpgradeBegun { upgrade: Upgrade { from, to, .. }, program } => {
+            format!("upgrade of Fairway from {from} to {to} ({program}) by {actor}")
+        }
+        Fact::ProxyHandedOver { took_ms, .. } => {
+            format!("the proxy handed its sockets to the new one in {took_ms} ms")
+        }
+        Fact::UpgradeEnded { upgrade, end } => upgrade_ended(upgrade, end),
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use fairway_engine::time::Timestamp;
-use fairway_engine::{Decision, Effect, Event, Input, State, decide, next_deadline};
+use fairway_engine::{Decision, Effect, Event, Input, State, UpgradeStep, decide, next_deadline};
 use fairway_store::{AppendError, Head, Log, NewRecord, Snapshots};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
@@ -420,7 +420,12 @@ impl Worker {
     fn keep_outcomes(&mut self, decided: Vec<Decided>, why: &str) {
         for Decided { asked, .. } in decided.into_iter().rev() {
             match asked.input {
-                Input::Outcome { .. } | Input::Alert { .. } => self.waiting.push_front(asked),
+                Input::Upgrade { step: UpgradeStep::Begun { .. }, .. } => {
+                    answer(asked.reply, Err(Refused::NotRecorded(why.to_owned())));
+                }
+                Input::Outcome { .. } | Input::Alert { .. } | Input::Upgrade { .. } => {
+                    self.waiting.push_front(asked);
+                }
                 // Of readings the next one says as much, and more.
                 Input::Command { .. }
                 | Input::Tick

@@ -7,7 +7,7 @@ use fairway_engine::service::{BackingEngine, Runs};
 use fairway_engine::time::Timestamp;
 use fairway_engine::{
     AbortCause, Environment, Instance, InstanceEnd, InstanceState, Job, JobEnd, JobState, Pace, Phase, Power,
-    RolloutKind, RolloutOutcome, RolloutSummary,
+    RolloutKind, RolloutOutcome, RolloutSummary, Upgrade, UpgradeEnd, UpgradeOver,
 };
 use fairway_proxy::control::{LATENCY_BOUNDS_US, Stats};
 use fairway_targets::key::InstanceKey;
@@ -89,6 +89,7 @@ pub fn environment(env: &Environment, live: &Live) -> api::EnvironmentStatus {
         last: env.history.back().map(|last| rollout_info(env, last)),
         ended: env.ended.iter().rev().map(|ended| ended_info(ended)).collect(),
         jobs: env.jobs.values().rev().map(job).collect(),
+        upgrades: env.upgrades.iter().rev().map(upgrade_info).collect(),
     }
 }
 
@@ -104,6 +105,19 @@ fn purge(env: &Environment) -> Option<api::PurgeStatus> {
         Some(why) => api::PurgeState::Failed { attempts, why: why.clone() },
     };
     Some(api::PurgeStatus { at_ms: last.at.0, release: last.release.to_string(), state })
+}
+
+fn upgrade_info(over: &UpgradeOver) -> api::UpgradeInfo {
+    let (outcome, cause) = match &over.end {
+        UpgradeEnd::Done => ("done", None),
+        UpgradeEnd::Refused { why } => ("refused", Some(why.clone())),
+        UpgradeEnd::CameBack { why } => ("came back", Some(why.clone())),
+        UpgradeEnd::Interrupted { version } => {
+            ("interrupted", Some(format!("the server ended, and was started again as {version}")))
+        }
+    };
+    let Upgrade { from, to, by, .. } = over.upgrade.clone();
+    api::UpgradeInfo { from, to, by, ended_ms: over.at.0, outcome: outcome.to_owned(), cause }
 }
 
 fn certificates(env: &Environment, live: &Live) -> Vec<api::CertificateStatus> {

@@ -80,6 +80,7 @@ impl Checker {
             | Input::Measured { .. }
             | Input::Alert { .. }
             | Input::Sized { .. }
+            | Input::Upgrade { .. }
             | Input::Tick => false,
         };
         if is_whole || !ends_it {

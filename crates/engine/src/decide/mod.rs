@@ -37,6 +37,7 @@ mod scale;
 mod settings;
 mod size;
 mod timers;
+mod upgrade;
 
 pub use scale::REPLICAS_MAX;
 
@@ -115,6 +116,7 @@ pub fn decide(state: &State, now: Timestamp, input: &Input) -> Result<Decision, 
         Input::Sized { environment, service, reading } => {
             heard(state, environment, now, |decider| decider.size(service, reading))
         }
+        Input::Upgrade { upgrade, step } => upgrade::tell(state, now, upgrade, step),
         Input::Tick => {
             // Every environment, due or not: a server that starts finishes this way whatever its predecessor had begun.
             let mut all = Decision::default();

@@ -1,6 +1,6 @@
 //! `fairway history`
 
-use fairway_api::{ReleaseInfo, RolloutInfo};
+use fairway_api::{ReleaseInfo, RolloutInfo, UpgradeInfo};
 use serde_json::json;
 
 use crate::ago;
@@ -13,8 +13,8 @@ use crate::problem::{Outcome, Problem, ask};
 
 /// Rollouts that are over, newest first
 ///
-/// `*` marks a release that `fairway rollback` can go to. With a number all that is on the record of one rollout: for
-/// one that was called off, the figures that did it.
+/// `*` marks a release that `fairway rollback` can go to. Below them are the upgrades of Fairway itself. With a number
+/// all that is on the record of one rollout: for one that was called off, the figures that did it.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  fairway history -e production\n  fairway history -e production --since 2d\n  fairway history 7 -e production"
@@ -53,6 +53,11 @@ pub fn run(args: &Args, cx: &Context) -> Outcome {
             cx.out.progress(format!("no rollout of {} is over", target.environment));
         } else {
             cx.out.data(table(&history, &status.retained, now, cx.out.data_width(), cx.out.colours()));
+        }
+        let mut upgrades = status.upgrades;
+        upgrades.retain(|upgrade| upgrade.ended_ms >= from);
+        if !upgrades.is_empty() {
+            cx.out.data(of_fairway(&upgrades, now, cx.out.colours()));
         }
         cx.out.result(Exit::Done, &json!(history));
         Ok(Exit::Done)
@@ -163,9 +168,47 @@ fn table(
     lines.join("\n")
 }
 
+/// What changed below all environments is looked for where something went wrong in one.
+fn of_fairway(upgrades: &[UpgradeInfo], now_ms: u64, colours: Colours) -> String {
+    let mut table = Table::default();
+    for upgrade in upgrades {
+        let paint = if upgrade.outcome == "done" { Paint::Good } else { Paint::Bad };
+        table.row([
+            "fairway".to_owned(),
+            format!("{} → {}", upgrade.from, upgrade.to),
+            "upgrade".to_owned(),
+            colours.paint(paint, &upgrade.outcome),
+            ago::ago(upgrade.ended_ms, now_ms),
+            upgrade.by.clone(),
+        ]);
+    }
+    let lines = table.render_full().into_iter().zip(upgrades).map(|(row, upgrade)| {
+        let cause = upgrade.cause.as_deref().map(printable).unwrap_or_default();
+        format!("{row}  {cause}").trim_end().to_owned()
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn upgrades_of_fairway_say_from_where_to_where_by_whom_and_what_came_of_it() {
+        let upgrade = |outcome: &str, cause: Option<&str>| UpgradeInfo {
+            from: "0.1.0".to_owned(),
+            to: "0.2.0".to_owned(),
+            by: "ann".to_owned(),
+            ended_ms: 1_000,
+            outcome: outcome.to_owned(),
+            cause: cause.map(str::to_owned),
+        };
+        let upgrades = [upgrade("done", None), upgrade("came back", Some("it ended before it served"))];
+        let expected = "\
+fairway  0.1.0 → 0.2.0  upgrade  done       1m 00s ago  ann
+fairway  0.1.0 → 0.2.0  upgrade  came back  1m 00s ago  ann  it ended before it served";
+        assert_eq!(of_fairway(&upgrades, 61_000, Colours::Off), expected);
+    }
 
     const CAUSE: &str = "errors of api: 12 errors in 40 requests of the new version, 2 in 900 of stable, at a share \
                          of 5 %: evidence 312 (turned back at 200)";
