@@ -65,6 +65,8 @@ pub struct ServerOptions {
     pub take_samples: bool,
     /// What the program before this one in the same process left open, in its own words.
     pub handed: Option<String>,
+    /// What this process has to watch instead of serving, in the words of the server that started it.
+    pub guarding: Option<String>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -76,6 +78,9 @@ pub struct ServeError(pub fairway_api::ApiError);
 /// # Errors
 /// When it cannot start, with code, cause and hint.
 pub fn run(options: &ServerOptions) -> Result<(), ServeError> {
+    if let Some(orders) = &options.guarding {
+        return upgrade::stand(orders).map_err(|why| ServeError(error::StartError::Handed(why).to_api()));
+    }
     let taken = match options.handed.as_deref().map(Taken::from_option).transpose() {
         Ok(taken) => taken,
         Err(why) => return Err(ServeError(error::StartError::Handed(why).to_api())),
@@ -86,9 +91,19 @@ pub fn run(options: &ServerOptions) -> Result<(), ServeError> {
     }
     let served = std::panic::catch_unwind(AssertUnwindSafe(|| run_once(options, taken)));
     let why = match served {
-        Ok(Ok(Ended::Stopped)) => return Ok(()),
+        Ok(Ok(Ended::Stopped)) => {
+            if let Some(predecessor) = predecessor {
+                // Told to end before it was known to serve: nobody is to come back.
+                predecessor.retire();
+            }
+            return Ok(());
+        }
         Ok(Ok(Ended::Replaced { successor, kept })) => {
-            let source = upgrade::succeed(&successor, &kept);
+            if let Some(predecessor) = predecessor {
+                // Of two guards both would come back, with one lock.
+                predecessor.retire();
+            }
+            let source = upgrade::succeed(&successor, &kept, &options.state_dir);
             return Err(ServeError(error::StartError::Runtime { source }.to_api()));
         }
         Ok(Err(ref error)) => {

@@ -29,9 +29,9 @@ const POLL_EVERY: Duration = Duration::from_millis(10);
 const TAIL_BYTES_MAX: u64 = 16 * 1024;
 const LINES_MAX: usize = 20;
 
-/// From the start of a successor until it answers. The predecessor waits 30 s for it to be ready and then goes on for
-/// good, so that whoever is not ready by now never will be.
-const HANDOVER_TIMEOUT: Duration = Duration::from_secs(40);
+/// From the start of a successor until it answers in the place of the one before. That one waits 30 s for it to be ready
+/// and 5 s for it to be settled, and then goes on for good: whoever does not serve by now never will.
+const HANDOVER_TIMEOUT: Duration = Duration::from_secs(45);
 
 /// How long a predecessor may take to answer again when its successor is gone; it is told by the end of a connection.
 const RESUME_TIMEOUT: Duration = Duration::from_secs(5);
@@ -101,6 +101,19 @@ impl Proxies {
         };
         let is_unharmed = self.answers_as_before(&before).await;
         Err(failed(why, is_unharmed))
+    }
+
+    /// Ends the proxy, also one that was started a moment ago and does not answer yet.
+    pub async fn stop(&self) {
+        let _gate = self.gate.lock().await;
+        loop {
+            if let Ok(client) = Client::connect(&self.dir.join(SOCKET)).await
+                && client.shutdown().await.is_ok()
+            {
+                return;
+            }
+            tokio::time::sleep(POLL_EVERY).await;
+        }
     }
 
     async fn answers_as_before(&self, before: &Hello) -> bool {

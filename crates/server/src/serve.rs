@@ -8,12 +8,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::{Extension, Router};
-use fairway_engine::Power;
+use fairway_api::client::{Client, Endpoint};
 use fairway_engine::time::Timestamp;
+use fairway_engine::{Input, Power};
 use fairway_store::database::DATABASE_FILE;
 use fairway_store::{Log, ServerLock, Snapshots, Trees};
 use fairway_targets::supervisor::Supervisor;
 use tokio::net::{TcpListener, UnixListener};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -27,7 +29,7 @@ use crate::pump::{self, Pump};
 use crate::record::replay;
 use crate::routes;
 use crate::secrets::Vault;
-use crate::upgrade::{self, Kept, Predecessor, Successor, Taken, Upgrades};
+use crate::upgrade::{self, Account, Kept, Predecessor, Successor, Taken, Upgrades};
 use crate::warn::warn;
 use crate::watching::Watching;
 use crate::{ENDED_KEPT, SOCKET_NAME, ServerOptions};
@@ -63,7 +65,9 @@ pub async fn serve(options: &ServerOptions, taken: Option<Taken>) -> Result<Ende
     let socket_path = state_dir.join(SOCKET_NAME);
     let wall = Clock::start(Timestamp(0)).now();
     let address = socket_path.display().to_string();
-    let (upgraded, handed, predecessor) = match taken {
+    // Before anything takes time: who is told to end meanwhile ends in order.
+    let stop = stop_signals();
+    let (handed_on, handed, predecessor) = match taken {
         Some(Taken { upgraded, kept, predecessor }) => (Some(upgraded), Some(kept), predecessor),
         None => (None, None, Predecessor::default()),
     };
@@ -76,6 +80,7 @@ pub async fn serve(options: &ServerOptions, taken: Option<Taken>) -> Result<Ende
     let log = Log::open(&log_path)?;
     let snapshots = Snapshots::open(&state_dir.join("snapshots"))?;
     let (state, seq) = replay(&log.reader()?, &snapshots)?;
+    let Account { upgraded, told } = Account::of(&state, handed_on);
     let last_at = log.record(seq)?.map_or(Timestamp(0), |record| Timestamp(record.at_ms));
     let vault =
         Arc::new(Vault::open(&log_path, &state_dir).map_err(|error| StartError::Secrets(error.to_string()))?);
@@ -155,11 +160,11 @@ pub async fn serve(options: &ServerOptions, taken: Option<Taken>) -> Result<Ende
     tasks.spawn(tidy_up(supervisor));
     // Nobody may be reading, which is no reason not to serve.
     drop(writeln!(std::io::stdout(), "fairway server ready at {}", socket_path.display()));
-    predecessor.retire();
+    tasks.spawn(report_health(socket_path.clone(), predecessor, pump.clone(), told));
 
     let mut successor = None;
     let died = tokio::select! {
-        () = wait_for_stop() => None,
+        () = wait_for_stop(stop) => None,
         Some(next) = successors.recv() => {
             successor = Some(next);
             None
@@ -198,13 +203,12 @@ pub async fn serve(options: &ServerOptions, taken: Option<Taken>) -> Result<Ende
     // No new commands; what runs keeps running, the next server carries on.
     drop(std::fs::remove_file(&socket_path));
     drop(last_call);
-    if nothing_runs(&pump)
-        && let Some(client) = routes.proxy().client()
-    {
-        // Nothing left to serve: the proxy would hold listeners for nobody.
-        drop(tokio::time::timeout(LINGER, client.shutdown()).await);
-    }
+    // Nobody starts a proxy any more.
     routes_task.abort();
+    if nothing_runs(&pump) {
+        // Nothing left to serve: the proxy would hold listeners for nobody.
+        drop(tokio::time::timeout(LINGER, routes.proxies().stop()).await);
+    }
     pump.stop().await;
     // The pump ends after what it has before it, which is an fsync.
     drop(tokio::task::spawn_blocking(move || pump_thread.join()).await);
@@ -337,12 +341,27 @@ where
     }
 }
 
-async fn wait_for_stop() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        return std::future::pending().await;
-    };
+/// It serves when it answers; from then on there is no way back. Where it does not, the one before takes its place
+/// after its time.
+async fn report_health(socket: PathBuf, predecessor: Predecessor, pump: Pump, told: Option<Input>) {
+    let client = Client::new(Endpoint::Unix(socket));
+    while client.status().await.is_err() {
+        tokio::time::sleep(ACCEPT_PAUSE).await;
+    }
+    predecessor.retire();
+    if let Some(told) = told {
+        pump.outcome(told).await;
+    }
+}
+
+/// None where they cannot be had: then they end the process at once, as they do any other.
+fn stop_signals() -> Option<[Signal; 2]> {
+    let of = |kind| signal(kind).ok();
+    Some([of(SignalKind::terminate())?, of(SignalKind::interrupt())?])
+}
+
+async fn wait_for_stop(signals: Option<[Signal; 2]>) {
+    let Some([mut term, mut int]) = signals else { return std::future::pending().await };
     tokio::select! {
         _ = term.recv() => {}
         _ = int.recv() => {}

@@ -6,23 +6,33 @@
 //! 3. The server ends in order and becomes the program by `exec` ([`succession`]). The process stays the same one: for
 //!    systemd, for `fairway up`, for a container. The lock of the state directory and the listening sockets go through,
 //!    so that no second server can start in between and commands wait instead of being refused.
-//! 4. A program that does not get as far as serving becomes the one before again.
+//! 4. A program that does not get as far as serving becomes the one before again; one that crashes is replaced by it, in
+//!    another process that was there before ([`guard`]).
+//!
+//! What was asked for and what came of it is on the record of every environment. One that the record says is under way
+//! when a server starts as a process of its own was interrupted by the end of the server ([`Account`]).
 //!
 //! Shims are not touched: they hold the services.
 
+mod account;
+mod guard;
 mod program;
 mod succession;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use fairway_api::{ApiError, UpgradeReport};
+use fairway_api::{ApiError, ProxyHandover, UpgradeReport};
+use fairway_engine::{Input, Upgrade, UpgradeEnd, UpgradeStep};
 use fairway_targets::key::InstanceKey;
 use tokio::sync::{Mutex, mpsc};
 
 use crate::drivers::Known;
 use crate::proxy_process::{NotHandedOver, Proxies};
+use crate::pump::Pump;
 
+pub use account::Account;
+pub use guard::stand;
 pub use program::{State, examine};
 pub use succession::{Kept, Predecessor, Taken, adopt_children, succeed};
 
@@ -52,21 +62,39 @@ impl Upgrades {
     ///
     /// # Errors
     /// Why nothing was changed.
-    pub async fn begin(&self, binary: &Path, proxies: &Proxies) -> Result<UpgradeReport, ApiError> {
+    pub async fn begin(
+        &self,
+        binary: &Path,
+        by: String,
+        proxies: &Proxies,
+        pump: &Pump,
+    ) -> Result<UpgradeReport, ApiError> {
         let Ok(one) = Arc::clone(&self.one).try_lock_owned() else {
             return Err(ApiError::new("upgrade/under-way", "another upgrade is under way")
                 .hint("`fairway status` shows the version when it is done")
                 .exit(7));
         };
         let program = examine(binary).await.map_err(|unfit| unfit.to_api(binary))?;
-        let proxy = proxies.hand_over(binary).await.map_err(|failed| not_handed_over(&failed, binary))?;
         let id = new_id();
-        let report = UpgradeReport {
-            id: id.clone(),
-            from: env!("CARGO_PKG_VERSION").to_owned(),
-            to: program.version,
-            proxy,
+        let from = env!("CARGO_PKG_VERSION").to_owned();
+        let upgrade = Upgrade { id: id.clone(), from, to: program.version, by };
+        let step = |step| Input::Upgrade { upgrade: upgrade.clone(), step };
+        let begun = UpgradeStep::Begun { program: binary.display().to_string() };
+        pump.command(step(begun)).await.map_err(|refused| refused.to_api().cause("nothing was changed"))?;
+        let proxy = match proxies.hand_over(binary).await {
+            Ok(proxy) => proxy,
+            Err(failed) => {
+                let end =
+                    UpgradeEnd::Refused { why: format!("the new proxy did not take over: {}", failed.why) };
+                pump.outcome(step(UpgradeStep::Ended { end })).await;
+                return Err(not_handed_over(&failed, binary));
+            }
         };
+        if let Some(ProxyHandover { took_ms, .. }) = proxy {
+            pump.outcome(step(UpgradeStep::ProxyHandedOver { took_ms })).await;
+        }
+        let Upgrade { from, to, .. } = upgrade;
+        let report = UpgradeReport { id: id.clone(), from, to, proxy };
         let successor = Successor { program: binary.to_owned(), id };
         if self.successors.send(successor).await.is_err() {
             return Err(ApiError::new("server/stopping", "the server is stopping"));
@@ -121,15 +149,28 @@ pub(crate) fn parent_of(pid: u32) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
+    use fairway_engine::State;
+    use fairway_engine::time::Timestamp;
+    use fairway_store::{Log, Snapshots};
+
     use super::*;
+
+    fn pump(dir: &Path) -> Pump {
+        let log = Log::open(&dir.join(fairway_store::database::DATABASE_FILE)).unwrap();
+        let snapshots = Snapshots::open(&dir.join("snapshots")).unwrap();
+        let (effects, _) = mpsc::unbounded_channel();
+        let clock = crate::clock::Clock::start(Timestamp(0));
+        crate::pump::start(log, snapshots, State::default(), 0, clock, effects).unwrap().0
+    }
 
     #[tokio::test]
     async fn two_upgrades_at_once_are_one_too_many() {
         let (upgrades, _successors) = Upgrades::new();
         let _first = Arc::clone(&upgrades.one).try_lock_owned().unwrap();
         let dir = tempfile::tempdir().unwrap();
-        let proxies = Proxies::new(dir.path().to_owned());
-        let error = upgrades.begin(Path::new("/bin/true"), &proxies).await.unwrap_err();
+        let (proxies, pump) = (Proxies::new(dir.path().to_owned()), pump(dir.path()));
+        let error =
+            upgrades.begin(Path::new("/bin/true"), "ann".to_owned(), &proxies, &pump).await.unwrap_err();
         assert_eq!((error.code.as_str(), error.exit), ("upgrade/under-way", 7));
     }
 
@@ -137,9 +178,12 @@ mod tests {
     async fn after_a_refusal_the_next_one_is_heard() {
         let (upgrades, _successors) = Upgrades::new();
         let dir = tempfile::tempdir().unwrap();
-        let proxies = Proxies::new(dir.path().to_owned());
+        let (proxies, pump) = (Proxies::new(dir.path().to_owned()), pump(dir.path()));
         for _ in 0..2 {
-            let error = upgrades.begin(&dir.path().join("none"), &proxies).await.unwrap_err();
+            let error = upgrades
+                .begin(&dir.path().join("none"), "ann".to_owned(), &proxies, &pump)
+                .await
+                .unwrap_err();
             assert_eq!((error.code.as_str(), error.exit), ("upgrade/no-program", 1));
         }
     }

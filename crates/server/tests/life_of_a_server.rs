@@ -45,6 +45,7 @@ fn main() -> ExitCode {
                 listen: None,
                 take_samples: false,
                 handed: None,
+                guarding: None,
             }) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) => {

@@ -43,12 +43,15 @@ enum What {
         /// What the program before this one left open
         #[arg(long, hide = true, value_name = "JSON")]
         handed: Option<String>,
+        /// What to watch instead of serving
+        #[arg(long, hide = true, value_name = "JSON")]
+        guarding: Option<String>,
     },
     /// Go on with another version of Fairway, without losing a connection
     ///
     /// The new program is tried first. The proxy hands its sockets over: the new one serves before the old one stops
     /// accepting, and what is under way there ends in its own time. Then the server becomes the new program; services
-    /// and rollouts go on. Where something fails, the old version goes on.
+    /// and rollouts go on. Where something fails or crashes, the old version goes on.
     #[command(
         after_help = "Examples:\n  sudo fairway server upgrade\n  fairway server upgrade --binary ./fairway-0.2.0"
     )]
@@ -59,7 +62,7 @@ enum What {
 
 pub fn run(args: &Args, cx: &Context) -> Outcome {
     match &args.what {
-        What::Run { listen, take_samples, check, handed } => {
+        What::Run { listen, take_samples, check, handed, guarding } => {
             if let Some(address) = listen.filter(|address| *take_samples && !address.ip().is_loopback()) {
                 return Err(Problem::usage(
                     "server/take-samples",
@@ -69,7 +72,9 @@ pub fn run(args: &Args, cx: &Context) -> Outcome {
             }
             let state_dir = cx.globals.state.clone().unwrap_or_else(endpoint::default_state_dir);
             let handed = handed.clone();
-            let options = ServerOptions { state_dir, listen: *listen, take_samples: *take_samples, handed };
+            let guarding = guarding.clone();
+            let options =
+                ServerOptions { state_dir, listen: *listen, take_samples: *take_samples, handed, guarding };
             if *check {
                 let state = fairway_server::check(&options);
                 let state = state.map_err(|error| Problem::Refused(Box::new(error.0)))?;

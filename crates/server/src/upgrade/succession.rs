@@ -17,6 +17,7 @@ use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, pidfd_open, waitid
 use serde::{Deserialize, Serialize};
 use tokio::io::unix::AsyncFd;
 
+use super::guard::{self, Guard};
 use super::{Successor, parent_of};
 use crate::warn::warn;
 
@@ -25,7 +26,7 @@ const OPTION: &str = "--handed=";
 
 /// From the `exec` until the API is served; a start takes some tens of milliseconds, the replay of a long log a second or
 /// two. Whoever is not there by now hangs, and the one before serves again.
-const SERVE_WITHIN: Duration = Duration::from_secs(60);
+pub(super) const SERVE_WITHIN: Duration = Duration::from_secs(60);
 
 /// Standard input, output and error are nobody's to hand on.
 const FIRST_FD: RawFd = 3;
@@ -50,13 +51,49 @@ impl Kept {
 
 /// The same in words, on the command line of the next program.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Handed {
+pub(super) struct Handed {
     #[serde(flatten)]
-    upgraded: Upgraded,
-    lock: RawFd,
-    commands: RawFd,
-    figures: Option<RawFd>,
+    pub upgraded: Upgraded,
+    pub lock: RawFd,
+    pub commands: RawFd,
+    pub figures: Option<RawFd>,
     back: Option<WayBack>,
+    #[serde(default)]
+    guard: Option<RawFd>,
+}
+
+impl Handed {
+    pub(super) fn of(kept: &Kept, upgraded: Upgraded) -> Handed {
+        Handed {
+            upgraded,
+            lock: kept.lock.as_raw_fd(),
+            commands: kept.commands.as_raw_fd(),
+            figures: kept.figures.as_ref().map(AsRawFd::as_raw_fd),
+            back: None,
+            guard: None,
+        }
+    }
+}
+
+/// Descriptors that were handed to this process, in the order of their numbers' naming. What this process starts does
+/// not get them: a lock would outlive its server.
+pub(super) fn own(numbers: &[RawFd]) -> Result<Vec<OwnedFd>, String> {
+    let mut sorted = numbers.to_vec();
+    sorted.sort_unstable();
+    sorted.dedup();
+    if sorted.len() != numbers.len() || sorted.first().is_some_and(|first| *first < FIRST_FD) {
+        return Err(format!("{numbers:?} are not descriptors that were handed over"));
+    }
+    for number in numbers {
+        // SAFETY: borrowed for one call that fails on a number that is not open.
+        let borrowed = unsafe { BorrowedFd::borrow_raw(*number) };
+        fcntl_getfd(borrowed)
+            .and_then(|_| fcntl_setfd(borrowed, FdFlags::CLOEXEC))
+            .map_err(|error| format!("descriptor {number}: {error}"))?;
+    }
+    // SAFETY: open, each named once, above the standard ones; nothing else in this process knows of them, because
+    // this runs before anything else is opened.
+    Ok(numbers.iter().map(|number| unsafe { OwnedFd::from_raw_fd(*number) }).collect())
 }
 
 /// The program before, its name, and the words with which it was started: those of this program may be others.
@@ -75,9 +112,15 @@ pub struct Taken {
     pub predecessor: Predecessor,
 }
 
-/// The way back, open until this program serves.
+/// The way back, open until this program serves, and who takes it where this program cannot.
 #[derive(Clone, Debug, Default)]
-pub struct Predecessor(Arc<Mutex<Option<Back>>>);
+pub struct Predecessor(Arc<Mutex<Before>>);
+
+#[derive(Debug, Default)]
+struct Before {
+    back: Option<Back>,
+    guard: Option<Guard>,
+}
 
 #[derive(Debug)]
 struct Back {
@@ -98,36 +141,23 @@ impl Taken {
         let mut numbers = vec![handed.lock, handed.commands];
         numbers.extend(handed.figures);
         numbers.extend(handed.back.as_ref().map(|back| back.program));
-        let mut sorted = numbers.clone();
-        sorted.sort_unstable();
-        sorted.dedup();
-        if sorted.len() != numbers.len() || sorted.first().is_some_and(|first| *first < FIRST_FD) {
-            return Err(format!("{numbers:?} are not descriptors that were handed over"));
-        }
-        for number in numbers {
-            // SAFETY: borrowed for one call that fails on a number that is not open.
-            let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
-            // What this program starts must not have them: a lock would outlive its server.
-            fcntl_getfd(borrowed)
-                .and_then(|_| fcntl_setfd(borrowed, FdFlags::CLOEXEC))
-                .map_err(|error| format!("descriptor {number}: {error}"))?;
-        }
-        // SAFETY: open, each named once, above the standard ones; nothing else in this process knows of them, because
-        // this runs before anything else is opened.
-        let own = |number: RawFd| unsafe { OwnedFd::from_raw_fd(number) };
-        let kept =
-            Kept { lock: own(handed.lock), commands: own(handed.commands), figures: handed.figures.map(own) };
+        numbers.extend(handed.guard);
+        let mut descriptors = own(&numbers)?.into_iter();
+        let mut next = || descriptors.next().ok_or_else(|| "a descriptor is missing".to_owned());
+        let (lock, commands) = (next()?, next()?);
+        let kept = Kept { lock, commands, figures: handed.figures.map(|_| next()).transpose()? };
         let back = match handed.back {
             None => None,
-            Some(WayBack { program, name, words }) => Some(Back {
-                program: own(program),
+            Some(WayBack { name, words, .. }) => Some(Back {
+                program: next()?,
                 name,
                 words,
                 kept: kept.try_clone().map_err(|error| error.to_string())?,
                 upgraded: handed.upgraded.clone(),
             }),
         };
-        let predecessor = Predecessor(Arc::new(Mutex::new(back)));
+        let guard = handed.guard.map(|_| next().map(Guard)).transpose()?;
+        let predecessor = Predecessor(Arc::new(Mutex::new(Before { back, guard })));
         Ok(Taken { upgraded: handed.upgraded, kept, predecessor })
     }
 }
@@ -150,19 +180,24 @@ impl Kept {
 impl Predecessor {
     /// This program serves: there is no way back any more.
     pub fn retire(&self) {
-        drop(self.take());
+        let Before { back, guard } = self.take();
+        drop(back);
+        if let Some(guard) = guard {
+            guard.release();
+        }
     }
 
     /// Becomes the predecessor again, if this program does not serve yet. Returns when it cannot.
     pub fn return_to(&self, why: &str) {
-        let Some(Back { program, name, words, kept, upgraded }) = self.take() else { return };
+        let Before { back, guard } = self.take();
+        let Some(Back { program, name, words, kept, upgraded }) = back else { return };
         warn(format_args!("this version does not start ({why}); going back to the one before"));
         let upgraded = Upgraded { failed: Some(why.to_owned()), ..upgraded };
         let path = PathBuf::from(format!("/proc/self/fd/{}", program.as_raw_fd()));
         if let Err(error) = let_through(program.as_fd()) {
             warn(format_args!("the version before cannot be kept open: {error}"));
         }
-        let error = become_program(&path, &name, &words, &kept, upgraded, None);
+        let error = become_program(&path, &name, &words, &kept, upgraded, None, guard.as_ref());
         warn(format_args!("the version before does not start either: {error}"));
     }
 
@@ -178,14 +213,14 @@ impl Predecessor {
         }
     }
 
-    fn take(&self) -> Option<Back> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    fn take(&self) -> Before {
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
 /// Becomes the successor. Returns when neither that nor this very program can be had.
 #[must_use]
-pub fn succeed(successor: &Successor, kept: &Kept) -> std::io::Error {
+pub fn succeed(successor: &Successor, kept: &Kept, state_dir: &Path) -> std::io::Error {
     let upgraded =
         Upgraded { id: successor.id.clone(), from: env!("CARGO_PKG_VERSION").to_owned(), failed: None };
     let own = File::open("/proc/self/exe").map(OwnedFd::from);
@@ -193,37 +228,47 @@ pub fn succeed(successor: &Successor, kept: &Kept) -> std::io::Error {
     let words = own_words();
     let back = own.as_ref().ok().map(|own| (own.as_fd(), name.as_path()));
     let program = &successor.program;
-    let error = become_program(program, program, &words, kept, upgraded.clone(), back);
+    let guard = Guard::start(kept, state_dir, &name, upgraded.clone());
+    if let Err(error) = &guard {
+        warn(format_args!("nobody watches whether the next version crashes: {error}"));
+    }
+    let guard = guard.as_ref().ok();
+    let error = become_program(program, program, &words, kept, upgraded.clone(), back, guard);
     let failed = Some(format!("it cannot be run: {error}"));
-    become_program(Path::new("/proc/self/exe"), &name, &words, kept, Upgraded { failed, ..upgraded }, None)
+    let upgraded = Upgraded { failed, ..upgraded };
+    become_program(Path::new("/proc/self/exe"), &name, &words, kept, upgraded, None, guard)
 }
 
 /// Only returns when it fails; everything is as it was then.
-fn become_program(
+pub(super) fn become_program(
     program: &Path,
     name: &Path,
     words: &[OsString],
     kept: &Kept,
     upgraded: Upgraded,
     back: Option<(BorrowedFd<'_>, &Path)>,
+    guard: Option<&Guard>,
 ) -> std::io::Error {
-    let descriptors =
-        [Some(kept.lock.as_fd()), Some(kept.commands.as_fd()), kept.figures.as_ref().map(AsFd::as_fd)];
-    for descriptor in descriptors.into_iter().flatten().chain(back.map(|(program, _)| program)) {
+    let descriptors = [
+        Some(kept.lock.as_fd()),
+        Some(kept.commands.as_fd()),
+        kept.figures.as_ref().map(AsFd::as_fd),
+        back.map(|(program, _)| program),
+        guard.map(|guard| guard.0.as_fd()),
+    ];
+    for descriptor in descriptors.into_iter().flatten() {
         if let Err(error) = let_through(descriptor) {
             return error;
         }
     }
     let handed = Handed {
-        upgraded,
-        lock: kept.lock.as_raw_fd(),
-        commands: kept.commands.as_raw_fd(),
-        figures: kept.figures.as_ref().map(AsRawFd::as_raw_fd),
         back: back.map(|(program, name)| WayBack {
             program: program.as_raw_fd(),
             name: name.to_owned(),
             words: words.to_vec(),
         }),
+        guard: guard.map(|guard| guard.0.as_raw_fd()),
+        ..Handed::of(kept, upgraded)
     };
     let handed = match serde_json::to_string(&handed) {
         Ok(handed) => handed,
@@ -239,8 +284,10 @@ fn let_through(descriptor: BorrowedFd<'_>) -> std::io::Result<()> {
 /// With what this process was started, without what an earlier upgrade put there.
 #[must_use]
 pub fn own_words() -> Vec<OsString> {
-    let is_own = |word: &OsString| !word.as_encoded_bytes().starts_with(OPTION.as_bytes());
-    std::env::args_os().skip(1).filter(is_own).collect()
+    let of_upgrades = |word: &OsString| {
+        [OPTION, guard::OPTION].iter().any(|option| word.as_encoded_bytes().starts_with(option.as_bytes()))
+    };
+    std::env::args_os().skip(1).filter(|word| !of_upgrades(word)).collect()
 }
 
 /// Takes leave of the children of the program before when they end. An `exec` keeps them, and the new program knows

@@ -47,7 +47,7 @@ pub fn run(args: &Args, cx: &Context) -> Outcome {
         };
         let replaced = Instant::now();
         cx.out.step("the proxy has handed over; the server goes over");
-        let server = new_server(&client, &report).await?;
+        let server = new_server(&client, &before, &report).await?;
         let away = replaced.elapsed();
         if let Some(Upgraded { failed: Some(why), .. }) = &server.upgraded {
             return Err(went_back(why, &report, &server));
@@ -98,14 +98,26 @@ fn of_upgrade(error: fairway_api::client::ClientError, before: &ServerInfo) -> P
 }
 
 /// The server that says that this upgrade made it.
-async fn new_server(client: &Client, report: &UpgradeReport) -> Result<ServerInfo, Problem> {
+async fn new_server(
+    client: &Client,
+    before: &ServerInfo,
+    report: &UpgradeReport,
+) -> Result<ServerInfo, Problem> {
     let until = Instant::now() + BACK_WITHIN;
     loop {
         // A server on its way out cuts connections, and refuses none: it is asked until it answers for itself.
-        if let Ok(Ok(status)) = tokio::time::timeout(BACK_WITHIN, client.status()).await
-            && status.server.upgraded.as_ref().is_some_and(|upgraded| upgraded.id == report.id)
-        {
-            return Ok(status.server);
+        if let Ok(Ok(status)) = tokio::time::timeout(BACK_WITHIN, client.status()).await {
+            let server = status.server;
+            if server.upgraded.as_ref().is_some_and(|upgraded| upgraded.id == report.id) {
+                return Ok(server);
+            }
+            if server.pid != before.pid {
+                return Err(not_known(format!(
+                    "another server process answers, {} (pid {}): the one that was upgraded has ended, and something \
+                     has started this one",
+                    server.version, server.pid
+                )));
+            }
         }
         if Instant::now() > until {
             return Err(not_known(format!(

@@ -2,136 +2,21 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod crash;
+mod house;
+mod proxies;
+mod record;
+
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use house::{Ended, FAIRWAY, House, PATIENCE, last_line};
 use serde_json::Value;
-
-/// For what takes milliseconds on an idle machine.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-const FAIRWAY: &str = env!("CARGO_BIN_EXE_fairway");
-
-/// A server with its proxy in a directory of their own.
-struct House {
-    dir: tempfile::TempDir,
-    server: Child,
-}
-
-impl House {
-    fn new() -> Self {
-        Self::with(&[])
-    }
-
-    fn with(options: &[&str]) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let log = std::fs::File::create(dir.path().join("server.log")).unwrap();
-        let server = Command::new(FAIRWAY)
-            .args(["server", "run", "--state"])
-            .arg(dir.path().join("state"))
-            .args(options)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        let house = Self { dir, server };
-        let until = Instant::now() + PATIENCE;
-        while !house.status().is_some_and(|status| status["proxy"]["is"] == "serving") {
-            assert!(Instant::now() < until, "{}", house.log());
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        house
-    }
-
-    fn state(&self) -> PathBuf {
-        self.dir.path().join("state")
-    }
-
-    fn log(&self) -> String {
-        std::fs::read_to_string(self.dir.path().join("server.log")).unwrap()
-    }
-
-    fn fairway(&self, words: &[&str]) -> Output {
-        let mut command = Command::new(FAIRWAY);
-        command.args(words).arg("--json").current_dir(self.dir.path()).env("FAIRWAY_STATE", self.state());
-        command.env_remove("FAIRWAY_SERVER").stdin(Stdio::null()).output().unwrap()
-    }
-
-    /// What the server says of itself.
-    fn status(&self) -> Option<Value> {
-        let said = last_line(&self.fairway(&["status"]));
-        said["result"]["server"].is_object().then(|| said["result"]["server"].clone())
-    }
-
-    fn upgrade(&self, program: &Path) -> Ended {
-        let output = self.fairway(&["server", "upgrade", "--binary", program.to_str().unwrap()]);
-        Ended { code: output.status.code().unwrap(), said: last_line(&output) }
-    }
-
-    /// A program that does `before` and is this very Fairway otherwise.
-    fn program(&self, before: &str) -> PathBuf {
-        let path = self.dir.path().join("next");
-        self.file(&path, &format!("#!/bin/sh\n{before}\nexec {FAIRWAY} \"$@\"\n"), 0o755);
-        path
-    }
-
-    fn file(&self, path: &Path, text: &str, mode: u32) {
-        // Under another name first: a file that is still open for writing cannot be run.
-        let beside = self.dir.path().join("beside");
-        std::fs::write(&beside, text).unwrap();
-        std::fs::set_permissions(&beside, PermissionsExt::from_mode(mode)).unwrap();
-        std::fs::rename(beside, path).unwrap();
-    }
-
-    /// Server and proxy are the same processes, and they serve.
-    fn is_as_before(&self, before: &Value) {
-        let now = self.status().unwrap();
-        assert_eq!((&now["pid"], &now["started_ms"]), (&before["pid"], &before["started_ms"]));
-        assert_eq!(now["proxy"]["pid"], before["proxy"]["pid"], "{}", self.log());
-        assert_eq!(now["proxy"]["is"], "serving");
-    }
-}
-
-impl Drop for House {
-    fn drop(&mut self) {
-        // Nothing is deployed, so that the proxy ends with the server.
-        let pid = rustix::process::Pid::from_child(&self.server);
-        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
-        let _ = self.server.wait();
-    }
-}
-
-struct Ended {
-    code: i32,
-    said: Value,
-}
-
-impl Ended {
-    fn is(&self, code: i32, error: &str) -> &Self {
-        assert_eq!(
-            (self.code, self.said["errors"][0]["code"].as_str()),
-            (code, Some(error)),
-            "{}",
-            self.said
-        );
-        self
-    }
-
-    fn says(&self, text: &str) {
-        assert!(self.said.to_string().contains(text), "{text:?} is not in {}", self.said);
-    }
-}
-
-fn last_line(output: &Output) -> Value {
-    let text = String::from_utf8_lossy(&output.stdout);
-    serde_json::from_str(text.lines().last().unwrap_or("null")).unwrap()
-}
 
 #[test]
 fn server_and_proxy_are_replaced_and_nobody_else_can_get_the_directory() {
@@ -161,14 +46,7 @@ fn server_and_proxy_are_replaced_and_nobody_else_can_get_the_directory() {
         assert_eq!(now["pid"], before["pid"], "it stays the same process");
         assert_ne!(now["upgraded"]["id"], before["upgraded"]["id"]);
         assert_eq!(done.said["result"]["proxy"]["from_pid"], before["proxy"]["pid"], "{}", done.said);
-        let until = Instant::now() + PATIENCE;
-        before = loop {
-            let status = house.status().unwrap();
-            if status["proxy"]["is"] == "serving" {
-                break status;
-            }
-            assert!(Instant::now() < until, "{status}");
-        };
+        before = house.await_proxy();
         assert_eq!(before["proxy"]["pid"], done.said["result"]["proxy"]["to_pid"]);
     }
     over.store(true, Ordering::SeqCst);
@@ -290,6 +168,54 @@ fn the_address_of_the_figures_goes_over_too() {
     for _ in 0..2 {
         assert_eq!(house.upgrade(Path::new(FAIRWAY)).code, 0);
         std::net::TcpStream::connect(address).expect("it is never closed");
+    }
+}
+
+#[test]
+fn the_words_with_which_the_server_was_started_go_over() {
+    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let house = House::with(&["--listen", &address.to_string(), "--take-samples"]);
+    let words = || {
+        let words = std::fs::read(format!("/proc/{}/cmdline", house.server.id())).unwrap();
+        let words = String::from_utf8(words).unwrap();
+        let words = words.split('\0').skip(1).filter(|word| !word.starts_with("--handed"));
+        words.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let before = words();
+    assert!(before.contains(&"--take-samples".to_owned()));
+    for _ in 0..2 {
+        assert_eq!(house.upgrade(Path::new(FAIRWAY)).code, 0);
+        assert_eq!(words(), before);
+        assert_eq!(house.status().unwrap()["state_dir"], house.state().to_str().unwrap());
+        assert_eq!(write_samples(address), 400, "taken, and found to be none: 404 where they are not taken");
+    }
+    let refuses = House::with(&["--listen", &free().to_string()]);
+    assert_eq!(refuses.upgrade(Path::new(FAIRWAY)).code, 0);
+    let words = std::fs::read(format!("/proc/{}/cmdline", refuses.server.id())).unwrap();
+    assert!(!String::from_utf8_lossy(&words).contains("--take-samples"), "nor does it get what it had not");
+}
+
+fn free() -> std::net::SocketAddr {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+fn write_samples(address: std::net::SocketAddr) -> u16 {
+    use std::io::{Read, Write};
+    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    let head = "POST /api/v1/write HTTP/1.1\r\nhost: x\r\ncontent-length: 3\r\nconnection: close\r\n\r\nxyz";
+    stream.write_all(head.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer.split(' ').nth(1).unwrap().parse().unwrap()
+}
+
+#[test]
+fn a_server_that_is_stopped_at_once_after_an_upgrade_leaves_no_proxy() {
+    for _ in 0..3 {
+        let house = House::new();
+        assert_eq!(house.upgrade(Path::new(FAIRWAY)).code, 0);
+        // Its end looks for what is left.
+        drop(house);
     }
 }
 
