@@ -195,6 +195,7 @@ mod tests {
             window_bytes: Some(12),
             streams_max: Some(13),
             per_client_max: None,
+            http1_only: false,
         };
         // Without `..`: a bound that nobody can change does not compile here.
         let Limits {
