@@ -169,12 +169,11 @@ fn purge(reader: &Reader<'_>) -> Option<Purge> {
     for (name, entry) in reader.entries("headers") {
         let path = format!("{}.{name}", reader.path_of("headers"));
         reader.cx.record(path, &entry.node);
-        let value = match &entry.node.value {
-            Value::Table(table) => {
-                let secret = table.get("secret").and_then(|node| node.value.as_text());
-                VariableValue::Secret { name: secret?.to_owned() }
-            }
-            value => VariableValue::Literal(value.as_text()?.to_owned()),
+        let value = if let Value::Table(table) = &entry.node.value {
+            let secret = table.get("secret").and_then(|node| node.value.as_text());
+            VariableValue::Secret { name: secret?.to_owned() }
+        } else {
+            VariableValue::Literal(entry.node.value.as_text()?.to_owned())
         };
         let literal = matches!(value, VariableValue::Literal(_));
         if literal && looks_secret(name, entry.node.value.as_text().unwrap_or_default()) {

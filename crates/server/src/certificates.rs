@@ -116,6 +116,7 @@ struct Done {
     result: Result<Made, Cause>,
 }
 
+#[expect(clippy::large_enum_variant, reason = "there is one at a time, on its way to whoever asked")]
 enum Made {
     Pair(Pair),
     /// It was only looked at, and what there is stays.

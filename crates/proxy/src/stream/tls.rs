@@ -59,12 +59,10 @@ impl Tls {
 
     /// As it is usually written, once the handshake is over.
     pub(crate) fn version(&self) -> Option<&'static str> {
-        match self.session.borrow().tls.protocol_version()? {
-            ProtocolVersion::TLSv1_3 => Some("TLSv1.3"),
-            ProtocolVersion::TLSv1_2 => Some("TLSv1.2"),
-            // No other is agreed on.
-            _ => None,
-        }
+        let version = self.session.borrow().tls.protocol_version()?;
+        // No other is agreed on.
+        let known = [(ProtocolVersion::TLSv1_3, "TLSv1.3"), (ProtocolVersion::TLSv1_2, "TLSv1.2")];
+        known.into_iter().find(|(known, _)| *known == version).map(|(_, name)| name)
     }
 
     pub(crate) fn poll_handshake(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -36,6 +36,7 @@ impl Stamp {
 pub(super) struct Seen(Option<[Stamp; 2]>);
 
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one at a time, on its way to whoever asked")]
 pub(super) enum Look {
     /// As it was the last time.
     Same,

@@ -157,7 +157,7 @@ async fn files_that_somebody_removed_are_there_before_the_next_snapshot() {
     for remove in removals {
         remove();
         certificates.want(wanted.clone());
-        assert_eq!(certificates.offer().certificates, [served.clone()]);
+        assert_eq!(certificates.offer().certificates, std::slice::from_ref(&served));
         assert_eq!(std::fs::read(&served.chain).unwrap(), pair.chain_pem);
         assert_eq!(std::fs::read(&served.key).unwrap(), pair.key_pem);
     }
