@@ -138,6 +138,7 @@ pub async fn serve(options: &ServerOptions, taken: Option<Taken>) -> Result<Ende
 
     let supervisor = drivers.supervisor.clone();
     let (upgrades, mut successors) = Upgrades::new();
+    let health = report_health(state_dir.clone(), predecessor, pump.clone(), told);
     let app = App {
         upgrades,
         upgraded,
@@ -160,7 +161,7 @@ pub async fn serve(options: &ServerOptions, taken: Option<Taken>) -> Result<Ende
     tasks.spawn(tidy_up(supervisor));
     // Nobody may be reading, which is no reason not to serve.
     drop(writeln!(std::io::stdout(), "fairway server ready at {}", socket_path.display()));
-    tasks.spawn(report_health(socket_path.clone(), predecessor, pump.clone(), told));
+    tasks.spawn(health);
 
     let mut successor = None;
     let died = tokio::select! {
@@ -343,11 +344,12 @@ where
 
 /// It serves when it answers; from then on there is no way back. Where it does not, the one before takes its place
 /// after its time.
-async fn report_health(socket: PathBuf, predecessor: Predecessor, pump: Pump, told: Option<Input>) {
-    let client = Client::new(Endpoint::Unix(socket));
+async fn report_health(state_dir: PathBuf, predecessor: Predecessor, pump: Pump, told: Option<Input>) {
+    let client = Client::new(Endpoint::Unix(state_dir.join(SOCKET_NAME)));
     while client.status().await.is_err() {
         tokio::time::sleep(ACCEPT_PAUSE).await;
     }
+    upgrade::say_served(&state_dir);
     predecessor.retire();
     if let Some(told) = told {
         pump.outcome(told).await;

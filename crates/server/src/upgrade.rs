@@ -32,7 +32,7 @@ use crate::proxy_process::{NotHandedOver, Proxies};
 use crate::pump::Pump;
 
 pub use account::Account;
-pub use guard::stand;
+pub use guard::{say_served, stand};
 pub use program::{State, examine};
 pub use succession::{Kept, Predecessor, Taken, adopt_children, succeed};
 

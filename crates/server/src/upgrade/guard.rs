@@ -45,6 +45,10 @@ const LOOK: Duration = Duration::from_millis(100);
 /// A server that does not answer in this time does not serve.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
+/// Where the last server that served says which it was. A guard that only looked now and then would miss one that
+/// served and was stopped, and start what a person has stopped.
+const SERVED: &str = "served";
+
 /// What goes through the pipe when the next program serves.
 const SERVES: &[u8] = b"S";
 
@@ -154,10 +158,12 @@ pub fn stand(text: &str) -> Result<(), String> {
     }
     let why = "it ended before it served";
     let words = own_words();
+    // While the lock is held here: nobody else has served since.
+    let before = last_served(&orders.state_dir);
     if orders.is_started_again {
         warn(format_args!("the new version: {why}; waiting for whatever starts it again"));
         drop(kept);
-        return match await_another(&orders.state_dir, OTHERS_WITHIN) {
+        return match await_another(&orders.state_dir, before.as_deref(), OTHERS_WITHIN) {
             Other::Serves => Ok(()),
             Other::None => {
                 warn(format_args!("no server in {} s; this is the version before", OTHERS_WITHIN.as_secs()));
@@ -217,10 +223,12 @@ enum Other {
     None,
 }
 
-fn await_another(state_dir: &Path, within: Duration) -> Other {
+/// `before`: what served last before anybody else could.
+fn await_another(state_dir: &Path, before: Option<&[u8]>, within: Duration) -> Other {
+    let has_served = || last_served(state_dir).as_deref() != before || serves(state_dir);
     let until = Instant::now() + within;
     loop {
-        if serves(state_dir) {
+        if has_served() {
             return Other::Serves;
         }
         if Instant::now() > until {
@@ -230,7 +238,7 @@ fn await_another(state_dir: &Path, within: Duration) -> Other {
     }
     // One that starts and crashes has the directory now and then; between two of them it is free.
     for _ in 0..OTHERS_WITHIN.as_millis() / LOOK.as_millis() {
-        if serves(state_dir) {
+        if has_served() {
             return Other::Serves;
         }
         if ServerLock::acquire(state_dir, "", 0).is_ok() {
@@ -239,6 +247,17 @@ fn await_another(state_dir: &Path, within: Duration) -> Other {
         std::thread::sleep(LOOK);
     }
     Other::None
+}
+
+/// Says that this process serves.
+pub fn say_served(state_dir: &Path) {
+    let since = std::time::UNIX_EPOCH.elapsed().unwrap_or_default().as_millis();
+    // On a full disk a guard has to find out by asking.
+    let _ = std::fs::write(state_dir.join(SERVED), format!("{} {since}\n", std::process::id()));
+}
+
+fn last_served(state_dir: &Path) -> Option<Vec<u8>> {
+    std::fs::read(state_dir.join(SERVED)).ok()
 }
 
 fn serves(state_dir: &Path) -> bool {
@@ -306,7 +325,7 @@ mod tests {
     #[test]
     fn a_directory_where_nobody_serves_is_waited_for_and_then_free() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(await_another(dir.path(), SHORT), Other::None);
+        assert_eq!(await_another(dir.path(), None, SHORT), Other::None);
         ServerLock::acquire(dir.path(), "", 0).expect("the look has let go of it");
         let listener = std::os::unix::net::UnixListener::bind(dir.path().join(SOCKET_NAME)).unwrap();
         let answering = std::thread::spawn(move || {
@@ -314,7 +333,18 @@ mod tests {
             stream.read_exact(&mut [0; 64]).unwrap();
             stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
         });
-        assert_eq!(await_another(dir.path(), OTHERS_WITHIN), Other::Serves);
+        assert_eq!(await_another(dir.path(), None, OTHERS_WITHIN), Other::Serves);
         answering.join().unwrap();
+    }
+
+    #[test]
+    fn a_server_that_has_served_and_was_stopped_is_not_started_again() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join(SERVED), "1 1").unwrap();
+        let before = last_served(dir.path());
+        assert_eq!(await_another(dir.path(), before.as_deref(), SHORT), Other::None);
+        // Between two looks: it came, served, and is gone again.
+        say_served(dir.path());
+        assert_eq!(await_another(dir.path(), before.as_deref(), OTHERS_WITHIN), Other::Serves);
     }
 }
