@@ -12,6 +12,7 @@ mod request_buffer;
 mod streams;
 mod taking;
 mod tunnel;
+mod warm;
 mod websocket;
 mod welcome;
 
@@ -31,6 +32,7 @@ use crate::stream::Stream;
 use crate::worker::{Accepting, Worker};
 use answer::Answer;
 use request_buffer::RequestBuffer;
+use warm::Warm;
 pub(crate) use welcome::welcome;
 
 /// What happens to the connection after a request.
@@ -181,7 +183,7 @@ async fn serve(
             // At once: to linger is to keep the room.
             Wait::Displaced => return,
         }
-        match Box::pin(conn.requests(waited.is_zero())).await {
+        match Warm::new(conn.requests(waited.is_zero())).await {
             Served::Quiet => waited = AT_HAND,
             Served::Ended => return,
             Served::Http2 => return streams::switch(conn).await,

@@ -281,7 +281,8 @@ fn memories(world: &World, kinds: &[Kind], terms: Terms) -> Done<String> {
         "\nmemory in MiB with {IDLE_CONNECTIONS} connections that had an answer each and wait: resident, proportional; \
          and without any\n"
     );
-    for kind in kinds {
+    // The relay keeps a connection to the origin for each; what that takes is no comparison.
+    for kind in kinds.iter().filter(|kind| !matches!(kind, Kind::Relay)) {
         let side = Side::start(kind, world.origin(), terms.access_log, Body::Small)?;
         let proxy = side.address;
         std::thread::sleep(IDLE_REST);
