@@ -29,8 +29,6 @@ pub(crate) enum Origin {
 /// complete. Without it there is always one more connection between the last accept and the close, and closing
 /// resets it. Clients send the SYN again after a second and are then refused, or reach whoever listens next.
 pub(crate) fn refuse_new(socket: &TcpListener) -> io::Result<()> {
-    use std::os::fd::AsRawFd as _;
-
     /// Where TCP keeps its flags, counted from the TCP header, at which the filter of a TCP socket begins.
     const FLAGS: u32 = 13;
     const SYN: u32 = 0x02;
@@ -47,38 +45,28 @@ pub(crate) fn refuse_new(socket: &TcpListener) -> io::Result<()> {
         instruction(libc::BPF_RET | libc::BPF_K, 0, 0, u32::MAX),
     ];
     let filter = libc::sock_fprog { len: 4, filter: program.as_mut_ptr() };
-    let len = libc::socklen_t::try_from(size_of_val(&filter)).expect("16 bytes");
-    // SAFETY: `filter` points to a program of the length that it says; the kernel copies both before it
-    // returns; the descriptor is open because `socket` is borrowed.
-    let result = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_ATTACH_FILTER,
-            (&raw const filter).cast(),
-            len,
-        )
-    };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    // SAFETY: `filter` points to a program of the length that it says; the kernel copies both before it returns.
+    unsafe { set_option(socket, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &filter) }
 }
 
 /// Connections have it from the socket that they were accepted from.
 fn bound_not_sent(socket: &TcpListener) -> io::Result<()> {
+    // SAFETY: the option takes an integer and follows no pointer.
+    unsafe { set_option(socket, libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT, &NOT_SENT_BYTES_MAX) }
+}
+
+/// For options that rustix does not have.
+///
+/// # Safety
+/// `value` is what the option takes; what it points to is valid until this returns.
+unsafe fn set_option<T>(socket: &TcpListener, level: i32, name: i32, value: &T) -> io::Result<()> {
     use std::os::fd::AsRawFd as _;
 
-    let bytes = NOT_SENT_BYTES_MAX;
-    let len = libc::socklen_t::try_from(size_of_val(&bytes)).expect("4 bytes");
-    // SAFETY: the value is readable for `len` bytes and outlives the call; the descriptor is open because `socket` is
+    let len = libc::socklen_t::try_from(size_of::<T>()).expect("a few bytes");
+    // SAFETY: `value` is readable for `len` bytes and outlives the call; the descriptor is open because `socket` is
     // borrowed.
-    let result = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::IPPROTO_TCP,
-            libc::TCP_NOTSENT_LOWAT,
-            (&raw const bytes).cast(),
-            len,
-        )
-    };
+    let result =
+        unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, std::ptr::from_ref(value).cast(), len) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
