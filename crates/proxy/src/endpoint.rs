@@ -8,11 +8,15 @@ use std::time::Instant;
 use crate::queue::Queue;
 use crate::snapshot::Eject;
 
-/// A number that one core writes and others read. Alone on its cache line, so that cores do not disturb each
-/// other; written without a locked instruction, because there is one writer.
+/// A number that one core writes and others read. Written without a locked instruction, because there is one writer; it
+/// belongs in memory that only this core writes, see [`Apart`].
+#[derive(Debug, Default)]
+pub(crate) struct CoreCounter(AtomicU64);
+
+/// On cache lines of its own, two of which are fetched together: cores do not disturb each other.
 #[derive(Debug, Default)]
 #[repr(align(128))]
-pub(crate) struct CoreCounter(AtomicU64);
+pub(crate) struct Apart<T>(pub T);
 
 impl CoreCounter {
     pub(crate) fn add(&self, n: u64) {
@@ -97,7 +101,7 @@ pub(crate) struct Endpoint {
     pub uid: u64,
     pub id: String,
     pub addr: SocketAddr,
-    in_flight: Box<[CoreCounter]>,
+    in_flight: Box<[Apart<CoreCounter>]>,
     health: AtomicU8,
     /// Connections in a row that failed.
     connects: Signal,
@@ -114,7 +118,7 @@ impl Endpoint {
             uid,
             id,
             addr,
-            in_flight: (0..cores).map(|_| CoreCounter::default()).collect(),
+            in_flight: (0..cores).map(|_| Apart::default()).collect(),
             health: AtomicU8::new(health.code()),
             connects: Signal::default(),
             answers: Signal::default(),
@@ -124,11 +128,11 @@ impl Endpoint {
     }
 
     pub(crate) fn in_flight(&self) -> u64 {
-        self.in_flight.iter().map(CoreCounter::get).fold(0, u64::wrapping_add)
+        self.in_flight.iter().map(|on_core| on_core.0.get()).fold(0, u64::wrapping_add)
     }
 
     pub(crate) fn in_flight_on(&self, core: usize) -> u64 {
-        self.in_flight[core].get()
+        self.in_flight[core].0.get()
     }
 
     pub(crate) fn health(&self) -> Health {
@@ -201,7 +205,7 @@ pub(crate) struct InFlight {
 
 impl InFlight {
     pub(crate) fn begin(endpoint: &Arc<Endpoint>, core: usize, wakes: Option<&Arc<Queue>>) -> Self {
-        endpoint.in_flight[core].add(1);
+        endpoint.in_flight[core].0.add(1);
         Self { endpoint: Arc::clone(endpoint), core, wakes: wakes.cloned() }
     }
 
@@ -212,7 +216,7 @@ impl InFlight {
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.endpoint.in_flight[self.core].subtract(1);
+        self.endpoint.in_flight[self.core].0.subtract(1);
         if let Some(wakes) = &self.wakes {
             wakes.wake();
         }

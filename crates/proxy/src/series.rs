@@ -9,7 +9,7 @@ use std::time::Instant;
 use tokio::sync::Notify;
 
 use crate::control::{Arm, Cause, Chosen, LATENCY_BOUNDS_US, SeriesStats, StatusClass};
-use crate::endpoint::CoreCounter;
+use crate::endpoint::{Apart, CoreCounter};
 
 const BUCKETS: usize = LATENCY_BOUNDS_US.len() + 1;
 
@@ -17,25 +17,28 @@ const BUCKETS: usize = LATENCY_BOUNDS_US.len() + 1;
 ///
 /// A request is counted before its failure, and a failure before its burst; they are read the other way round, so that
 /// no reader ever sees more failures than requests.
+///
+/// In the order in which they are here: what every request counts is on two cache lines.
 #[derive(Debug, Default)]
+#[repr(C)]
 struct Part {
-    requests: [CoreCounter; StatusClass::ALL.len()],
-    errors: [CoreCounter; Cause::ALL.len()],
-    latency: [CoreCounter; BUCKETS],
+    in_flight: CoreCounter,
+    bytes_in: CoreCounter,
+    bytes_out: CoreCounter,
     latency_sum_us: CoreCounter,
+    requests: [CoreCounter; StatusClass::ALL.len()],
+    latency: [CoreCounter; BUCKETS],
     unanswered: CoreCounter,
     failed: CoreCounter,
     bursts: CoreCounter,
     dropped: CoreCounter,
-    in_flight: CoreCounter,
-    bytes_in: CoreCounter,
-    bytes_out: CoreCounter,
+    errors: [CoreCounter; Cause::ALL.len()],
 }
 
 #[derive(Debug)]
 pub(crate) struct Series {
     name: Name,
-    parts: Box<[Part]>,
+    parts: Box<[Apart<Part>]>,
     /// Clients that failed of late. Most series never need it.
     clients: OnceLock<Clients>,
     /// It failed, and nobody was told yet.
@@ -95,7 +98,7 @@ fn slot_of(client: IpAddr) -> usize {
 impl Series {
     /// A request that got a status.
     pub(crate) fn request(&self, core: usize, status: u16, latency_us: u64) {
-        let part = &self.parts[core];
+        let part = &self.parts[core].0;
         part.requests[StatusClass::of(status) as usize].add(1);
         let bucket = LATENCY_BOUNDS_US.iter().position(|bound| latency_us <= *bound);
         part.latency[bucket.unwrap_or(BUCKETS - 1)].add(1);
@@ -104,16 +107,16 @@ impl Series {
 
     /// A request that got none.
     pub(crate) fn unanswered(&self, core: usize) {
-        self.parts[core].unanswered.add(1);
+        self.parts[core].0.unanswered.add(1);
     }
 
     pub(crate) fn error(&self, core: usize, cause: Cause) {
-        self.parts[core].errors[cause as usize].add(1);
+        self.parts[core].0.errors[cause as usize].add(1);
     }
 
     /// After [`Self::request`] or [`Self::unanswered`]: that request failed.
     pub(crate) fn failed(&self, core: usize, client: IpAddr) {
-        let part = &self.parts[core];
+        let part = &self.parts[core].0;
         part.failed.add(1);
         // Second 0 is that of a slot never used.
         let second = u32::try_from(self.failures.since.elapsed().as_secs()).unwrap_or(u32::MAX - 1) + 1;
@@ -131,12 +134,12 @@ impl Series {
 
     /// A copy that was not sent.
     pub(crate) fn dropped(&self, core: usize) {
-        self.parts[core].dropped.add(1);
+        self.parts[core].0.dropped.add(1);
     }
 
     pub(crate) fn bytes(&self, core: usize, bytes_in: u64, bytes_out: u64) {
-        self.parts[core].bytes_in.add(bytes_in);
-        self.parts[core].bytes_out.add(bytes_out);
+        self.parts[core].0.bytes_in.add(bytes_in);
+        self.parts[core].0.bytes_out.add(bytes_out);
     }
 
     /// Route and service.
@@ -147,7 +150,7 @@ impl Series {
     pub(crate) fn read(&self) -> SeriesStats {
         let mut stats = SeriesStats::new(&self.name.service, &self.name.version, &self.name.route);
         stats.chosen = self.name.chosen;
-        for part in &self.parts {
+        for Apart(part) in &self.parts {
             stats.error_bursts += part.bursts.get();
             stats.failed += part.failed.get();
             stats.unanswered += part.unanswered.get();
@@ -173,7 +176,7 @@ impl Series {
 
     /// Adds what a version is judged by.
     fn add_to(&self, arm: &mut Arm) {
-        for part in &self.parts {
+        for Apart(part) in &self.parts {
             arm.error_bursts += part.bursts.get();
             arm.errors += part.failed.get();
             for (sum, counter) in arm.latency.iter_mut().zip(&part.latency) {
@@ -197,14 +200,14 @@ pub(crate) struct SeriesInFlight {
 
 impl SeriesInFlight {
     pub(crate) fn begin(series: &Arc<Series>, core: usize) -> Self {
-        series.parts[core].in_flight.add(1);
+        series.parts[core].0.in_flight.add(1);
         Self { series: Arc::clone(series), core }
     }
 }
 
 impl Drop for SeriesInFlight {
     fn drop(&mut self) {
-        self.series.parts[self.core].in_flight.subtract(1);
+        self.series.parts[self.core].0.in_flight.subtract(1);
     }
 }
 
@@ -232,7 +235,7 @@ impl SeriesBook {
         let (series, used) = known.entry(name.clone()).or_insert_with(|| {
             let series = Series {
                 name,
-                parts: (0..self.cores).map(|_| Part::default()).collect(),
+                parts: (0..self.cores).map(|_| Apart::default()).collect(),
                 clients: OnceLock::new(),
                 is_news: AtomicBool::new(false),
                 failures: Arc::clone(&self.failures),
