@@ -57,9 +57,8 @@ pub fn request_head(input: &[u8]) {
         host: head.host,
         keep_trace: true,
         keep_mark: false,
-        added: b"",
     };
-    head.write(&mut out, &forward);
+    head.write(&mut out, &forward, |_| ());
     assert_eq!(
         HeadScan::default().request(&out),
         Ok(Some((0, out.len()))),

@@ -1,3 +1,17 @@
+/// Which fields a head has.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Present(u32);
+
+impl Present {
+    pub(crate) fn add(&mut self, field: Field) {
+        self.0 |= 1 << field as u32;
+    }
+
+    pub(crate) fn has(self, field: Field) -> bool {
+        self.0 & 1 << field as u32 != 0
+    }
+}
+
 /// Header fields that mean something to a proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Field {
@@ -30,40 +44,52 @@ pub(crate) enum Field {
 
 impl Field {
     pub(crate) fn of(name: &str) -> Self {
-        // The first letter tells nearly all apart that are as long.
-        let first = name.as_bytes().first().map(u8::to_ascii_lowercase);
-        let is = |other: &str| first == other.bytes().next() && name.eq_ignore_ascii_case(other);
+        let name = name.as_bytes();
         match name.len() {
-            2 if is("te") => Self::HopByHop,
-            4 if is("host") => Self::Host,
-            6 if is("cookie") => Self::Cookie,
-            6 if is("expect") => Self::Expect,
-            7 if is("upgrade") => Self::Upgrade,
-            7 if is("trailer") => Self::HopByHop,
-            8 if is("if-match") => Self::Condition,
-            9 if is("x-real-ip") => Self::ForwardedOther,
-            9 if is("forwarded") => Self::ForwardedOther,
-            10 if is("connection") => Self::Connection,
-            10 if is("keep-alive") => Self::HopByHop,
-            10 if is("tracestate") => Self::TraceState,
-            11 if is("traceparent") => Self::TraceParent,
-            12 if is("content-type") => Self::ContentType,
-            12 if is("x-request-id") => Self::RequestId,
-            13 if is("if-none-match") => Self::Condition,
-            14 if is("content-length") => Self::ContentLength,
-            14 if is("http2-settings") => Self::HopByHop,
-            15 if is("x-forwarded-for") => Self::ForwardedFor,
-            16 if is("x-forwarded-host") => Self::ForwardedHost,
-            16 if is("x-fairway-mirror") => Self::Mirror,
-            16 if is("proxy-connection") => Self::HopByHop,
-            17 if is("transfer-encoding") => Self::TransferEncoding,
-            17 if is("x-forwarded-proto") => Self::ForwardedProto,
-            18 if is("x-forwarded-prefix") => Self::ForwardedOther,
-            18 if is("proxy-authenticate") => Self::HopByHop,
-            19 if is("proxy-authorization") => Self::HopByHop,
+            2 if is(name, b"te") => Self::HopByHop,
+            4 if is(name, b"host") => Self::Host,
+            6 if is(name, b"cookie") => Self::Cookie,
+            6 if is(name, b"expect") => Self::Expect,
+            7 if is(name, b"upgrade") => Self::Upgrade,
+            7 if is(name, b"trailer") => Self::HopByHop,
+            8 if is(name, b"if-match") => Self::Condition,
+            9 if is(name, b"x-real-ip") => Self::ForwardedOther,
+            9 if is(name, b"forwarded") => Self::ForwardedOther,
+            10 if is(name, b"connection") => Self::Connection,
+            10 if is(name, b"keep-alive") => Self::HopByHop,
+            10 if is(name, b"tracestate") => Self::TraceState,
+            11 if is(name, b"traceparent") => Self::TraceParent,
+            12 if is(name, b"content-type") => Self::ContentType,
+            12 if is(name, b"x-request-id") => Self::RequestId,
+            13 if is(name, b"if-none-match") => Self::Condition,
+            14 if is(name, b"content-length") => Self::ContentLength,
+            14 if is(name, b"http2-settings") => Self::HopByHop,
+            15 if is(name, b"x-forwarded-for") => Self::ForwardedFor,
+            16 if is(name, b"x-forwarded-host") => Self::ForwardedHost,
+            16 if is(name, b"x-fairway-mirror") => Self::Mirror,
+            16 if is(name, b"proxy-connection") => Self::HopByHop,
+            17 if is(name, b"transfer-encoding") => Self::TransferEncoding,
+            17 if is(name, b"x-forwarded-proto") => Self::ForwardedProto,
+            18 if is(name, b"x-forwarded-prefix") => Self::ForwardedOther,
+            18 if is(name, b"proxy-authenticate") => Self::HopByHop,
+            19 if is(name, b"proxy-authorization") => Self::HopByHop,
             _ => Self::Other,
         }
     }
+}
+
+/// Whether a name is this one, in whatever case. One bit makes the case of letters, and nothing else that a token may
+/// hold (RFC 9110, 5.6.2) becomes a letter, a digit or a dash by it; so names are compared by the word.
+fn is<const BYTES: usize>(name: &[u8], lowercase: &[u8; BYTES]) -> bool {
+    const CASE: u8 = 0x20;
+    let Ok(name) = <&[u8; BYTES]>::try_from(name) else { return false };
+    let ((words, rest), (like_words, like_rest)) = (name.as_chunks::<8>(), lowercase.as_chunks::<8>());
+    let ((halves, rest), (like_halves, like_rest)) = (rest.as_chunks::<4>(), like_rest.as_chunks::<4>());
+    let word = |word: &[u8; 8]| u64::from_ne_bytes(*word) | u64::from_ne_bytes([CASE; 8]);
+    let half = |half: &[u8; 4]| u32::from_ne_bytes(*half) | u32::from_ne_bytes([CASE; 4]);
+    words.iter().zip(like_words).all(|(a, b)| word(a) == u64::from_ne_bytes(*b))
+        && halves.iter().zip(like_halves).all(|(a, b)| half(a) == u32::from_ne_bytes(*b))
+        && rest.iter().zip(like_rest).all(|(a, b)| a | CASE == *b)
 }
 
 /// Whether servers that know names only with underscores (RFC 3875, 4.1.18; CGI and its heirs, WSGI and PHP among them)
@@ -149,6 +175,7 @@ pub(crate) fn is_nominated(headers: &[httparse::Header<'_>], name: &str) -> bool
         .any(|header| has_token(header.value, name))
 }
 
+#[inline]
 pub(crate) fn write(out: &mut Vec<u8>, parts: &[&[u8]]) {
     for part in parts {
         out.extend_from_slice(part);
@@ -228,6 +255,25 @@ pub(crate) fn content_length(value: &[u8]) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_is_known_in_any_case_and_with_no_other_character_in_it() {
+        let token = |b: &u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b);
+        for known in ["x-request-id", "http2-settings", "te"] {
+            let field = Field::of(known);
+            assert_ne!(field, Field::Other);
+            assert_eq!(Field::of(&known.to_ascii_uppercase()), field);
+            for at in 0..known.len() {
+                for other in (0..=127).filter(token) {
+                    let mut name = known.as_bytes().to_vec();
+                    name[at] = other;
+                    let name = String::from_utf8(name).unwrap();
+                    let expected = if name.eq_ignore_ascii_case(known) { field } else { Field::Other };
+                    assert_eq!(Field::of(&name), expected, "{name}");
+                }
+            }
+        }
+    }
 
     #[test]
     fn numbers_are_written_as_they_are() {

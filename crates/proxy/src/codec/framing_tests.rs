@@ -286,9 +286,8 @@ fn forwarded(input: &str) -> String {
         host: head.host,
         keep_trace: true,
         keep_mark: false,
-        added: b"x-added: 1\r\n",
     };
-    head.write(&mut out, &forward);
+    head.write(&mut out, &forward, |out| out.extend_from_slice(b"x-added: 1\r\n"));
     String::from_utf8(out).unwrap()
 }
 

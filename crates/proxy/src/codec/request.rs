@@ -1,8 +1,8 @@
 use std::mem::MaybeUninit;
 
 use super::field::{
-    ConnectionOptions, Decimal, Field, Lines, content_length, has_token, is_alias, is_nominated, tokens,
-    write,
+    ConnectionOptions, Decimal, Field, Lines, Present, content_length, has_token, is_alias, is_nominated,
+    tokens, write,
 };
 use super::head::find;
 use super::{Body, Chunked, HEADERS_MAX, Refusal};
@@ -59,6 +59,7 @@ pub struct RequestHead<'h, 'b> {
     /// Protocols that the client offers to switch to.
     pub upgrade: Option<&'b [u8]>,
     options: ConnectionOptions,
+    present: Present,
     bytes: &'b [u8],
     pub(crate) headers: &'h [httparse::Header<'b>],
 }
@@ -120,6 +121,7 @@ impl<'h, 'b> RequestHead<'h, 'b> {
             expects_continue,
             upgrade,
             options: fields.options,
+            present: fields.present,
             bytes: head,
             headers,
         })
@@ -144,6 +146,9 @@ impl<'h, 'b> RequestHead<'h, 'b> {
     }
 
     pub(crate) fn field(&self, field: Field) -> Option<&'b [u8]> {
+        if !self.present.has(field) {
+            return None;
+        }
         self.headers.iter().find(|header| Field::of(header.name) == field).map(|header| header.value)
     }
 
@@ -166,8 +171,9 @@ impl<'h, 'b> RequestHead<'h, 'b> {
             })
     }
 
-    /// Writes the head for the instance. Hop-by-hop fields are gone, framing is in one canonical form.
-    pub(crate) fn write(&self, out: &mut Vec<u8>, forward: &Forward<'_>) {
+    /// Writes the head for the instance, with the header lines that `add` adds. Hop-by-hop fields are gone, framing is in
+    /// one canonical form.
+    pub(crate) fn write(&self, out: &mut Vec<u8>, forward: &Forward<'_>, add: impl FnOnce(&mut Vec<u8>)) {
         write(
             out,
             &[self.method.as_bytes(), b" ", forward.target_prefix.as_bytes(), forward.target.as_bytes()],
@@ -204,7 +210,7 @@ impl<'h, 'b> RequestHead<'h, 'b> {
             }
         }
         lines.flush(out);
-        write(out, &[forward.added]);
+        add(out);
         match self.length {
             BodyLength::None => {}
             BodyLength::Known(bytes) => {
@@ -229,13 +235,11 @@ pub(crate) struct Forward<'a> {
     pub target_prefix: &'a str,
     pub target: &'a str,
     pub host: &'a str,
-    /// Whether the client's trace headers are passed on; otherwise `added` begins a new trace.
+    /// Whether the client's trace headers are passed on; otherwise a new trace is added.
     pub keep_trace: bool,
     /// Whether the mark of a copy is passed on. Services may hand it on to each other; a visitor who could set it could
     /// make a service leave out what it does only once.
     pub keep_mark: bool,
-    /// Complete header lines.
-    pub added: &'a [u8],
 }
 
 /// Fields that decide about framing and about the connection.
@@ -247,13 +251,16 @@ struct Fields<'b> {
     expect: Option<&'b [u8]>,
     upgrade: Option<&'b [u8]>,
     options: ConnectionOptions,
+    present: Present,
 }
 
 impl<'b> Fields<'b> {
     fn read(headers: &[httparse::Header<'b>]) -> Result<Self, Refusal> {
         let mut fields = Self::default();
         for header in headers {
-            match Field::of(header.name) {
+            let field = Field::of(header.name);
+            fields.present.add(field);
+            match field {
                 Field::Host => {
                     let host = host_value(header.value).ok_or(Refusal::Bad("Host is not a host name"))?;
                     if fields.host.replace(host).is_some() {

@@ -50,6 +50,8 @@ pub struct ResponseHead<'h, 'b> {
     pub delimiter: Delimiter,
     /// The instance leaves the connection open for another request.
     pub keep_alive: bool,
+    /// Whether it may go on for as long as somebody listens: events, or messages of gRPC.
+    pub(crate) is_stream: bool,
     content_length: Option<u64>,
     upgrade: Option<&'b [u8]>,
     options: ConnectionOptions,
@@ -112,6 +114,7 @@ impl<'h, 'b> ResponseHead<'h, 'b> {
         }
         let headers: &'h [httparse::Header<'b>] = parsed.headers;
         let (mut length, mut coding, mut upgrade) = (None, None, None);
+        let mut is_stream = false;
         let mut options = ConnectionOptions::default();
         for header in headers {
             let field = Field::of(header.name);
@@ -128,6 +131,9 @@ impl<'h, 'b> ResponseHead<'h, 'b> {
                 options.read(header.value);
             } else if field == Field::Upgrade {
                 upgrade = Some(header.value);
+            } else if field == Field::ContentType {
+                is_stream |= header.value.starts_with(b"text/event-stream")
+                    || header.value.starts_with(b"application/grpc");
             }
         }
         let bodiless = method == "HEAD" || status < 200 || status == 204 || status == 304;
@@ -148,20 +154,12 @@ impl<'h, 'b> ResponseHead<'h, 'b> {
             reason: parsed.reason.unwrap_or_default(),
             delimiter,
             keep_alive,
+            is_stream,
             content_length: length,
             upgrade,
             options,
             bytes: head,
             headers,
-        })
-    }
-
-    /// Whether it may go on for as long as somebody listens: events, or messages of gRPC.
-    pub(crate) fn is_stream(&self) -> bool {
-        self.headers.iter().any(|header| {
-            Field::of(header.name) == Field::ContentType
-                && (header.value.starts_with(b"text/event-stream")
-                    || header.value.starts_with(b"application/grpc"))
         })
     }
 

@@ -616,7 +616,7 @@ impl<'a> Exchange<'a> {
                 head.write(self.out.head.now(), &reply);
                 let body = head.delimiter.body();
                 let reusable = head.keep_alive;
-                if head.is_stream() {
+                if head.is_stream {
                     self.stream_since = Some(Instant::now());
                     self.idle_ms = self.timeouts.upgrade_idle_ms;
                     let drain_ms = self.timeouts.stream_drain_ms;

@@ -284,7 +284,7 @@ impl Sending {
             100..=199 => return Ok(Head::Interim),
             status => self.status = status,
         }
-        Ok(match head.is_stream() {
+        Ok(match head.is_stream {
             true => Head::Stream,
             false => Head::Final { body: head.delimiter.body(), reusable: head.keep_alive },
         })

@@ -109,7 +109,7 @@ impl Compressible {
             Delimiter::Chunked | Delimiter::Close => None,
         };
         let known_small = length.is_some_and(|bytes| bytes == 0 || bytes < self.min_bytes);
-        if known_small || head.status == 206 || head.is_stream() {
+        if known_small || head.status == 206 || head.is_stream {
             return Packing::Never;
         }
         match (self.kind(head), wanted) {

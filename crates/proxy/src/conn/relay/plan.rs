@@ -217,51 +217,41 @@ impl Relay<'_> {
     }
 
     pub(super) fn head_for_instance(&self, head: &RequestHead<'_, '_>, route: &RouteTable) -> HeadBuffer {
-        let mut added = HeadBuffer::take();
-        let mut line = |name: &[u8], values: &[&[u8]]| {
-            added.extend_from_slice(name);
-            for value in values {
-                added.extend_from_slice(value);
-            }
-            added.extend_from_slice(b"\r\n");
+        let stripped = route.stripped();
+        let target = stripped.and_then(|prefix| head.target.strip_prefix(prefix)).unwrap_or(head.target);
+        let forward = Forward {
+            target_prefix: if target.starts_with('/') || target == "*" { "" } else { "/" },
+            target,
+            host: head.host,
+            keep_trace: self.known.new_trace.is_none(),
+            keep_mark: route.purpose == Purpose::Internal,
         };
-        line(b"x-request-id: ", &[self.known.id.as_bytes()]);
-        if let Some([high, low, parent]) = self.known.new_trace {
-            line(b"traceparent: 00-", &[&hex(high), &hex(low), b"-", &hex(parent), b"-01"]);
-        }
-        let client = &self.conn.client;
-        let peer = client.text.as_bytes();
-        let claimed = |field: Field| {
-            let claimed = if client.trusted { head.field(field) } else { None };
-            claimed.filter(|value| !value.is_empty())
-        };
-        match claimed(Field::ForwardedFor) {
-            Some(before) => line(b"x-forwarded-for: ", &[before, b", ", peer]),
-            None => line(b"x-forwarded-for: ", &[peer]),
-        }
-        line(b"x-forwarded-proto: ", &[claimed(Field::ForwardedProto).unwrap_or(client.scheme())]);
-        if let Some(host) = claimed(Field::ForwardedHost).or(Some(head.host.as_bytes()))
-            && !host.is_empty()
-        {
-            line(b"x-forwarded-host: ", &[host]);
-        }
-        let mut target = head.target;
-        if let Some(prefix) = route.stripped() {
-            target = target.strip_prefix(prefix).unwrap_or(target);
-            line(b"x-forwarded-prefix: ", &[prefix.as_bytes()]);
-        }
         let mut out = HeadBuffer::take();
-        head.write(
-            &mut out,
-            &Forward {
-                target_prefix: if target.starts_with('/') || target == "*" { "" } else { "/" },
-                target,
-                host: head.host,
-                keep_trace: self.known.new_trace.is_none(),
-                keep_mark: route.purpose == Purpose::Internal,
-                added: &added,
-            },
-        );
+        head.write(&mut out, &forward, |out| {
+            let mut write = |parts: &[&[u8]]| parts.iter().for_each(|part| out.extend_from_slice(part));
+            write(&[b"x-request-id: ", self.known.id.as_bytes(), b"\r\n"]);
+            if let Some([high, low, parent]) = self.known.new_trace {
+                write(&[b"traceparent: 00-", &hex(high), &hex(low), b"-", &hex(parent), b"-01\r\n"]);
+            }
+            let client = &self.conn.client;
+            let claimed = |field: Field| {
+                let claimed = if client.trusted { head.field(field) } else { None };
+                claimed.filter(|value| !value.is_empty())
+            };
+            let before = claimed(Field::ForwardedFor);
+            let (before, comma): (&[u8], &[u8]) = before.map_or((b"", b""), |before| (before, b", "));
+            let scheme = claimed(Field::ForwardedProto).unwrap_or(client.scheme());
+            write(&[b"x-forwarded-for: ", before, comma, client.text.as_bytes()]);
+            write(&[b"\r\nx-forwarded-proto: ", scheme, b"\r\n"]);
+            if let Some(host) = claimed(Field::ForwardedHost).or(Some(head.host.as_bytes()))
+                && !host.is_empty()
+            {
+                write(&[b"x-forwarded-host: ", host, b"\r\n"]);
+            }
+            if let Some(prefix) = stripped {
+                write(&[b"x-forwarded-prefix: ", prefix.as_bytes(), b"\r\n"]);
+            }
+        });
         out
     }
 

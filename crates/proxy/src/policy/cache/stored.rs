@@ -115,7 +115,7 @@ pub(super) fn judge(
     if has("content-range") {
         return Err(Unstorable::Status);
     }
-    if head.is_stream() {
+    if head.is_stream {
         return Err(Unstorable::Stream);
     }
     if head.delimiter == Delimiter::Close {
