@@ -33,8 +33,8 @@ fn begun(settings: &[u8], frames: impl IntoIterator<Item = Vec<u8>>) -> Vec<u8> 
 }
 
 /// Clients' streams have odd numbers.
-fn streams() -> impl Iterator<Item = u32> {
-    (0..STREAMS).map(|number| 2 * number + 1)
+fn streams(many: u32) -> impl Iterator<Item = u32> {
+    (0..many).map(|number| 2 * number + 1)
 }
 
 /// By their places in the tables of RFC 7541: `method` is 0x82 for GET and 0x83 for POST.
@@ -49,24 +49,27 @@ fn fields(method: u8, path: &str) -> Vec<u8> {
 const GET: u8 = 0x82;
 const POST: u8 = 0x83;
 
-/// A hundred streams that end before anybody could look.
+/// More than a client gets away with before its connection ends.
+const OFFENCES: u32 = 1_000;
+
+/// Streams that end before anybody could look (CVE-2023-44487).
 pub fn rapid_reset() -> Vec<u8> {
     begun(
         &[],
-        streams().map(|stream| {
+        streams(OFFENCES).map(|stream| {
             let head = frame(HEADERS, END_HEADERS | END_STREAM, stream, &fields(GET, "/a/s"));
             [head, frame(RST_STREAM, 0, stream, &[0, 0, 0, 8])].concat()
         }),
     )
 }
 
-/// The same, by making the other side do it: a window is opened by nothing, which is an error of the stream.
+/// The same, by making the other side do it (CVE-2025-8671): a window wider than there may be is an error of the stream.
 pub fn made_you_reset() -> Vec<u8> {
     begun(
         &[],
-        streams().map(|stream| {
+        streams(OFFENCES).map(|stream| {
             let head = frame(HEADERS, END_HEADERS, stream, &fields(POST, "/a/p"));
-            [head, frame(WINDOW_UPDATE, 0, stream, &[0; 4])].concat()
+            [head, frame(WINDOW_UPDATE, 0, stream, &0x7fff_ffff_u32.to_be_bytes())].concat()
         }),
     )
 }
@@ -88,14 +91,14 @@ pub fn pings() -> Vec<u8> {
 /// Asks for as much as there may be, and has no room for any of it.
 pub fn no_window() -> Vec<u8> {
     let heads =
-        streams().map(|stream| frame(HEADERS, END_HEADERS | END_STREAM, stream, &fields(GET, "/a/b")));
+        streams(STREAMS).map(|stream| frame(HEADERS, END_HEADERS | END_STREAM, stream, &fields(GET, "/a/b")));
     begun(&[0, 4, 0, 0, 0, 0], heads)
 }
 
 /// Has room for everything, and reads none of it.
 pub fn wide_windows() -> Vec<u8> {
     let heads =
-        streams().map(|stream| frame(HEADERS, END_HEADERS | END_STREAM, stream, &fields(GET, "/a/b")));
+        streams(STREAMS).map(|stream| frame(HEADERS, END_HEADERS | END_STREAM, stream, &fields(GET, "/a/b")));
     let all = frame(WINDOW_UPDATE, 0, 0, &0x7fff_0000_u32.to_be_bytes());
     begun(&[0, 4, 0x7f, 0xff, 0xff, 0xff], [all].into_iter().chain(heads))
 }
@@ -121,12 +124,12 @@ pub fn crumbs() -> Vec<u8> {
 
 /// Requests whose bodies do not come.
 pub fn slow_bodies() -> Vec<u8> {
-    begun(&[], streams().map(|stream| frame(HEADERS, END_HEADERS, stream, &fields(POST, "/a/p"))))
+    begun(&[], streams(STREAMS).map(|stream| frame(HEADERS, END_HEADERS, stream, &fields(POST, "/a/p"))))
 }
 
 /// A byte more of each.
 pub fn slow_data() -> Vec<u8> {
-    streams().flat_map(|stream| frame(DATA, 0, stream, b"x")).collect()
+    streams(STREAMS).flat_map(|stream| frame(DATA, 0, stream, b"x")).collect()
 }
 
 fn extension(kind: u16, body: &[u8]) -> Vec<u8> {

@@ -10,8 +10,14 @@ use crate::fault::{Context, Done};
 /// stack of so much.
 const STACK_BYTES: usize = 64 * 1024;
 
+const SEND_BYTES: usize = 64 * 1024;
+
 pub fn start() -> Done<SocketAddr> {
     let listener = TcpListener::bind(("127.0.0.1", 0)).context("the origin of the attacks")?;
+    // On another machine what its kernel keeps would be there: up to 4 MiB for each answer that is not read. Connections
+    // have it from the socket that they come by.
+    rustix::net::sockopt::set_socket_send_buffer_size(&listener, SEND_BYTES)
+        .context("the origin of the attacks")?;
     rustix::net::listen(&listener, 4096).context("the origin of the attacks")?;
     let address = listener.local_addr().context("the origin of the attacks")?;
     std::thread::spawn(move || {
