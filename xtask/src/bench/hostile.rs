@@ -50,6 +50,7 @@ const LEFT_MAX: usize = 32;
 
 /// The work of other machines goes behind everything else, on the core of the proxy, which has time left.
 fn yield_to_others() {
+    // To go behind is always allowed.
     let _ = setpriority_process(None, 10);
     // On one core there is nothing to compare, and whoever compares has looked.
     let _ = cores::pin(cores::Part::Proxy);

@@ -105,6 +105,7 @@ pub(super) async fn hold(
             }
             _ = stopped.changed() => {
                 let goodbye = async {
+                    // A peer that is gone needs none.
                     let _ = send(&mut stream, CLOSE, &[3, 0xe8]).await;
                     while stream.read(&mut buffer).await.is_ok_and(|read| read > 0) {}
                 };

@@ -1,7 +1,7 @@
 //! What the clients of a voyage saw, and what of it must not be.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
+use std::fmt;
 
 use fairway_load::{FailureClass, Kind, KindReport, Report, StreamReport, StreamTally, Tally};
 
@@ -156,35 +156,40 @@ impl Seen {
     /// Every count there is.
     pub fn table(&self) -> String {
         let mut text = String::new();
-        let _ = write!(text, "{:<24}{:>9}", "requests", "sent");
+        self.write_table(&mut text).expect("a string takes everything");
+        text
+    }
+
+    fn write_table(&self, text: &mut impl fmt::Write) -> fmt::Result {
+        write!(text, "{:<24}{:>9}", "requests", "sent")?;
         for (name, _) in COLUMNS {
-            let _ = write!(text, "{name:>11}");
+            write!(text, "{name:>11}")?;
         }
-        let _ = writeln!(text, "{:>11}{:>11}{:>11}", "other", "doubled", "lost");
+        writeln!(text, "{:>11}{:>11}{:>11}", "other", "doubled", "lost")?;
         for side in &self.sides {
             for kind in &side.total().kinds {
-                let _ = write!(text, "{:<24}{:>9}", key(side.name, kind.kind), kind.planned);
+                write!(text, "{:<24}{:>9}", key(side.name, kind.kind), kind.planned)?;
                 let mut other = kind.failed;
                 for (_, classes) in COLUMNS {
                     let count = among(&kind.failed_by, classes);
                     other -= count;
-                    let _ = write!(text, "{count:>11}");
+                    write!(text, "{count:>11}")?;
                 }
                 let doubled = self.orders.doubled.get(&key(side.name, kind.kind)).copied().unwrap_or(0);
                 let lost = self.lost_of(side.name, kind);
-                let _ = writeln!(text, "{other:>11}{doubled:>11}{lost:>11}");
+                writeln!(text, "{other:>11}{doubled:>11}{lost:>11}")?;
             }
         }
-        let _ = writeln!(
+        writeln!(
             text,
             "\n{:<24}{:>9}{:>11}{:>11}{:>11}{:>11}{:>11}",
             "streams", "opened", "messages", "by drain", "too early", "broken", "shortest"
-        );
+        )?;
         for side in &self.sides {
             for (name, tally) in side.tallies() {
                 let shortest =
                     tally.shortest_us.map_or("–".to_owned(), |us| format!("{:.2} s", us as f64 / 1e6));
-                let _ = writeln!(
+                writeln!(
                     text,
                     "{:<24}{:>9}{:>11}{:>11}{:>11}{:>11}{shortest:>11}",
                     format!("{} {name}", side.name),
@@ -193,17 +198,13 @@ impl Seen {
                     tally.ended - tally.early,
                     tally.early,
                     tally.broken
-                );
+                )?;
             }
         }
-        let _ = writeln!(
-            text,
-            "\n{:<24}{:>9}{:>11}{:>11}{:>11}",
-            "while", "times", "seconds", "requests", "fewest"
-        );
+        writeln!(text, "\n{:<24}{:>9}{:>11}{:>11}{:>11}", "while", "times", "seconds", "requests", "fewest")?;
         for side in &self.sides {
             for (act, share) in shares(&side.report) {
-                let _ = writeln!(
+                writeln!(
                     text,
                     "{:<24}{:>9}{:>11.1}{:>11}{:>11}",
                     format!("{} {act}", side.name),
@@ -211,17 +212,17 @@ impl Seen {
                     share.lasted_us as f64 / 1e6,
                     share.requests,
                     share.fewest
-                );
+                )?;
             }
         }
-        let _ = writeln!(
+        writeln!(
             text,
             "\n{:<24}{:>11}{:>11}{:>11}{:>11}{:>11}",
             "client", "offered/s", "of", "lag p99", "lag max", "stood still"
-        );
+        )?;
         for side in &self.sides {
             let total = side.total();
-            let _ = writeln!(
+            writeln!(
                 text,
                 "{:<24}{:>11.1}{:>11.1}{:>8.1} ms{:>8.1} ms{:>9.1} s",
                 side.name,
@@ -230,9 +231,9 @@ impl Seen {
                 total.start_lag.p99_us as f64 / 1000.0,
                 total.start_lag.max_us as f64 / 1000.0,
                 side.report.stood_still_us as f64 / 1e6
-            );
+            )?;
         }
-        text
+        Ok(())
     }
 }
 
