@@ -6,10 +6,11 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::autoscale::Autoscaler;
+use crate::certificate::{CertificateNews, CertificateStanding};
 use crate::id::{EnvironmentKey, InstanceId, JobNumber, ReleaseNumber, RolloutNumber, ServiceName};
 use crate::instance::{EndedInstance, Instance};
 use crate::job::Job;
-use crate::purge::{PurgeDue, Purged};
+use crate::purge::{PurgeAccount, PurgeDue, Purged};
 use crate::release::{Release, ReleaseSpec};
 use crate::rollout::{Rollout, RolloutSummary};
 use crate::routes::Routes;
@@ -79,6 +80,17 @@ pub struct Environment {
     pub purge: Option<PurgeDue>,
     #[serde(default)]
     pub purged: Option<Purged>,
+    /// Newest last.
+    #[serde(default)]
+    pub purges: VecDeque<PurgeAccount>,
+    #[serde(default)]
+    pub last_purge: u32,
+    /// What was last written down of each, by its names ([`crate::certificate::key_of`]).
+    #[serde(default)]
+    pub certificates: BTreeMap<String, CertificateStanding>,
+    /// Newest last.
+    #[serde(default)]
+    pub certificate_news: VecDeque<CertificateNews>,
     pub jobs: BTreeMap<JobNumber, Job>,
     pub last_job: JobNumber,
     pub contract_due: Option<ContractDue>,
@@ -177,6 +189,10 @@ impl Environment {
             maintenance: None,
             purge: None,
             purged: None,
+            purges: VecDeque::new(),
+            last_purge: 0,
+            certificates: BTreeMap::new(),
+            certificate_news: VecDeque::new(),
             jobs: BTreeMap::new(),
             last_job: JobNumber(0),
             contract_due: None,

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::certificate::CertificateGain;
 use crate::evidence::Number;
 use crate::id::{
     EnvironmentKey, Generation, InstanceId, JobNumber, ReleaseNumber, RolloutNumber, ServiceName,
@@ -236,9 +237,29 @@ pub enum Fact {
         message: String,
     },
     MaintenanceOff,
+    /// Somebody wants answers not to be given any more that were kept: of one service or of all, of paths and below them
+    /// or of all. `paths_more` is how many paths are not listed.
+    PurgeAsked {
+        purge: u32,
+        service: Option<ServiceName>,
+        paths: Vec<String>,
+        paths_more: u32,
+    },
+    /// How many of them the proxy had, or why it has them still.
+    CachePurged {
+        purge: u32,
+        answers: u64,
+        failure: Option<String>,
+    },
     /// What stands before the environment, as a CDN, is to be emptied by the hook of this release.
     PurgeDue {
         release: ReleaseNumber,
+        /// The `purge_asked` that it belongs to.
+        #[serde(default)]
+        purge: Option<u32>,
+        /// The rollout that it follows from.
+        #[serde(default)]
+        rollout: Option<RolloutNumber>,
     },
     /// How that went. A failure undoes nothing.
     Purged {
@@ -247,6 +268,40 @@ pub enum Fact {
         failure: Option<String>,
     },
     TakenDown,
+
+    /// There is a certificate for these names, the first one or another one; or one that was there works (again).
+    CertificateObtained {
+        names: Vec<String>,
+        /// The authority's host, a file, or `self-signed`.
+        source: String,
+        how: CertificateGain,
+        until: Timestamp,
+        digest: String,
+        /// Since when that had failed.
+        failing_since: Option<Timestamp>,
+        /// Who asked for another attempt.
+        asked_by: Option<String>,
+    },
+    /// There is none, or no newer one. Told when that begins, when the cause is another one, and when somebody had asked
+    /// for the attempt; never of each attempt. `until` is the end of the one that serves meanwhile.
+    CertificateFailed {
+        names: Vec<String>,
+        source: String,
+        code: String,
+        why: String,
+        until: Option<Timestamp>,
+        since: Timestamp,
+        retry_at: Timestamp,
+        asked_by: Option<String>,
+    },
+    /// Somebody wants it to be tried again at once.
+    CertificateRetried {
+        names: Vec<String>,
+    },
+    /// The environment has no use for it any more.
+    CertificateLetGo {
+        names: Vec<String>,
+    },
 
     /// Another Fairway is to take the place of the one that runs; it was tried, and can.
     UpgradeBegun {
@@ -316,9 +371,15 @@ impl Fact {
             Fact::RestartAbandoned { .. } => "restart_abandoned",
             Fact::MaintenanceOn { .. } => "maintenance_on",
             Fact::MaintenanceOff => "maintenance_off",
+            Fact::PurgeAsked { .. } => "purge_asked",
+            Fact::CachePurged { .. } => "cache_purged",
             Fact::PurgeDue { .. } => "purge_due",
             Fact::Purged { .. } => "purged",
             Fact::TakenDown => "taken_down",
+            Fact::CertificateObtained { .. } => "certificate_obtained",
+            Fact::CertificateFailed { .. } => "certificate_failed",
+            Fact::CertificateRetried { .. } => "certificate_retried",
+            Fact::CertificateLetGo { .. } => "certificate_let_go",
             Fact::UpgradeBegun { .. } => "upgrade_begun",
             Fact::ProxyHandedOver { .. } => "proxy_handed_over",
             Fact::UpgradeEnded { .. } => "upgrade_ended",

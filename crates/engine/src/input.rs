@@ -1,5 +1,6 @@
 //! What comes in: people's commands, drivers' outcomes, and the passing of time.
 
+use crate::certificate::CertificateStep;
 use crate::id::{
     EnvironmentKey, Generation, InstanceId, JobNumber, ReleaseNumber, RolloutNumber, ServiceName,
 };
@@ -50,6 +51,14 @@ pub enum Input {
         environment: EnvironmentKey,
         service: ServiceName,
         reading: ScaleReading,
+    },
+    /// What becomes of a certificate. May be told again and again: what is no news is not written down.
+    Certificate {
+        environment: EnvironmentKey,
+        names: Vec<String>,
+        /// The authority's host, a file, or `self-signed`.
+        source: String,
+        step: CertificateStep,
     },
     /// What becomes of the server itself, for all that it runs.
     Upgrade {
@@ -108,8 +117,16 @@ pub enum Command {
         message: String,
     },
     MaintenanceOff,
-    /// The hook of the release that serves is asked, if it has one.
-    Purge,
+    /// The proxy is asked, and then the hook of the release that serves, if it has one. Without a service all of them,
+    /// without a path all answers.
+    Purge {
+        service: Option<ServiceName>,
+        paths: Vec<String>,
+    },
+    /// The certificate of these names is tried again at once.
+    RetryCertificate {
+        names: Vec<String>,
+    },
     /// Stop everything that the environment runs. The record and the releases stay.
     Down,
 }
@@ -161,6 +178,12 @@ pub enum Outcome {
     JobEnded {
         job: JobNumber,
         end: JobEnd,
+    },
+    /// The proxy was asked, or could not be.
+    CachePurged {
+        purge: u32,
+        answers: u64,
+        failure: Option<String>,
     },
     /// The hook was asked that was due since then.
     Purged {

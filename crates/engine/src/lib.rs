@@ -6,6 +6,7 @@
 
 mod autoscale;
 mod capacity;
+pub mod certificate;
 mod decide;
 pub mod edge;
 mod effect;

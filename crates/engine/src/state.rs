@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::autoscale::{Autoscaler, Pin};
+use crate::certificate::{self, CertificateChange, CertificateGain, CertificateTrouble};
 use crate::environment::{
     ContractDue, ENDED_MAX, Environment, FiringAlert, HISTORY_MAX, JOBS_MAX, Power, Queued, Replacement,
     UPGRADES_MAX, Warm,
@@ -15,7 +16,7 @@ use crate::event::{Event, Fact};
 use crate::id::{EnvironmentKey, ServiceName};
 use crate::instance::{EndedInstance, Instance, InstanceState};
 use crate::job::{Job, JobKind, JobState};
-use crate::purge::{PurgeDue, Purged};
+use crate::purge::{self, CachePurge, HookPurge, PurgeAbout, PurgeAccount, PurgeDue, Purged};
 use crate::rollout::{Pace, Phase, Rollout, RolloutKind, RolloutOutcome, RolloutSummary, StepState};
 use crate::service::ServiceSpec;
 use crate::time::Timestamp;
@@ -525,14 +526,39 @@ impl Environment {
             Fact::MaintenanceOff => {
                 self.maintenance.take().map(|_| ()).ok_or_else(|| illegal("it is off".into()))
             }
-            Fact::PurgeDue { release } => {
-                self.purge = Some(PurgeDue { release: *release, since: at, by: event.actor.clone() });
+            Fact::PurgeAsked { purge, .. } if *purge <= self.last_purge => {
+                Err(illegal(format!("purge {purge} is not new")))
+            }
+            Fact::PurgeAsked { purge, service, paths, paths_more } => {
+                self.last_purge = *purge;
+                let (service, paths, paths_more) = (service.clone(), paths.clone(), *paths_more);
+                let about = PurgeAbout::Asked { purge: *purge, service, paths, paths_more };
+                let (by, cache, hook) = (event.actor.clone(), CachePurge::UnderWay, HookPurge::None);
+                purge::keep(&mut self.purges, PurgeAccount { at, by, about, cache, hook });
+                Ok(())
+            }
+            Fact::CachePurged { purge, answers, failure } => {
+                let asked = self.purges.iter_mut().find(|one| one.awaits_cache(*purge));
+                let asked = asked.ok_or_else(|| illegal(format!("purge {purge} is not under way")))?;
+                asked.cache = match failure.clone() {
+                    None => CachePurge::Done { at, answers: *answers },
+                    Some(why) => CachePurge::Failed { at, why },
+                };
+                Ok(())
+            }
+            Fact::PurgeDue { release, purge, rollout } => {
+                let due = PurgeDue { release: *release, since: at, by: event.actor.clone() };
+                let about = self.purge_about(&due.by, *purge, *rollout);
+                purge::hook_due(&mut self.purges, &due, about);
+                self.purge = Some(due);
                 Ok(())
             }
             Fact::Purged { release, attempts, failure } => {
                 self.purge = None;
                 let (release, attempts, failure) = (*release, *attempts, failure.clone());
-                self.purged = Some(Purged { at, release, attempts, failure });
+                let purged = Purged { at, release, attempts, failure };
+                purge::hook_asked(&mut self.purges, &purged);
+                self.purged = Some(purged);
                 Ok(())
             }
             Fact::TakenDown => {
@@ -542,6 +568,38 @@ impl Environment {
                 self.resting = self.stable.take().or(self.resting);
                 self.stable_since = None;
                 Ok(())
+            }
+
+            Fact::CertificateObtained { names, source, how, until, digest, failing_since, asked_by } => {
+                let known = self.certificates.entry(certificate::key_of(names)).or_default();
+                (known.digest, known.until) = (Some(digest.clone()), Some(*until));
+                (known.trouble, known.asked_by) = (None, None);
+                let (source, until, failing_since) = (source.clone(), *until, *failing_since);
+                let what = CertificateChange::Obtained { source, how: *how, until, failing_since };
+                if *how != CertificateGain::Kept || failing_since.is_some() || asked_by.is_some() {
+                    self.tell_of_certificate(at, names, what, asked_by.clone());
+                }
+                Ok(())
+            }
+            Fact::CertificateFailed { names, source, code, why, until, since, asked_by, .. } => {
+                let known = self.certificates.entry(certificate::key_of(names)).or_default();
+                known.trouble = Some(CertificateTrouble { since: *since, code: code.clone() });
+                known.told.insert(code.clone(), at);
+                (known.until, known.asked_by) = (*until, None);
+                let (source, code, why) = (source.clone(), code.clone(), why.clone());
+                let what = CertificateChange::Failed { source, code, why, until: *until };
+                self.tell_of_certificate(at, names, what, asked_by.clone());
+                Ok(())
+            }
+            Fact::CertificateRetried { names } => {
+                let by = Some(event.actor.clone());
+                self.certificates.entry(certificate::key_of(names)).or_default().asked_by.clone_from(&by);
+                self.tell_of_certificate(at, names, CertificateChange::Retried, by);
+                Ok(())
+            }
+            Fact::CertificateLetGo { names } => {
+                let known = self.certificates.remove(&certificate::key_of(names));
+                known.map(drop).ok_or_else(|| illegal("nothing is known of it".into()))
             }
 
             Fact::UpgradeBegun { upgrade, .. } => match &self.upgrade {

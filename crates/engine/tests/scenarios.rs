@@ -361,6 +361,10 @@ fn fact(fact: &Fact) -> String {
         }
         Fact::MaintenanceOn { message } => format!("maintenance on: {message}"),
         Fact::DeployQueued { .. } => "deploy queued".into(),
+        Fact::CertificateObtained { names, .. }
+        | Fact::CertificateFailed { names, .. }
+        | Fact::CertificateRetried { names }
+        | Fact::CertificateLetGo { names } => format!("{}: {}", names.join(", "), fact.name()),
         Fact::UpgradeBegun { upgrade, .. } => format!("upgrade to {} begun", upgrade.to),
         Fact::ProxyHandedOver { .. } => "proxy handed over".into(),
         Fact::UpgradeEnded { upgrade, .. } => format!("upgrade to {} ended", upgrade.to),
@@ -370,6 +374,8 @@ fn fact(fact: &Fact) -> String {
         | Fact::Paused
         | Fact::DeployDequeued
         | Fact::MaintenanceOff
+        | Fact::PurgeAsked { .. }
+        | Fact::CachePurged { .. }
         | Fact::PurgeDue { .. }
         | Fact::Purged { .. }
         | Fact::TakenDown => fact.name().replace('_', " "),

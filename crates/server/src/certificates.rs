@@ -14,6 +14,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use fairway_engine::certificate::CertificateGain;
 use fairway_engine::id::EnvironmentKey;
 use fairway_engine::time::Timestamp;
 use tokio::sync::Notify;
@@ -64,6 +65,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// A proxy that could not be told is told again.
 const TELL_AGAIN: Duration = Duration::from_secs(5);
+
+/// Files that stay wrong are told again, for a record that was not to be had or knew of it a moment ago.
+const TROUBLE_AGAIN: Duration = Duration::from_secs(60 * 60);
 
 /// An authority whose certificates are due again when they are fresh is not asked in a circle.
 const RENEW_AFTER_MIN: Duration = Duration::from_secs(60 * 60);
@@ -183,28 +187,25 @@ impl Certificates {
         ends.collect()
     }
 
+    /// The names of the certificate that [`retry`](Self::retry) would try.
+    ///
+    /// # Errors
+    /// Why it would not.
+    pub fn retried(&self, environment: &str, name: &str) -> Result<Vec<String>, NotRetried> {
+        let mut sets = self.inner.sets();
+        let (set, _) = to_retry(&mut sets, environment, name)?;
+        Ok(set.wanted.names.iter().cloned().collect())
+    }
+
     /// Tries a name that has failed again at once.
     ///
     /// # Errors
     /// Why there is nothing to try, or not now.
     pub fn retry(&self, environment: &str, name: &str) -> Result<(), NotRetried> {
         let mut sets = self.inner.sets();
-        let found = sets
-            .values_mut()
-            .find(|set| set.environments.contains(environment) && set.wanted.names.contains(name));
-        let Some(set) = found else { return Err(NotRetried::Unknown) };
-        let until = set.leaf().map(|leaf| leaf.not_after);
-        let Doing::Resting { due } = &mut set.doing else { return Err(NotRetried::UnderWay) };
-        match (&set.meta.trouble, until) {
-            (Some(trouble), _) if set.meta.binding => {
-                return Err(NotRetried::Limited { why: trouble.why.clone(), until: trouble.retry_at });
-            }
-            (None, Some(until)) => return Err(NotRetried::Good { until }),
-            (Some(_), _) | (None, None) => {}
-        }
-        *due = Timestamp(0);
-        // Files are read even if they look as they did.
-        set.seen = Seen::default();
+        let (set, doing) = to_retry(&mut sets, environment, name)?;
+        // Files are read even if they look as they did, and what comes of it is told.
+        (set.doing, set.seen, set.told_at) = (doing, Seen::default(), Timestamp(0));
         self.inner.wake.notify_one();
         Ok(())
     }
@@ -230,6 +231,29 @@ impl Certificates {
     }
 }
 
+/// What has failed and may be tried, and what it then waits for.
+fn to_retry<'s>(
+    sets: &'s mut BTreeMap<Slug, Set>,
+    environment: &str,
+    name: &str,
+) -> Result<(&'s mut Set, Doing), NotRetried> {
+    let found = sets
+        .values_mut()
+        .find(|set| set.environments.contains(environment) && set.wanted.names.contains(name));
+    let set = found.ok_or(NotRetried::Unknown)?;
+    let until = set.leaf().map(|leaf| leaf.not_after);
+    match (&set.doing, &set.meta.trouble, until) {
+        (Doing::Working { .. }, _, _) => Err(NotRetried::UnderWay),
+        (Doing::Resting { .. }, Some(trouble), _) if set.meta.binding => {
+            Err(NotRetried::Limited { why: trouble.why.clone(), until: trouble.retry_at })
+        }
+        (Doing::Resting { .. }, None, Some(until)) => Err(NotRetried::Good { until }),
+        (Doing::Resting { .. }, Some(_), _) | (Doing::Resting { .. }, None, None) => {
+            Ok((set, Doing::Resting { due: Timestamp(0) }))
+        }
+    }
+}
+
 impl Inner {
     fn sets(&self) -> MutexGuard<'_, BTreeMap<Slug, Set>> {
         self.sets.lock().unwrap_or_else(PoisonError::into_inner)
@@ -241,9 +265,21 @@ impl Inner {
             let environment = one.environment.clone();
             by_slug.entry(one.slug()).or_insert_with(|| (one, BTreeSet::new())).1.insert(environment);
         }
+        // Another source for the same names is no reason to say that nobody wants a certificate for them.
+        let is_wanted = |environment: &String, slug: &Slug, set: &Set| {
+            let itself = by_slug.get(slug).into_iter();
+            let mut all = itself.chain(by_slug.values());
+            all.any(|(wanted, by)| by.contains(environment) && wanted.names == set.wanted.names)
+        };
+        let mut events: Vec<Event> = Vec::new();
         let mut sets = self.sets();
         sets.retain(|slug, set| {
             let keep = by_slug.contains_key(slug);
+            let gone: Vec<String> =
+                set.environments.iter().filter(|one| !is_wanted(one, slug, set)).cloned().collect();
+            if !gone.is_empty() {
+                events.push(set.event(gone, Happened::LetGo));
+            }
             if !keep {
                 if let Doing::Working { task, .. } = &set.doing {
                     task.abort();
@@ -262,7 +298,11 @@ impl Inner {
                         *due = Timestamp(0);
                     }
                 }
+                let new = environments.difference(&set.environments).cloned().collect::<Vec<_>>();
                 (set.wanted, set.environments) = (wanted, environments);
+                if !new.is_empty() {
+                    events.extend(set.stands(new));
+                }
                 continue;
             }
             let place = self.shelf.set(&slug);
@@ -279,13 +319,20 @@ impl Inner {
             let doing = Doing::Resting { due: Timestamp(0) };
             let seen = Seen::default();
             let pair = stored;
-            let mut set = Set { wanted, environments, place, meta, pair, seen, tidy: false, doing };
+            let told_at = Timestamp(0);
+            let mut set = Set { wanted, environments, place, meta, pair, seen, tidy: false, doing, told_at };
             if !matches!(set.wanted.source, Source::Files { .. }) {
                 set.rest(Timestamp(0));
             }
+            // The server before may have ended before it could be told.
+            events.extend(set.stands(set.environments.iter().cloned().collect()));
             sets.insert(slug, set);
         }
         self.shelf.retain(|name| sets.keys().any(|slug| slug.as_str() == name));
+        drop(sets);
+        for event in &events {
+            self.board.edge.happened(event);
+        }
     }
 
     /// Takes back what nobody wants, tells the proxy what it does not know yet, and then removes what it has done with.
@@ -428,13 +475,18 @@ impl Inner {
                 let until = pair.leaf.not_after;
                 let digest = pair.digest.clone();
                 set.pair = Some(pair);
-                let news = before.digest.as_ref() != Some(&digest);
+                let how = match &before.digest {
+                    None => CertificateGain::Issued,
+                    Some(known) if *known == digest => CertificateGain::Kept,
+                    Some(_) => CertificateGain::Renewed,
+                };
+                let news = how != CertificateGain::Kept || before.trouble.is_some();
                 if let Source::Files { chain, .. } = &set.wanted.source
                     && until <= now
                 {
                     self.fail(&slug, set, &Cause::Ended { path: chain.clone(), at: until }, now, &before)
                 } else {
-                    news.then_some(Happened::Obtained { until, digest })
+                    news.then_some(Happened::Obtained { how, until, digest })
                 }
             }
             Err(cause) => {
@@ -444,11 +496,7 @@ impl Inner {
         };
         set.rest(now);
         let Some(what) = what else { return };
-        let event = Event {
-            environments: set.environments.iter().cloned().collect(),
-            names: set.wanted.names.iter().cloned().collect(),
-            what,
-        };
+        let event = set.event(set.environments.iter().cloned().collect(), what);
         drop(sets);
         self.board.edge.happened(&event);
     }
@@ -458,7 +506,8 @@ impl Inner {
         let Source::Files { chain, .. } = &set.wanted.source else { return None };
         if let Some(trouble) = &mut set.meta.trouble {
             trouble.retry_at = now + LOOK_EVERY;
-            return None;
+            let trouble = trouble.clone();
+            return set.tells(now).then_some(Happened::Failed(trouble));
         }
         let at = set.leaf().map(|leaf| leaf.not_after).filter(|until| *until <= now)?;
         let cause = Cause::Ended { path: chain.clone(), at };
@@ -492,7 +541,8 @@ impl Inner {
         drop(set.place.save_meta(&set.meta));
         let known = before.trouble.as_ref().is_some_and(|known| known.why == trouble.why);
         // Files are looked at again and again; the same fault is no news.
-        (!known || matches!(set.wanted.source, Source::Acme(_))).then_some(Happened::Failed(trouble))
+        let again = set.tells(now) || matches!(set.wanted.source, Source::Acme(_));
+        (!known || again).then_some(Happened::Failed(trouble))
     }
 
     /// A task has panicked, or was called off: whoever is not being worked on any more rests.

@@ -1,6 +1,8 @@
 //! Facts in one sentence each, for `history`, `watch` and the log's readers.
 
+use fairway_engine::certificate::CertificateGain;
 use fairway_engine::id::EnvironmentKey;
+use fairway_engine::time::Timestamp;
 use fairway_engine::{
     Event, Fact, InstanceEnd, JobEnd, Phase, Reading, RolloutKind, RolloutOutcome, StepState, Upgrade,
     UpgradeEnd,
@@ -173,7 +175,20 @@ pub fn summary(environment: &EnvironmentKey, actor: &str, fact: &Fact) -> String
         }
         Fact::MaintenanceOn { message } => format!("maintenance on by {actor}: {message}"),
         Fact::MaintenanceOff => format!("maintenance off by {actor}"),
-        Fact::PurgeDue { release } => format!("the purge hook of {release} is asked"),
+        Fact::PurgeAsked { service, paths, paths_more, .. } => {
+            let service = service.as_ref().map(|service| format!(" of {service}")).unwrap_or_default();
+            let more = if *paths_more > 0 { format!(" and {paths_more} more") } else { String::new() };
+            let paths = if paths.is_empty() { "all paths".to_owned() } else { paths.join(", ") };
+            format!("kept answers{service} let go by {actor}: {paths}{more}")
+        }
+        Fact::CachePurged { answers, failure: None, .. } => {
+            format!("the proxy has let kept answers go: {answers}")
+        }
+        Fact::CachePurged { failure: Some(why), .. } => format!("the proxy has not emptied its cache: {why}"),
+        Fact::PurgeDue { release, rollout, .. } => {
+            let after = rollout.map(|rollout| format!(" after rollout {rollout}")).unwrap_or_default();
+            format!("the purge hook of {release} is asked{after}")
+        }
         Fact::Purged { release, attempts, failure: None } => {
             format!("the purge hook of {release} was carried out{}", after_attempts(*attempts))
         }
@@ -181,6 +196,36 @@ pub fn summary(environment: &EnvironmentKey, actor: &str, fact: &Fact) -> String
             format!("the purge hook of {release} came to nothing{}: {why}", after_attempts(*attempts))
         }
         Fact::TakenDown => format!("taken down by {actor}"),
+        Fact::CertificateObtained { names, source, how, until, failing_since, asked_by, .. } => {
+            let what = match (how, failing_since) {
+                (CertificateGain::Issued, _) => "obtained",
+                (CertificateGain::Renewed, _) => "renewed",
+                (CertificateGain::Kept, None) => "is there",
+                (CertificateGain::Kept, Some(_)) => "works again",
+            };
+            let since = failing_since.map(|since| format!("; it had failed since {}", utc(since)));
+            let (names, asked, until) = (names.join(", "), asked_for(asked_by.as_ref()), utc(*until));
+            format!(
+                "certificate of {names} {what} ({source}), good until {until}{}{asked}",
+                since.unwrap_or_default()
+            )
+        }
+        Fact::CertificateFailed { names, source, why, until, asked_by, .. } => {
+            let (names, asked) = (names.join(", "), asked_for(asked_by.as_ref()));
+            match until {
+                Some(until) => format!(
+                    "no newer certificate for {names} ({source}), the one that serves ends {}{asked}: {why}",
+                    utc(*until)
+                ),
+                None => format!("no certificate for {names} ({source}){asked}: {why}"),
+            }
+        }
+        Fact::CertificateRetried { names } => {
+            format!("the certificate of {} is to be tried again, by {actor}", names.join(", "))
+        }
+        Fact::CertificateLetGo { names } => {
+            format!("no certificate is wanted for {} any more", names.join(", "))
+        }
         Fact::UpgradeBegun { upgrade: Upgrade { from, to, .. }, program } => {
             format!("upgrade of Fairway from {from} to {to} ({program}) by {actor}")
         }
@@ -189,6 +234,18 @@ pub fn summary(environment: &EnvironmentKey, actor: &str, fact: &Fact) -> String
         }
         Fact::UpgradeEnded { upgrade, end } => upgrade_ended(upgrade, end),
     }
+}
+
+fn utc(at: Timestamp) -> String {
+    let seconds = i64::try_from(at.0 / 1000).unwrap_or(i64::MAX);
+    match time::OffsetDateTime::from_unix_timestamp(seconds) {
+        Ok(at) => format!("{} {:02}:{:02} UTC", at.date(), at.hour(), at.minute()),
+        Err(_) => at.to_string(),
+    }
+}
+
+fn asked_for(by: Option<&String>) -> String {
+    by.map(|by| format!("; asked for by {by}")).unwrap_or_default()
 }
 
 fn after_attempts(attempts: u32) -> String {

@@ -423,7 +423,10 @@ impl Worker {
                 Input::Upgrade { step: UpgradeStep::Begun { .. }, .. } => {
                     answer(asked.reply, Err(Refused::NotRecorded(why.to_owned())));
                 }
-                Input::Outcome { .. } | Input::Alert { .. } | Input::Upgrade { .. } => {
+                Input::Outcome { .. }
+                | Input::Alert { .. }
+                | Input::Certificate { .. }
+                | Input::Upgrade { .. } => {
                     self.waiting.push_front(asked);
                 }
                 // Of readings the next one says as much, and more.

@@ -27,6 +27,7 @@ use crate::secrets::Vault;
 use compose::{Parts, compose, culprit, only_listeners, parts_of};
 use key::parse_instance_key;
 pub use key::{instance_key, service_key};
+pub use offers::News;
 use offers::Offers;
 use part::part;
 pub use urls::urls;
@@ -100,6 +101,7 @@ impl Routes {
 }
 
 /// Starts the driver. It keeps a proxy running, its snapshot current and certificates good until the task is dropped.
+/// What becomes of certificates is for the record.
 ///
 /// # Errors
 /// When there is no place for certificates in the state directory.
@@ -108,10 +110,10 @@ pub fn start(
     ports: Arc<Ports>,
     state_dir: &Path,
     vault: Arc<Vault>,
-) -> Result<(Routes, tokio::task::JoinHandle<()>), String> {
+) -> Result<(Routes, News, tokio::task::JoinHandle<()>), String> {
     let proxy_dir = state_dir.join("proxy");
     let wake = Arc::new(Notify::new());
-    let offers = Offers::new(Arc::clone(&wake));
+    let (offers, news) = Offers::new(Arc::clone(&wake));
     let certificates = Certificates::open(state_dir, offers::options(vault)?, Arc::new(offers.clone()))
         .map_err(|cause| cause.to_string())?;
     let why = "it has not answered yet".to_owned();
@@ -129,7 +131,7 @@ pub fn start(
             () = certificates.run() => {}
         }
     };
-    Ok((routes, tokio::spawn(task)))
+    Ok((routes, news, tokio::spawn(task)))
 }
 
 struct Driver {

@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use axum::{Extension, Router};
 use fairway_api::client::{Client, Endpoint};
+use fairway_engine::purge::{CachePurge, PurgeAbout};
 use fairway_engine::time::Timestamp;
-use fairway_engine::{Input, Power};
+use fairway_engine::{Environment, Input, Outcome, Power, State};
 use fairway_store::database::DATABASE_FILE;
 use fairway_store::{Log, ServerLock, Snapshots, Trees};
 use fairway_targets::supervisor::Supervisor;
@@ -27,7 +28,7 @@ use crate::identity::user_name;
 use crate::ports::Ports;
 use crate::pump::{self, Pump};
 use crate::record::replay;
-use crate::routes;
+use crate::routes::{self, News};
 use crate::secrets::Vault;
 use crate::upgrade::{self, Account, Kept, Predecessor, Successor, Taken, Upgrades};
 use crate::warn::warn;
@@ -115,9 +116,10 @@ pub async fn serve(options: &ServerOptions, taken: Option<Taken>) -> Result<Ende
     let kept_figures = figures.as_ref().map(descriptor).transpose()?;
 
     let (effects_in, effects) = mpsc::unbounded_channel();
+    let cut_short = purges_cut_short(&state);
     let (pump, pump_thread) = pump::start(log, snapshots, state, seq, Clock::start(last_at), effects_in)
         .map_err(|source| StartError::Runtime { source })?;
-    let (routes, mut routes_task) =
+    let (routes, news, mut routes_task) =
         routes::start(pump.clone(), Arc::clone(&ports), &state_dir, Arc::clone(&vault))
             .map_err(|why| StartError::Certificates { path: state_dir.join("certificates"), why })?;
     let (drivers, receivers) = Drivers::open(&state_dir)?;
@@ -138,7 +140,8 @@ pub async fn serve(options: &ServerOptions, taken: Option<Taken>) -> Result<Ende
 
     let supervisor = drivers.supervisor.clone();
     let (upgrades, mut successors) = Upgrades::new();
-    let health = report_health(state_dir.clone(), predecessor, pump.clone(), told);
+    let health =
+        report_health(state_dir.clone(), predecessor, pump.clone(), told.into_iter().chain(cut_short), news);
     let app = App {
         upgrades,
         upgraded,
@@ -344,16 +347,45 @@ where
 
 /// It serves when it answers; from then on there is no way back. Where it does not, the one before takes its place
 /// after its time.
-async fn report_health(state_dir: PathBuf, predecessor: Predecessor, pump: Pump, told: Option<Input>) {
+///
+/// Nothing that the one before may not know goes on the record by itself until then.
+async fn report_health(
+    state_dir: PathBuf,
+    predecessor: Predecessor,
+    pump: Pump,
+    told: impl Iterator<Item = Input>,
+    news: News,
+) {
     let client = Client::new(Endpoint::Unix(state_dir.join(SOCKET_NAME)));
     while client.status().await.is_err() {
         tokio::time::sleep(ACCEPT_PAUSE).await;
     }
     upgrade::say_served(&state_dir);
     predecessor.retire();
-    if let Some(told) = told {
+    for told in told {
         pump.outcome(told).await;
     }
+    news.record(pump).await;
+}
+
+/// Whoever asked the proxy on behalf of these has ended with the server before.
+fn purges_cut_short(state: &State) -> Vec<Input> {
+    let of_environment = |env: &Environment| {
+        let key = env.key.clone();
+        let numbers = env.purges.iter().filter(|one| one.cache == CachePurge::UnderWay);
+        let numbers = numbers.filter_map(|one| match one.about {
+            PurgeAbout::Asked { purge, .. } => Some(purge),
+            PurgeAbout::Rollout { .. } | PurgeAbout::Unsaid => None,
+        });
+        let outcome = |purge| {
+            let failure = Some("the server ended before the proxy had answered".to_owned());
+            Outcome::CachePurged { purge, answers: 0, failure }
+        };
+        let inputs =
+            numbers.map(|purge| Input::Outcome { environment: key.clone(), outcome: outcome(purge) });
+        inputs.collect::<Vec<_>>()
+    };
+    state.environments.values().flat_map(of_environment).collect()
 }
 
 /// None where they cannot be had: then they end the process at once, as they do any other.

@@ -80,6 +80,7 @@ impl Checker {
             | Input::Measured { .. }
             | Input::Alert { .. }
             | Input::Sized { .. }
+            | Input::Certificate { .. }
             | Input::Upgrade { .. }
             | Input::Tick => false,
         };

@@ -334,7 +334,7 @@ impl Decider {
             outcome: RolloutOutcome::Completed,
             warm_until,
         })?;
-        self.purge_after(None)
+        self.purge_after(rollout.number, None)
     }
 
     /// What has come in decides which contraction is due. On the record before the end of the rollout, so that no
@@ -398,7 +398,7 @@ impl Decider {
             RolloutOutcome::Failed { cause }
         };
         self.follow(Fact::RolloutEnded { rollout: rollout.number, outcome, warm_until: None })?;
-        if shifted { self.purge_after(Some(rollout.to)) } else { Ok(()) }
+        if shifted { self.purge_after(rollout.number, Some(rollout.to)) } else { Ok(()) }
     }
 
     /// A service of the new version that has copies, all of which were ready once and none is now.

@@ -18,6 +18,7 @@ use crate::time::Timestamp;
 mod abort;
 mod advance;
 mod approve;
+mod certificate;
 mod contract;
 mod converge;
 mod deploy;
@@ -92,7 +93,8 @@ pub fn decide(state: &State, now: Timestamp, input: &Input) -> Result<Decision, 
                     | Command::RunJob { .. }
                     | Command::MaintenanceOn { .. }
                     | Command::MaintenanceOff
-                    | Command::Purge
+                    | Command::Purge { .. }
+                    | Command::RetryCertificate { .. }
                     | Command::Down => {
                         return Err(Refusal::UnknownEnvironment { environment: environment.clone() });
                     }
@@ -115,6 +117,9 @@ pub fn decide(state: &State, now: Timestamp, input: &Input) -> Result<Decision, 
         }
         Input::Sized { environment, service, reading } => {
             heard(state, environment, now, |decider| decider.size(service, reading))
+        }
+        Input::Certificate { environment, names, source, step } => {
+            certificate::tell(state, now, environment, names, source, step)
         }
         Input::Upgrade { upgrade, step } => upgrade::tell(state, now, upgrade, step),
         Input::Tick => {
@@ -320,7 +325,8 @@ impl Decider {
             Command::RunJob { kind } => self.run_job_command(kind),
             Command::MaintenanceOn { message } => self.maintenance_on(message),
             Command::MaintenanceOff => self.maintenance_off(),
-            Command::Purge => self.purge(),
+            Command::Purge { service, paths } => self.purge(service.clone(), paths),
+            Command::RetryCertificate { names } => self.retry_certificate(names),
             Command::Down => self.down(),
         }
     }

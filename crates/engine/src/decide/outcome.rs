@@ -109,6 +109,9 @@ impl Decider {
                 self.emit(Fact::RoutesRefused { generation: *generation, why: why.clone() })?;
                 self.abort(AbortCause::RoutesRefused { generation: *generation, why: why.clone() })
             }
+            Outcome::CachePurged { purge, answers, failure } => {
+                self.cache_purged(*purge, *answers, failure.as_ref())
+            }
             Outcome::Purged { since, attempts, failure } => self.purged(*since, *attempts, failure.as_ref()),
             Outcome::JobEnded { job, end } => {
                 if self.env.running_job(*job).is_none() {

@@ -3,6 +3,7 @@
 use axum::extract::{Path, State};
 use axum::{Extension, Json};
 use fairway_api::{ApiError, CertificateStatus};
+use fairway_engine::{Command, Input};
 
 use super::{Answer, App, Caller, key};
 use crate::certificates::NotRetried;
@@ -14,13 +15,18 @@ pub async fn retry(
     Path((project, environment, name)): Path<(String, String, String)>,
     Extension(Caller(caller)): Extension<Caller>,
 ) -> Answer<CertificateStatus> {
-    let environment = key(&project, &environment)?.to_string();
+    let key = key(&project, &environment)?;
+    let environment = key.to_string();
     let certificates = app.routes.certificates();
     let name = name.to_ascii_lowercase();
-    certificates.retry(&environment, &name).map_err(|why| {
+    let refused = |why| {
         let known = certificates.status().into_iter().filter(|one| one.environment == environment);
         refusal(why, &environment, &name, &known.map(|one| one.name).collect::<Vec<_>>())
-    })?;
+    };
+    let names = certificates.retried(&environment, &name).map_err(refused)?;
+    let command = Command::RetryCertificate { names };
+    app.pump.command(Input::Command { environment: key, by: caller.clone(), command }).await?;
+    certificates.retry(&environment, &name).map_err(refused)?;
     warn(format_args!("{caller} wants the certificate of {name} to be tried again"));
     let found =
         certificates.status().into_iter().find(|one| one.environment == environment && one.name == name);

@@ -3,17 +3,18 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use fairway_engine::certificate::CertificateGain;
 use fairway_engine::time::Timestamp;
 use tokio::task::AbortHandle;
 
-use super::LOOK_EVERY;
 use super::leaf::Leaf;
 use super::meta::Meta;
 use super::own_files::Seen;
 use super::pair::Pair;
 use super::shelf::Place;
-use super::status::{NameState, Step};
+use super::status::{Event, Happened, NameState, Step};
 use super::wanted::{Source, Wanted};
+use super::{LOOK_EVERY, TROUBLE_AGAIN};
 
 pub(super) struct Set {
     pub(super) wanted: Wanted,
@@ -28,6 +29,8 @@ pub(super) struct Set {
     /// Whether its directory holds only what is needed.
     pub(super) tidy: bool,
     pub(super) doing: Doing,
+    /// When its trouble was last told.
+    pub(super) told_at: Timestamp,
 }
 
 pub(super) enum Doing {
@@ -70,6 +73,38 @@ impl Set {
     /// Whether what is due is only the question when to renew it.
     pub(super) fn is_asking(&self, now: Timestamp) -> bool {
         matches!(self.wanted.source, Source::Acme(_)) && self.is_well() && now < self.meta.next_try()
+    }
+
+    /// Whether its trouble was not told for long; it is now.
+    pub(super) fn tells(&mut self, now: Timestamp) -> bool {
+        let is_due = now.since(self.told_at) >= TROUBLE_AGAIN;
+        if is_due {
+            self.told_at = now;
+        }
+        is_due
+    }
+
+    /// How it stands, for the record of environments that may not know it. None while nothing has come of it yet.
+    pub(super) fn stands(&self, environments: Vec<String>) -> Option<Event> {
+        let until = self.leaf().map(|leaf| leaf.not_after);
+        let what = match (&self.meta.trouble, until, &self.meta.digest) {
+            (Some(trouble), _, _) => Happened::Failed(trouble.clone()),
+            (None, Some(until), Some(digest)) => {
+                Happened::Obtained { how: CertificateGain::Kept, until, digest: digest.clone() }
+            }
+            (None, _, _) => return None,
+        };
+        Some(self.event(environments, what))
+    }
+
+    pub(super) fn event(&self, environments: Vec<String>, what: Happened) -> Event {
+        Event {
+            environments,
+            names: self.wanted.names.iter().cloned().collect(),
+            source: self.wanted.source.describe(),
+            until: self.leaf().map(|leaf| leaf.not_after),
+            what,
+        }
     }
 
     pub(super) fn serves(&self, digest: &str) -> bool {

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use fairway_engine::certificate::CertificateGain;
 use fairway_engine::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -153,22 +154,28 @@ pub struct Trouble {
     pub retry_at: Timestamp,
 }
 
-/// For the record.
+/// For the record, which knows what of it is news: the same may be told again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
     pub environments: Vec<String>,
     pub names: Vec<String>,
+    /// As in [`NameStatus`].
+    pub source: String,
+    /// The end of the certificate that serves, where there is one.
+    pub until: Option<Timestamp>,
     pub what: Happened,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Happened {
-    /// The first one, or a newer one.
     Obtained {
+        how: CertificateGain,
         until: Timestamp,
         digest: String,
     },
     Failed(Trouble),
+    /// The environments do not want it any more.
+    LetGo,
 }
 
 /// For a gauge: when the certificate of a name ends.

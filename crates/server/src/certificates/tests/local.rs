@@ -162,3 +162,84 @@ async fn files_that_somebody_removed_are_there_before_the_next_snapshot() {
         assert_eq!(std::fs::read(&served.key).unwrap(), pair.key_pem);
     }
 }
+
+/// What was told to the environment since it was last asked for.
+fn told_to(world: &World, environment: &str, after: &mut usize) -> Vec<String> {
+    let events = world.site.events();
+    let new = events[*after..].iter().filter(|event| event.environments.iter().any(|one| one == environment));
+    let words = new.map(|event| match &event.what {
+        Happened::Obtained { how, .. } => format!("{how:?}"),
+        Happened::Failed(trouble) => trouble.code.clone(),
+        Happened::LetGo => "let go".to_owned(),
+    });
+    let words = words.collect();
+    *after = events.len();
+    words
+}
+
+#[tokio::test]
+async fn what_becomes_of_a_certificate_is_told_to_each_environment_that_wants_it() {
+    let (mut world, own) = (World::new().await, Own::new());
+    let (first, second) = (pair(HOST, world.now()), pair(HOST, world.now()));
+    let of = |environment: &str| Wanted::new(environment, [HOST], own.source());
+    let (prod, both) = (vec![of("shop/prod")], vec![of("shop/prod"), of("shop/dev")]);
+    let (mut seen, mut told) = (0, Vec::new());
+    let is_manual = |state: &NameState| matches!(state, NameState::Manual { .. });
+    let is_failed = |state: &NameState| matches!(state, NameState::Failed { .. });
+
+    let certificates = world.start(prod.clone());
+    until(&certificates, HOST, is_failed).await;
+    own.write(&first);
+    world.advance(LOOK_EVERY);
+    certificates.want(prod.clone());
+    until(&certificates, HOST, is_manual).await;
+    told.extend(told_to(&world, "shop/prod", &mut seen));
+    assert_eq!(told, ["certificate/files", "Issued"]);
+
+    // The same files fail and are right again.
+    std::fs::remove_file(own.dir.path().join("key.pem")).unwrap();
+    world.advance(LOOK_EVERY);
+    certificates.want(prod.clone());
+    until(&certificates, HOST, is_failed).await;
+    for expected in [0, 1] {
+        told_to(&world, "shop/prod", &mut seen);
+        world.advance(if expected == 0 { LOOK_EVERY } else { TROUBLE_AGAIN });
+        certificates.want(prod.clone());
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        assert_eq!(told_to(&world, "shop/prod", &mut seen).len(), expected, "hourly, not with every look");
+    }
+    // Whoever asked is told also where nothing has changed.
+    assert_eq!(certificates.retried("shop/prod", HOST), Ok(vec![HOST.to_owned()]));
+    certificates.retry("shop/prod", HOST).unwrap();
+    until(&certificates, HOST, |_| world.site.events().len() > seen).await;
+    assert_eq!(told_to(&world, "shop/prod", &mut seen), ["certificate/files"]);
+    own.write(&first);
+    world.advance(LOOK_EVERY);
+    certificates.want(prod.clone());
+    until(&certificates, HOST, is_manual).await;
+    assert_eq!(told_to(&world, "shop/prod", &mut seen), ["Kept"]);
+    own.write(&second);
+    world.advance(LOOK_EVERY);
+    certificates.want(prod.clone());
+    until_digest(&world, &certificates, &second.digest).await;
+    until(&certificates, HOST, |_| world.site.events().len() > seen).await;
+    assert_eq!(told_to(&world, "shop/prod", &mut seen), ["Renewed"]);
+
+    // Another one wants it too, and does not want it any more.
+    certificates.want(both.clone());
+    assert_eq!(told_to(&world, "shop/dev", &mut seen), ["Kept"]);
+    certificates.want(prod.clone());
+    assert_eq!(told_to(&world, "shop/dev", &mut seen), ["let go"]);
+    certificates.want(prod.clone());
+    assert_eq!(world.site.events().len(), seen, "where nothing changes nothing is told");
+
+    // The next server says how it stands, and that the same names come from elsewhere is not that nobody wants them.
+    world.kill().await;
+    let certificates = world.open();
+    certificates.want(both);
+    assert_eq!(told_to(&world, "shop/dev", &mut seen), ["Kept"]);
+    certificates.want(wanted(&[HOST], Source::SelfSigned));
+    assert!(told_to(&world, "shop/prod", &mut seen).is_empty());
+    certificates.want(Vec::new());
+    assert_eq!(told_to(&world, "shop/prod", &mut seen), ["let go"]);
+}

@@ -1,7 +1,8 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use fairway_engine::purge::PurgeHook;
+use fairway_engine::id::ReleaseNumber;
+use fairway_engine::purge::{CachePurge, HookPurge, PURGES_MAX, PurgeAbout, PurgeHook};
 use fairway_engine::release::ReleaseSpec;
 use fairway_engine::{Command, Fact};
 
@@ -85,6 +86,12 @@ fn given(world: &World) -> usize {
     world.log.iter().filter(|event| matches!(event.fact, Fact::PurgeDue { .. })).count()
 }
 
+fn by_hand(world: &mut World, shop: &EnvironmentKey) {
+    world.give(command_of(shop, Command::Purge { service: None, paths: Vec::new() }));
+    let purge = world.of(shop).last_purge;
+    world.give(outcome_of(shop, Outcome::CachePurged { purge, answers: 3, failure: None }));
+}
+
 #[test]
 fn it_is_due_after_a_release_and_a_rollback_and_when_somebody_asks() {
     let shop = key("production");
@@ -102,7 +109,7 @@ fn it_is_due_after_a_release_and_a_rollback_and_when_somebody_asks() {
     world.give(outcome_of(&shop, went(None)));
     assert_eq!(world.log.len(), events, "nobody had asked again");
 
-    world.give(command_of(&shop, Command::Purge));
+    by_hand(&mut world, &shop);
     assert_eq!((given(&world), due(&world.state).len()), (2, 1));
 
     // A second one that is undone before anybody saw it tells nobody.
@@ -112,7 +119,7 @@ fn it_is_due_after_a_release_and_a_rollback_and_when_somebody_asks() {
     world.settle(&shop);
     assert!(world.of(&shop).rollout.is_none());
     assert_eq!(given(&world), 2);
-    world.give(command_of(&shop, Command::Purge));
+    by_hand(&mut world, &shop);
     assert_eq!(given(&world), 3);
 }
 
@@ -120,6 +127,99 @@ fn it_is_due_after_a_release_and_a_rollback_and_when_somebody_asks() {
 fn without_a_hook_nothing_is_due() {
     let shop = key("production");
     let mut world = World::deployed(&shop, release("127.0.0.1:8080"));
-    world.give(command_of(&shop, Command::Purge));
+    by_hand(&mut world, &shop);
     assert!(due(&world.state).is_empty());
+}
+
+fn asked_for(world: &mut World, shop: &EnvironmentKey) -> u32 {
+    let service = Some("web".parse().unwrap());
+    let paths = (0..40).map(|number| format!("/{number}{}", "x".repeat(300))).collect();
+    world.give(command_of(shop, Command::Purge { service, paths }));
+    world.of(shop).last_purge
+}
+
+fn answered(world: &mut World, shop: &EnvironmentKey, purge: u32, failure: Option<&str>) {
+    let failure = failure.map(str::to_owned);
+    world.give(outcome_of(shop, Outcome::CachePurged { purge, answers: 3, failure }));
+}
+
+#[test]
+fn who_asked_what_it_was_about_and_what_came_of_it_is_kept() {
+    let shop = key("production");
+    let mut world = World::deployed(&shop, hooked());
+    let after = &world.of(&shop).purges[0];
+    let rollout = world.of(&shop).history[0].number;
+    assert_eq!((after.by.as_str(), &after.about), ("fairway", &PurgeAbout::Rollout { rollout }));
+
+    let purge = asked_for(&mut world, &shop);
+    let told = world.of(&shop).purges[1].clone();
+    let PurgeAbout::Asked { service, paths, paths_more, .. } = told.about else { panic!("{told:?}") };
+    assert_eq!((told.by.as_str(), service.unwrap().as_str(), paths.len(), paths_more), ("ann", "web", 32, 8));
+    assert!(paths.iter().all(|path| path.len() == 200), "the record is bounded");
+    assert_eq!(world.of(&shop).purges[0].hook.clone(), HookPurge::UnderWay { release: ReleaseNumber(1) });
+
+    answered(&mut world, &shop, purge, None);
+    answered(&mut world, &shop, purge, Some("told twice"));
+    let at = Timestamp(1_000_000);
+    let of = |world: &World, index: usize| {
+        let one = &world.of(&shop).purges[index];
+        (one.cache.clone(), one.hook.clone())
+    };
+    let release = ReleaseNumber(1);
+    assert_eq!(of(&world, 0).1, HookPurge::Superseded { release }, "one hook is due at a time");
+    assert_eq!(of(&world, 1), (CachePurge::Done { at, answers: 3 }, HookPurge::UnderWay { release }));
+    assert_eq!(world.of(&shop).purge.clone().unwrap().by, "ann");
+    world.give(outcome_of(&shop, Outcome::Purged { since: at, attempts: 2, failure: Some("no".to_owned()) }));
+    let failed = HookPurge::Failed { release, at, attempts: 2, why: "no".to_owned() };
+    assert_eq!(of(&world, 1).1, failed);
+}
+
+#[test]
+fn a_proxy_that_has_not_emptied_its_cache_is_told_and_no_cdn_asks_it_for_the_old_answers() {
+    let shop = key("production");
+    let mut world = World::deployed(&shop, hooked());
+    let purge = asked_for(&mut world, &shop);
+    answered(&mut world, &shop, purge, Some("no answer"));
+    let told = world.of(&shop).purges.back().unwrap();
+    let why = "no answer".to_owned();
+    assert_eq!(
+        (&told.cache, &told.hook),
+        (&CachePurge::Failed { at: Timestamp(1_000_000), why }, &HookPurge::None)
+    );
+    assert_eq!(given(&world), 1, "after the release alone");
+}
+
+#[test]
+fn purges_without_end_are_bounded() {
+    let shop = key("production");
+    let mut world = World::deployed(&shop, hooked());
+    let first = asked_for(&mut world, &shop);
+    for _ in 0..2 * PURGES_MAX {
+        by_hand(&mut world, &shop);
+    }
+    assert_eq!(world.of(&shop).purges.len(), PURGES_MAX);
+    let events = world.log.len();
+    answered(&mut world, &shop, first, None);
+    assert_eq!(world.log.len(), events, "nobody remembers it");
+}
+
+#[test]
+fn what_older_fairways_wrote_down_is_understood() {
+    let shop = key("production");
+    let mut world = World::deployed(&shop, hooked());
+    for by in ["fairway", "ann"] {
+        let fact = r#"{"purge_due":{"release":1}}"#;
+        let fact: Fact = serde_json::from_str(fact).unwrap();
+        let event =
+            fairway_engine::Event { at: Timestamp(5), actor: by.to_owned(), environment: shop.clone(), fact };
+        world.state.apply(&event).unwrap();
+    }
+    let rollout = world.of(&shop).history[0].number;
+    let told = world.of(&shop).purges.iter().map(|one| (one.by.as_str(), one.about.clone()));
+    let expected = [
+        ("fairway", PurgeAbout::Rollout { rollout }),
+        ("fairway", PurgeAbout::Rollout { rollout }),
+        ("ann", PurgeAbout::Unsaid),
+    ];
+    assert_eq!(told.collect::<Vec<_>>(), expected);
 }
