@@ -83,9 +83,59 @@ pub struct EnvironmentStatus {
     pub last: Option<RolloutInfo>,
     pub ended: Vec<EndedInfo>,
     pub jobs: Vec<crate::JobInfo>,
+    /// Newest first.
+    #[serde(default)]
+    pub purges: Vec<PurgeInfo>,
+    /// What became of certificates, newest first; how they stand is in `certificates`.
+    #[serde(default)]
+    pub certificate_news: Vec<CertificateNews>,
     /// Of Fairway itself, that this environment has seen; newest first.
     #[serde(default)]
     pub upgrades: Vec<UpgradeInfo>,
+}
+
+/// One purge: by `fairway purge`, or of the hook after a rollout.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PurgeInfo {
+    pub at_ms: u64,
+    pub by: String,
+    /// The rollout that it followed from; none: somebody asked.
+    pub rollout: Option<u32>,
+    /// None: all.
+    pub service: Option<String>,
+    /// Empty: all.
+    pub paths: Vec<String>,
+    /// How many more there were.
+    pub paths_more: u32,
+    /// `done`, `failed`, `under way` or `superseded`.
+    pub outcome: String,
+    /// Answers that the proxy had kept.
+    pub answers: Option<u64>,
+    /// Whose hook was asked.
+    pub release: Option<String>,
+    /// How often the hook was asked, once that is over.
+    pub attempts: Option<u32>,
+    pub cause: Option<String>,
+}
+
+/// What became of a certificate.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertificateNews {
+    pub at_ms: u64,
+    pub names: Vec<String>,
+    /// `issued`, `renewed`, `works again`, `failed`, or `tried again` as long as nothing has come of that.
+    pub outcome: String,
+    /// Where it comes from: the authority's host, a file, or `self-signed`.
+    pub source: Option<String>,
+    /// Who asked for it; `fairway` for what it does by itself.
+    pub by: String,
+    /// The end of the one that served from then on.
+    pub until_ms: Option<u64>,
+    /// Since when that had failed.
+    pub failing_since_ms: Option<u64>,
+    /// `certificate/…`
+    pub code: Option<String>,
+    pub cause: Option<String>,
 }
 
 /// An upgrade of Fairway that is over.

@@ -203,6 +203,8 @@ pub(crate) mod tests {
             last: None,
             ended: Vec::new(),
             jobs: Vec::new(),
+            purges: Vec::new(),
+            certificate_news: Vec::new(),
             upgrades: Vec::new(),
         }
     }

@@ -1,5 +1,7 @@
 //! The state of an environment as the API tells it.
 
+mod accounts;
+
 use fairway_api as api;
 use fairway_engine::id::{InstanceId, ReleaseNumber, ServiceName};
 use fairway_engine::release::Release;
@@ -89,6 +91,8 @@ pub fn environment(env: &Environment, live: &Live) -> api::EnvironmentStatus {
         last: env.history.back().map(|last| rollout_info(env, last)),
         ended: env.ended.iter().rev().map(|ended| ended_info(ended)).collect(),
         jobs: env.jobs.values().rev().map(job).collect(),
+        purges: env.purges.iter().rev().map(accounts::purge).collect(),
+        certificate_news: env.certificate_news.iter().rev().map(accounts::certificate).collect(),
         upgrades: env.upgrades.iter().rev().map(upgrade_info).collect(),
     }
 }

@@ -1,5 +1,7 @@
 //! `fairway history`
 
+mod beside;
+
 use fairway_api::{ReleaseInfo, RolloutInfo, UpgradeInfo};
 use serde_json::json;
 
@@ -13,8 +15,9 @@ use crate::problem::{Outcome, Problem, ask};
 
 /// Rollouts that are over, newest first
 ///
-/// `*` marks a release that `fairway rollback` can go to. Below them are the upgrades of Fairway itself. With a number
-/// all that is on the record of one rollout: for one that was called off, the figures that did it.
+/// `*` marks a release that `fairway rollback` can go to. Below them are caches that were emptied and what became of
+/// certificates, each with who asked for it, and then the upgrades of Fairway itself. With a number all that is on the
+/// record of one rollout: for one that was called off, the figures that did it.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  fairway history -e production\n  fairway history -e production --since 2d\n  fairway history 7 -e production"
@@ -53,6 +56,12 @@ pub fn run(args: &Args, cx: &Context) -> Outcome {
             cx.out.progress(format!("no rollout of {} is over", target.environment));
         } else {
             cx.out.data(table(&history, &status.retained, now, cx.out.data_width(), cx.out.colours()));
+        }
+        let (mut purges, mut certificates) = (status.purges, status.certificate_news);
+        purges.retain(|purge| purge.at_ms >= from);
+        certificates.retain(|news| news.at_ms >= from);
+        if !purges.is_empty() || !certificates.is_empty() {
+            cx.out.data(beside::table(&purges, &certificates, args.limit, now, cx.out.colours()));
         }
         let mut upgrades = status.upgrades;
         upgrades.retain(|upgrade| upgrade.ended_ms >= from);

@@ -10,7 +10,8 @@ use crate::problem::{Outcome, Problem};
 /// Empty the response cache, and what stands before the environment
 ///
 /// Answers that the proxy has kept are not given any more, and the hook of [deploy.purge] is asked, which empties a CDN
-/// as a whole. How the hook fares is shown by `fairway status` and `fairway watch`.
+/// as a whole. How the hook fares is shown by `fairway status` and `fairway watch`; who asked, and what came of it, by
+/// `fairway history`.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  fairway purge -e production\n  fairway purge /assets /index.html -e production\n  fairway purge --service web -e production"

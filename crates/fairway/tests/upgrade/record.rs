@@ -100,6 +100,8 @@ fn who_asked_for_it_and_what_came_of_it_is_on_the_record() {
         );
     }
     house.await_proxy();
+    let purged = house.fairway(&["purge", "/a", "/b", "--service", "web", "-e", "dev"]);
+    assert!(purged.status.success(), "{}", last_line(&purged));
     let mut asked = std::process::Command::new(FAIRWAY);
     asked.args(["history", "-e", "dev"]).current_dir(house.dir.path()).env("FAIRWAY_STATE", house.state());
     let shown = asked.env_remove("FAIRWAY_SERVER").output().unwrap().stdout;
@@ -108,6 +110,11 @@ fn who_asked_for_it_and_what_came_of_it_is_on_the_record() {
     assert_eq!(outcomes.len(), 4, "{shown}");
     for (line, outcome) in outcomes.iter().zip(["came back", "came back", "refused", "done"]) {
         assert!(line.contains(outcome), "{line}");
+    }
+    let purges: Vec<_> = shown.lines().filter(|line| line.starts_with("purge ")).collect();
+    assert_eq!(purges.len(), 1, "{shown}");
+    for word in ["/a and 1 more of web", "done", &me, "0 kept answers are gone"] {
+        assert!(purges[0].contains(word), "{word}: {shown}");
     }
     down(&house);
 }

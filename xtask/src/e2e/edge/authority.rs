@@ -8,7 +8,7 @@ use serde_json::json;
 use super::files::identity;
 use super::place::{Place, expect, expect_in};
 use crate::fault::{Context, Done, Fault};
-use crate::home::{Home, free_address};
+use crate::home::{Home, Ran, free_address};
 use crate::setup::peers;
 
 struct Pebble {
@@ -136,6 +136,19 @@ pub fn certificates(home: &mut Home) -> Done<Vec<String>> {
         findings.push(format!("without TLS, while the certificate is ordered: {plain}"));
     }
     obtained(&mut place, "b.test", &mut findings)?;
+
+    // Each of these once, whatever was tried and whoever was killed meanwhile.
+    let asked = |place: &mut Place<'_>| place.home.must(&place.directory, &["history", "-e", "dev"]);
+    let is_told = |told: &Ran| told.stdout.contains("b.test");
+    let history = place.until("the certificates in the history", asked, is_told)?.stdout;
+    let lines: Vec<&str> = history.lines().filter(|line| line.starts_with("certificate ")).collect();
+    let told = |host: &str, outcome: &str| {
+        lines.iter().filter(|line| line.contains(host) && line.contains(outcome)).count()
+    };
+    expect(&mut findings, "the history: a.test has failed", told("a.test", " failed "), 1);
+    expect(&mut findings, "the history: a.test was issued", told("a.test", " issued "), 1);
+    expect(&mut findings, "the history: b.test was issued", told("b.test", " issued "), 1);
+    expect_in(&mut findings, "the history", &history, &["the authority cannot be asked", "without success"]);
     Ok(findings)
 }
 
