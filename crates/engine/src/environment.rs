@@ -294,6 +294,22 @@ impl Environment {
         None
     }
 
+    /// Can a rollback go to it? Only what has served may come back without checks, and nothing from before a contraction
+    /// of the schema.
+    #[must_use]
+    pub fn can_come_back(&self, release: ReleaseNumber) -> bool {
+        self.stable != Some(release)
+            && self.releases.contains_key(&release)
+            && self.served.contains(&release)
+            && self.contracted_by.is_none_or(|contracted_by| contracted_by <= release)
+    }
+
+    /// Every release that a rollback can go to, oldest first.
+    #[must_use]
+    pub fn rollback_targets(&self) -> Vec<ReleaseNumber> {
+        self.releases.keys().copied().filter(|release| self.can_come_back(*release)).collect()
+    }
+
     #[must_use]
     pub fn running_job(&self, number: JobNumber) -> Option<&Job> {
         self.jobs.get(&number).filter(|job| job.is_running())

@@ -32,7 +32,7 @@ pub enum Refusal {
     #[error("the plan is stale: it was made against {planned}, but {} serves now", match .actual { Some(actual) => actual.to_string(), None => "nothing".to_owned() })]
     StalePlan { planned: ReleaseNumber, actual: Option<ReleaseNumber> },
     #[error("a rollback has nowhere to go: no earlier release is kept")]
-    NoEarlierRelease,
+    NoEarlierRelease { known: Vec<ReleaseNumber> },
     #[error("{release} serves already")]
     AlreadyServing { release: ReleaseNumber },
     #[error(
@@ -92,7 +92,7 @@ impl Refusal {
             Refusal::AlreadyPaused { .. } => "rollout/already-paused",
             Refusal::NotPaused { .. } => "rollout/not-paused",
             Refusal::StalePlan { .. } => "plan/stale",
-            Refusal::NoEarlierRelease => "rollback/no-earlier-release",
+            Refusal::NoEarlierRelease { .. } => "rollback/no-earlier-release",
             Refusal::AlreadyServing { .. } => "rollback/already-serving",
             Refusal::SchemaContracted { .. } => "rollback/schema-contracted",
             Refusal::NothingToRetry { .. } => "retry/nothing",
@@ -131,9 +131,12 @@ impl Refusal {
             }
             Refusal::AlreadyPaused { .. } => Some("fairway resume -e ENV".to_owned()),
             Refusal::StalePlan { .. } => Some("fairway plan -e ENV".to_owned()),
-            Refusal::SchemaContracted { .. } | Refusal::NoEarlierRelease => Some(
-                "fairway history -e ENV lists the releases and why each can or cannot come back".to_owned(),
-            ),
+            Refusal::NoEarlierRelease { known } if !known.is_empty() => {
+                Some(format!("name one that can come back: {}", join(known)))
+            }
+            Refusal::SchemaContracted { .. } | Refusal::NoEarlierRelease { .. } => {
+                Some("fairway history -e ENV marks with * the releases that can come back".to_owned())
+            }
             Refusal::JobRunning { .. } => Some("fairway migrate status -e ENV".to_owned()),
             Refusal::OwnApproval { .. } => Some("somebody else runs: fairway approve -e ENV".to_owned()),
             Refusal::Illegal(_) | Refusal::Unsettled { .. } => Some(
@@ -171,4 +174,19 @@ impl Refusal {
 
 fn join<T: ToString>(items: &[T]) -> String {
     items.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rollback_without_a_target_names_the_releases_that_can_come_back() {
+        let hint = |known: &[u32]| {
+            let known = known.iter().copied().map(ReleaseNumber).collect();
+            Refusal::NoEarlierRelease { known }.hint().unwrap()
+        };
+        assert_eq!(hint(&[2, 4]), "name one that can come back: r2, r4");
+        assert_eq!(hint(&[]), "fairway history -e ENV marks with * the releases that can come back");
+    }
 }

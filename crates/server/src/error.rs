@@ -60,7 +60,10 @@ impl StartError {
                 "server/already-running",
                 Some("fairway status shows what it runs; --state chooses another directory"),
             ),
-            StartError::Lock(_) => ("server/lock", None),
+            StartError::Lock(_) => (
+                "server/lock",
+                Some("run it as the user that the state directory is of, or choose another with --state"),
+            ),
             StartError::Open(_) | StartError::Read(_) | StartError::Snapshot(_) => ("server/log", None),
             StartError::Blobs(_) => ("server/blobs", None),
             StartError::Metrics { .. } => (
@@ -182,7 +185,7 @@ fn exit_of(refusal: &Refusal) -> u8 {
         | Refusal::Aborting { .. }
         | Refusal::AlreadyPaused { .. }
         | Refusal::NotPaused { .. }
-        | Refusal::NoEarlierRelease
+        | Refusal::NoEarlierRelease { .. }
         | Refusal::NeverServed { .. }
         | Refusal::AlreadyServing { .. }
         | Refusal::SchemaContracted { .. }

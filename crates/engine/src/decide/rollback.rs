@@ -29,14 +29,16 @@ impl Decider {
         }
         let target = match to {
             Some(target) => target,
-            None => self.env.rollback_target().ok_or(Refusal::NoEarlierRelease)?,
+            None => self
+                .env
+                .rollback_target()
+                .ok_or_else(|| Refusal::NoEarlierRelease { known: self.env.rollback_targets() })?,
         };
         if self.env.stable == Some(target) {
             return Err(Refusal::AlreadyServing { release: target });
         }
         let Some(release) = self.env.release(target) else {
-            let known = self.env.releases.keys().copied().filter(|r| Some(*r) != self.env.stable).collect();
-            return Err(Refusal::UnknownRelease { release: target, known });
+            return Err(Refusal::UnknownRelease { release: target, known: self.env.rollback_targets() });
         };
         // It skips migrations, checks and approvals: only what has been through them may come back this way.
         if !self.env.served.contains(&target) {
