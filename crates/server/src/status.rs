@@ -53,7 +53,7 @@ pub fn environment(env: &Environment, live: &Live) -> api::EnvironmentStatus {
         .releases
         .values()
         .rev()
-        .filter(|release| Some(release.number) != env.stable)
+        .filter(|release| env.can_come_back(release.number))
         .map(|release| release_info(release))
         .collect();
     let listen = env.routes.table.listen.as_ref();
@@ -205,6 +205,9 @@ fn health(env: &Environment, services: &[api::ServiceStatus], live: &Live) -> (a
         let text = format!("{}: {} of {} copies ready", service.name, service.ready, service.wanted);
         return (api::Health::Degraded, text);
     }
+    if let Some(name) = without_copies(env, release) {
+        return (api::Health::Degraded, format!("{name} runs no copies: nothing answers its requests"));
+    }
     if let Some(silent) = silent(env, live) {
         let text = format!("{silent} was ready and has not reported since this server started");
         return (api::Health::Unknown, text);
@@ -236,6 +239,13 @@ fn serving(env: &Environment) -> Option<(ReleaseNumber, String)> {
     let rollout = env.rollout.as_ref().filter(|rollout| rollout.switched_at.is_some())?;
     let (to, phase) = (rollout.to, rollout.phase.name());
     Some((to, format!("{to} serves; its first deploy is under way ({phase})")))
+}
+
+/// A service that takes public requests and was scaled to nothing.
+fn without_copies(env: &Environment, serving: ReleaseNumber) -> Option<&ServiceName> {
+    let services = &env.release(serving)?.spec.services;
+    let mut public = services.iter().filter(|(_, spec)| spec.route.is_some()).map(|(name, _)| name);
+    public.find(|name| env.replicas(serving, name) == 0)
 }
 
 /// A copy that is ready by the record alone: its process may have ended while no server was there to hear of it.
@@ -523,10 +533,11 @@ fn quantile_ms(buckets: &[u64], q: f64) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
+    use fairway_engine::strategy::Strategy;
     use fairway_engine::{Command, Outcome};
 
     use super::*;
-    use crate::testing::{World, command_of, deploy, key, outcome_of, release};
+    use crate::testing::{World, command_of, deploy, key, name, outcome_of, release};
 
     fn serving_world() -> World {
         World::deployed(&key("dev"), release("127.0.0.1:8080"))
@@ -591,6 +602,41 @@ mod tests {
         world.give(outcome_of(&dev, Outcome::RoutesRefused { generation, why }));
         assert!(world.of(&dev).routes.refused.is_some());
         check(&world, &live(&world), api::Health::Failing, "no copy of api is ready");
+    }
+
+    #[test]
+    fn a_public_service_that_was_scaled_to_nothing_does_not_serve() {
+        let dev = key("dev");
+        let mut world = serving_world();
+        world.give(command_of(&dev, Command::Scale { service: name("api"), replicas: 0 }));
+        world.settle(&dev);
+        let text = "api runs no copies: nothing answers its requests";
+        check(&world, &live(&world), api::Health::Degraded, text);
+        world.give(command_of(&dev, Command::Scale { service: name("api"), replicas: 1 }));
+        world.settle(&dev);
+        check(&world, &live(&world), api::Health::Serving, "r1 serves");
+    }
+
+    #[test]
+    fn only_what_a_rollback_can_go_to_is_listed_as_such() {
+        let dev = key("dev");
+        let mut world = serving_world();
+        let deployed = |world: &mut World| {
+            let mut next = release("127.0.0.1:8080");
+            next.deploy.strategy = Strategy::BlueGreen { approve: false };
+            world.give(deploy(&dev, next));
+        };
+        let listed = |world: &World| -> Vec<String> {
+            environment(world.of(&dev), &live(world)).retained.into_iter().map(|one| one.name).collect()
+        };
+        deployed(&mut world);
+        world.give(command_of(&dev, Command::Rollback { to: None, reason: None }));
+        world.settle(&dev);
+        assert!(world.of(&dev).rollout.is_none());
+        assert_eq!(listed(&world), [""; 0], "r2 has never served");
+        deployed(&mut world);
+        world.settle(&dev);
+        assert_eq!(listed(&world), ["r1"]);
     }
 
     #[test]
