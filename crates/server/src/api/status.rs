@@ -1,8 +1,11 @@
 //! `GET /v1/status` and `GET …/status`.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::extract::{Path, State};
 use fairway_api::{EnvironmentStatus, ProxyStatus, ServerInfo, Status};
+use fairway_engine::id::EnvironmentKey;
 use fairway_engine::{Environment, Refusal};
 use fairway_proxy::control::{Client, Stats};
 
@@ -12,7 +15,28 @@ use crate::routes::{ProxyState, sharing};
 use crate::status::{self, Live, Routing};
 use crate::upgrade;
 
+/// The proxy takes a table within some ten milliseconds: who asks in between, as right after a deploy, is answered
+/// after that. A table that takes longer than this is missing, and what the proxy does is said to be unknown.
+const TABLE_WITHIN: Duration = Duration::from_millis(300);
+const TABLE_ASK: Duration = Duration::from_millis(10);
+
+/// Waits for tables that are on their way to the proxy.
+async fn settled(app: &App, is_asked: impl Fn(&EnvironmentKey) -> bool) {
+    let is_settled = |state: &fairway_engine::State| {
+        let mut asked = state.environments.values().filter(|env| is_asked(&env.key));
+        asked.all(|env| env.routes.is_applied() || env.routes.refused.is_some())
+    };
+    let until = tokio::time::Instant::now() + TABLE_WITHIN;
+    while matches!(app.routes.proxy(), ProxyState::Serving { behind: None, .. })
+        && !app.pump.shared.read(is_settled)
+        && tokio::time::Instant::now() < until
+    {
+        tokio::time::sleep(TABLE_ASK).await;
+    }
+}
+
 pub async fn all(State(app): State<App>) -> Answer<Status> {
+    settled(&app, |_| true).await;
     let (proxy, live) = live(&app).await;
     let environments = app
         .pump
@@ -26,6 +50,7 @@ pub async fn environment(
     Path((project, environment)): Path<(String, String)>,
 ) -> Answer<EnvironmentStatus> {
     let key = key(&project, &environment)?;
+    settled(&app, |other| *other == key).await;
     let (_, live) = live(&app).await;
     let found =
         app.pump.shared.read(|state| state.environments.get(&key).map(|env| described(env, state, &live)));
