@@ -3,6 +3,7 @@
 pub mod monitoring;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use axum::extract::{Path, State};
 use axum::{Extension, Json};
@@ -20,6 +21,12 @@ use crate::routes::sharing;
 /// Code of a finding whose line holds a secret.
 const PLAIN_SECRET: &str = "config/plain-secret";
 
+/// The proxy lets an address go some time after the last environment on it was taken down, and the proxy of a
+/// `fairway up` some time after its end: a deploy right after that is no mistake. Who holds it for longer than this
+/// keeps it.
+const LET_GO_WITHIN: Duration = Duration::from_secs(2);
+const LET_GO_ASK: Duration = Duration::from_millis(50);
+
 pub async fn deploy(
     State(app): State<App>,
     Extension(Caller(by)): Extension<Caller>,
@@ -28,7 +35,8 @@ pub async fn deploy(
 ) -> Answer<Accepted> {
     let environment = key(&project, &environment)?;
     let spec = release_spec(&app, &environment, &request).await?;
-    check_listen(&app, &spec)?;
+    check_routes(&app, &environment, &spec)?;
+    check_listen(&app, &spec).await?;
     check_trees(&app, &spec).await?;
     let warnings =
         app.pump.shared.read(|state| sharing::of_release(&environment, &spec, state.environments.values()));
@@ -98,8 +106,8 @@ pub async fn release_spec(
         .map_err(fail)?;
     spec.monitoring.rules = rules;
     if request.development {
-        spec.deploy.bake = std::time::Duration::ZERO;
-        spec.deploy.keep_warm = std::time::Duration::ZERO;
+        spec.deploy.bake = Duration::ZERO;
+        spec.deploy.keep_warm = Duration::ZERO;
         spec.deploy.approvers = 0;
     }
     // A megabyte of rules takes its time.
@@ -107,8 +115,16 @@ pub async fn release_spec(
     blocking(move || monitoring::check(&project, &environment, &spec).map(|()| spec)).await
 }
 
+/// The proxy would refuse the table in the middle of the rollout.
+fn check_routes(app: &App, key: &EnvironmentKey, spec: &ReleaseSpec) -> Result<(), Failure> {
+    let taken = app.pump.shared.read(|state| sharing::taken_route(key, spec, state.environments.values()));
+    let Some(taken) = taken else { return Ok(()) };
+    let hint = "set a `host` of its own, or another `listen`, for the environment";
+    Err(Failure(ApiError::new("listen/shared", taken.to_string()).hint(hint)))
+}
+
 /// An address that somebody else holds is found out before anything starts.
-fn check_listen(app: &App, spec: &ReleaseSpec) -> Result<(), Failure> {
+async fn check_listen(app: &App, spec: &ReleaseSpec) -> Result<(), Failure> {
     let wanted = &spec.listen.address;
     let is_ours = app.pump.shared.read(|state| {
         let tables = state.environments.values().map(|env| &env.routes.table);
@@ -121,7 +137,7 @@ fn check_listen(app: &App, spec: &ReleaseSpec) -> Result<(), Failure> {
     if is_ours || !needed {
         return Ok(());
     }
-    let Err(error) = std::net::TcpListener::bind(wanted) else { return Ok(()) };
+    let Err(error) = bind_within(wanted, LET_GO_WITHIN).await else { return Ok(()) };
     let port = wanted.rsplit(':').next().unwrap_or_default();
     let hint = if error.kind() == std::io::ErrorKind::AddrInUse {
         format!("`ss -ltnp sport = :{port}` shows who has it; or set another `listen` for the environment")
@@ -133,6 +149,22 @@ fn check_listen(app: &App, spec: &ReleaseSpec) -> Result<(), Failure> {
     };
     let message = format!("the environment cannot listen on {wanted}: {error}");
     Err(Failure(ApiError::new("listen/taken", message).hint(hint)))
+}
+
+/// Tries to listen until it works or the time is over.
+async fn bind_within(address: &str, within: Duration) -> std::io::Result<()> {
+    let until = tokio::time::Instant::now() + within;
+    loop {
+        match std::net::TcpListener::bind(address) {
+            Ok(_) => return Ok(()),
+            Err(error)
+                if error.kind() == std::io::ErrorKind::AddrInUse && tokio::time::Instant::now() < until =>
+            {
+                tokio::time::sleep(LET_GO_ASK).await;
+            }
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 /// A release whose bytes are not all there must not begin.
@@ -197,6 +229,18 @@ fn source_span(span: &Span, text: &str) -> SourceSpan {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn an_address_that_is_being_let_go_is_waited_for() {
+        let holder = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = holder.local_addr().unwrap().to_string();
+        let error = bind_within(&address, Duration::ZERO).await.unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse);
+        // Polled in this order: the first try finds it taken.
+        let (bound, ()) =
+            tokio::join!(biased; bind_within(&address, Duration::from_secs(60)), async { drop(holder) });
+        bound.unwrap();
+    }
 
     #[test]
     fn a_line_with_a_secret_is_not_copied_into_an_error() {

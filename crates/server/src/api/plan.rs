@@ -26,6 +26,8 @@ pub async fn plan(
     let plan = app.pump.shared.read(|state| {
         let known = state.environments.get(&environment);
         let mut plan = make(known, &spec);
+        let taken = sharing::taken_route(&environment, &spec, state.environments.values());
+        plan.warnings.extend(taken.map(|taken| format!("{taken}: a deploy is refused")));
         plan.warnings.extend(sharing::of_release(&environment, &spec, state.environments.values()));
         plan
     });
@@ -50,7 +52,7 @@ fn make(env: Option<&Environment>, spec: &ReleaseSpec) -> Plan {
                 is_empty = false;
                 let copies = match &new.autoscale {
                     Some(settings) => words::autoscale(settings),
-                    None => format!("{} copies", new.replicas),
+                    None => words::copies(new.replicas),
                 };
                 add("+", format!("service {name}"), format!("new, {copies}"), Risk::Low);
             }
@@ -194,7 +196,9 @@ fn changes(before: &ServiceSpec, after: &ServiceSpec) -> Vec<String> {
     match (&before.autoscale, &after.autoscale) {
         (a, b) if a == b => {}
         (_, Some(settings)) => changes.push(words::autoscale(settings)),
-        (Some(_), None) => changes.push(format!("no longer follows its load, {} copies", after.replicas)),
+        (Some(_), None) => {
+            changes.push(format!("no longer follows its load, {}", words::copies(after.replicas)))
+        }
         (None, None) => {}
     }
     if before.replicas != after.replicas && after.autoscale.is_none() && before.autoscale.is_none() {

@@ -2,11 +2,13 @@
 //! is said to whoever deploys, and in status.
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 use fairway_engine::Environment;
 use fairway_engine::edge::{Connections, Entrance, Process};
 use fairway_engine::id::EnvironmentKey;
 use fairway_engine::release::{Listen, ReleaseSpec};
+use fairway_engine::service::RouteSpec;
 
 use super::edge;
 
@@ -57,6 +59,52 @@ pub fn of_environment<'a>(
 ) -> Vec<String> {
     let release = edge::facing(environment);
     release.map(|release| of_release(&environment.key, &release.spec, environments)).unwrap_or_default()
+}
+
+/// A public route that another environment has already: the proxy could not tell whose a request is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TakenRoute {
+    pub by: EnvironmentKey,
+    pub address: String,
+    /// None: requests for every host.
+    pub host: Option<String>,
+    pub path: String,
+}
+
+impl fmt::Display for TakenRoute {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { by, address, host, path } = self;
+        let host = host.as_deref().unwrap_or("every host");
+        write!(f, "{by} has {path} at {address} already, for {host}")
+    }
+}
+
+/// The first public route of `spec` that another environment has.
+#[must_use]
+pub fn taken_route<'a>(
+    key: &EnvironmentKey,
+    spec: &ReleaseSpec,
+    environments: impl IntoIterator<Item = &'a Environment>,
+) -> Option<TakenRoute> {
+    let host = |route: &RouteSpec, listen: &Listen| {
+        route.host.as_ref().or(listen.host.as_ref()).map(|host| host.to_ascii_lowercase())
+    };
+    let wanted: BTreeSet<_> = spec
+        .services
+        .values()
+        .filter_map(|service| service.route.as_ref())
+        .map(|route| (host(route, &spec.listen), route.path.as_str()))
+        .collect();
+    environments.into_iter().filter(|other| other.key != *key).find_map(|other| {
+        let asked = Asked::of(&edge::facing(other)?.spec);
+        let ours = Asked::of(spec).addresses();
+        let address = asked.addresses().into_iter().find(|address| ours.contains(address))?.to_owned();
+        let listen = other.routes.table.listen.as_ref()?;
+        let routes = other.routes.table.services.values().filter_map(|service| service.route.as_ref());
+        let theirs = routes.map(|route| (host(route, listen), route.path.as_str()));
+        let (host, path) = theirs.into_iter().find(|route| wanted.contains(route))?;
+        Some(TakenRoute { by: other.key.clone(), address, host, path: path.to_owned() })
+    })
 }
 
 fn conflicts(ours: Asked<'_>, other: &EnvironmentKey, theirs: Asked<'_>, found: &mut Vec<String>) {
@@ -172,6 +220,40 @@ mod tests {
             "the stricter limit holds for both: idle, window",
         );
         check(|ours| ours.entrance.process.cache_bytes = Some(1), "the larger value holds for both: cache");
+    }
+
+    #[test]
+    fn a_route_that_another_environment_has_is_found_before_the_proxy_refuses_it() {
+        let (dev, staging) = (key("dev"), key("staging"));
+        let world = World::deployed(&dev, release(LISTEN));
+        let taken = |key: &EnvironmentKey, change: fn(&mut ReleaseSpec)| {
+            let mut ours = release(LISTEN);
+            change(&mut ours);
+            taken_route(key, &ours, [world.of(&dev)]).map(|taken| taken.to_string())
+        };
+        let text = "shop/dev has /api at 127.0.0.1:8080 already, for every host";
+        assert_eq!(taken(&staging, |_| {}).as_deref(), Some(text));
+        assert_eq!(taken(&dev, |_| {}), None, "its own");
+        assert_eq!(taken(&staging, |ours| ours.listen.host = Some("a.example".into())), None);
+        assert_eq!(taken(&staging, |ours| ours.listen.address = "127.0.0.1:8081".into()), None);
+        let paths = |ours: &mut ReleaseSpec| {
+            for service in ours.services.values_mut() {
+                service.route.as_mut().unwrap().path.insert_str(0, "/other");
+            }
+        };
+        assert_eq!(taken(&staging, paths), None);
+    }
+
+    #[test]
+    fn a_host_is_the_same_in_capitals() {
+        let with_host = |host: &str| {
+            let mut spec = release(LISTEN);
+            spec.listen.host = Some(host.to_owned());
+            spec
+        };
+        let world = World::deployed(&key("dev"), with_host("shop.example"));
+        let found = taken_route(&key("staging"), &with_host("Shop.Example"), [world.of(&key("dev"))]);
+        assert_eq!(found.unwrap().host.as_deref(), Some("shop.example"));
     }
 
     #[test]

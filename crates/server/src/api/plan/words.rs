@@ -109,6 +109,12 @@ fn lasting(time: Duration) -> String {
     if time.is_zero() { String::new() } else { format!(" for {}", show_duration(time)) }
 }
 
+/// `1 copy`, `3 copies`
+#[must_use]
+pub fn copies(count: u32) -> String {
+    if count == 1 { "1 copy".to_owned() } else { format!("{count} copies") }
+}
+
 /// `2 to 8 copies by its load (cpu 70 %)`
 #[must_use]
 pub fn autoscale(settings: &Autoscale) -> String {
