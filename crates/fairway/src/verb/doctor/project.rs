@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use fairway_api::{ProxyStatus, Status};
+use fairway_api::{EnvironmentStatus, ProxyStatus, Status};
 use fairway_config::{Environment, Project, ServiceRuns};
 
 use super::{Finding, Level, ports};
@@ -53,15 +53,29 @@ fn environments<'a>(cx: &Context, project: &'a Project) -> Vec<&'a Environment> 
 
 fn address(project: &Project, environment: &Environment, status: Option<&Status>) -> Finding {
     let address = environment.listen.address.as_str();
-    let ours = status.is_some_and(|status| {
-        matches!(status.server.proxy, ProxyStatus::Serving { .. })
-            && status.environments.iter().any(|one| {
-                one.project == project.name().as_str()
-                    && one.listen.as_deref() == Some(address)
-                    && one.stable.is_some()
-            })
-    });
-    ports::look(environment.name.as_str(), address, ours)
+    let there: Vec<&EnvironmentStatus> = status
+        .filter(|status| matches!(status.server.proxy, ProxyStatus::Serving { .. }))
+        .into_iter()
+        .flat_map(|status| &status.environments)
+        .filter(|one| one.listen.as_deref() == Some(address) && one.stable.is_some())
+        .collect();
+    let is_own = |one: &&&EnvironmentStatus| {
+        one.project == project.name().as_str() && one.environment == environment.name.as_str()
+    };
+    let same_host = |one: &&EnvironmentStatus| {
+        one.host.as_deref().map(str::to_ascii_lowercase) == environment.listen.host
+    };
+    // To end the proxy would take down what the other one serves.
+    if there.iter().find(is_own).is_none()
+        && let Some(other) = there.iter().copied().find(same_host)
+    {
+        let what = format!("{}: {address}", environment.name);
+        let host = other.host.as_deref().unwrap_or("every host");
+        let detail = format!("{}/{} takes requests for {host} there", other.project, other.environment);
+        return Finding::new(Level::Warn, what, detail)
+            .hint("where both have the same route, a deploy is refused: set a `host`, or another `listen`");
+    }
+    ports::look(environment.name.as_str(), address, !there.is_empty())
 }
 
 fn host(environment: &Environment) -> Option<Finding> {
@@ -150,6 +164,8 @@ fn is_executable(path: &Path) -> bool {
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 
+    use fairway_api::{ReleaseInfo, ServerInfo};
+
     use super::*;
 
     #[test]
@@ -166,6 +182,45 @@ mod tests {
         assert_eq!(level("bin/y", true), Level::Ok, "the build makes it");
         assert_eq!(level("sh", false), Level::Ok);
         assert_eq!(level("no-such-program-anywhere", false), Level::Fail);
+    }
+
+    #[test]
+    fn an_address_of_another_environment_here_is_not_to_be_ended() {
+        let text = "version = 1\nproject = \"pinger\"\n[service.web]\ncommand = [\"x\"]\nport = 80\n\
+                    route = \"/\"\n[env.staging]\nlisten = \"0.0.0.0:80\"\n";
+        let project = Project::parse("fairway.toml", text).unwrap();
+        let environment = project.environment("staging").unwrap();
+        let stable = ReleaseInfo {
+            name: "r1".to_owned(),
+            created_ms: 0,
+            created_by: "ann".to_owned(),
+            title: None,
+            commit: None,
+            dirty: false,
+        };
+        let there = EnvironmentStatus { stable: Some(stable), ..crate::ladder::tests::environment() };
+        let status = |host: Option<&str>| Status {
+            server: ServerInfo {
+                version: String::new(),
+                pid: 1,
+                started_ms: 0,
+                now_ms: 0,
+                state_dir: String::new(),
+                seq: 0,
+                proxy: ProxyStatus::Serving { pid: 2, generation: 1, version: String::new() },
+                binary: String::new(),
+                upgraded: None,
+                older_shims: 0,
+            },
+            environments: vec![EnvironmentStatus { host: host.map(str::to_owned), ..there.clone() }],
+        };
+        assert_eq!(there.listen.as_deref(), Some("0.0.0.0:80"));
+        let found = address(&project, environment, Some(&status(None)));
+        assert_eq!(found.level, Level::Warn);
+        let name = format!("{}/{}", there.project, there.environment);
+        assert!(found.detail.starts_with(&name), "{}", found.detail);
+        let found = address(&project, environment, Some(&status(Some("shop.example"))));
+        assert_eq!(found.level, Level::Ok, "{}", found.detail);
     }
 
     #[test]
