@@ -252,6 +252,15 @@ fn validate_shows_every_problem_with_its_place() {
 }
 
 #[test]
+fn validate_does_not_call_an_environment_valid_that_is_none() {
+    let place = Place::with(&[("fairway.toml", SHOP)]);
+    place.run(&["validate", "-e", "production"]).is(0);
+    let typo = place.run(&["validate", "-e", "prodction"]).is(2);
+    assert!(typo.out().is_empty() && typo.err().contains("prodction"), "{}", typo.err());
+    assert!(typo.err().contains("hint:"), "{}", typo.err());
+}
+
+#[test]
 fn json_is_one_object_a_line_and_ends_in_a_result() {
     let place = Place::with(&[("fairway.toml", SHOP)]);
     let lines = |ran: &Ran| -> Vec<Value> {

@@ -7,7 +7,7 @@ use fairway_config::Project;
 use fairway_server::validate;
 use serde_json::json;
 
-use crate::context::Context;
+use crate::context::{Context, find_environment};
 use crate::exit::Exit;
 use crate::output::Paint;
 use crate::problem::{Outcome, of_diagnostics};
@@ -27,6 +27,10 @@ pub struct Args {
 pub fn run(args: &Args, cx: &Context) -> Outcome {
     let file = cx.need_project_file()?;
     let project = file.load()?;
+    // All are looked at, but a name that is none must not be said to be valid.
+    if let Some(name) = &cx.globals.env {
+        find_environment(&project, name)?;
+    }
     let warnings = of_diagnostics(project.warnings(), project.source());
     if args.strict && !warnings.is_empty() {
         cx.out.errors(Exit::Usage, &warnings);
