@@ -129,9 +129,10 @@ impl Changes {
         self.filter = Filter::new(&self.filter.root.clone(), project, environment);
     }
 
-    /// Waits for a change and then for quiet. The answer is the path that was changed first.
+    /// Waits for a change and then for quiet. The answer is the path that was changed first, of those that are still
+    /// there: editors write another file and rename it.
     pub async fn next(&mut self) -> Option<PathBuf> {
-        let first = loop {
+        let mut first = loop {
             let path = self.pending.recv().await?;
             if self.take(&path) {
                 break path;
@@ -141,7 +142,9 @@ impl Changes {
         while start.elapsed() < QUIET_MAX {
             match tokio::time::timeout(QUIET, self.pending.recv()).await {
                 Ok(Some(path)) => {
-                    self.take(&path);
+                    if self.take(&path) && !first.exists() && path.exists() {
+                        first = path;
+                    }
                 }
                 Ok(None) | Err(_) => break,
             }
@@ -269,6 +272,21 @@ mod tests {
             fs::write(root.join("stamp"), "again").unwrap();
             fs::write(root.join("source"), "a person").unwrap();
             assert_eq!(changes.settle(|_| panic!("told once")).await, Some(root.join("source")));
+        });
+    }
+
+    #[test]
+    fn of_an_editor_that_renames_the_file_is_told_not_its_working_copy() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        let mut changes = Changes::watch(&root, &project(BUILT), "dev").unwrap();
+        runtime.block_on(async {
+            fs::write(root.join("sedX1yZ2"), "1").unwrap();
+            fs::rename(root.join("sedX1yZ2"), root.join("api.py")).unwrap();
+            assert_eq!(changes.next().await, Some(root.join("api.py")));
+            fs::remove_file(root.join("api.py")).unwrap();
+            assert_eq!(changes.next().await, Some(root.join("api.py")), "gone is a change too");
         });
     }
 
