@@ -198,7 +198,16 @@ impl Context {
             let status = tokio::time::timeout(SUGGEST_TIMEOUT, client.status()).await;
             Ok(status.ok().and_then(Result::ok).map(|status| status.environments).unwrap_or_default())
         });
-        let mut known: Vec<String> = known.unwrap_or_default().into_iter().map(|e| e.environment).collect();
+        let project = match &self.globals.project {
+            Some(named) => Some(named.clone()),
+            None => self.project_file().ok().flatten().and_then(|file| file.project_name().ok()),
+        };
+        let mut known: Vec<String> = known
+            .unwrap_or_default()
+            .into_iter()
+            .filter(|other| project.as_ref().is_none_or(|project| *project == other.project))
+            .map(|other| other.environment)
+            .collect();
         known.sort();
         known.dedup();
         if let Some(near) = nearest(wanted, &known) {

@@ -7,7 +7,6 @@ use fairway_api::{JobInfo, JobOutcome, JobRequest, LogQuery};
 use serde_json::json;
 
 use crate::context::Context;
-use crate::duration;
 use crate::exit::Exit;
 use crate::follow;
 use crate::output::Paint;
@@ -103,9 +102,8 @@ fn tell(cx: &Context, target: &Target, request: &JobRequest, ended: &Ended) -> O
     let environment = &target.environment;
     match &job.outcome {
         JobOutcome::Succeeded | JobOutcome::Running => {
-            let took = duration::show_ms(job.started_ms, job.ended_ms.unwrap_or(job.started_ms));
             let done = cx.out.progress_colours().paint(Paint::Good, "done");
-            cx.out.progress(format!("{done}: {} in {environment} with {} ({took})", job.kind, job.release));
+            cx.out.progress(format!("{done}: {} in {environment} with {}", job.kind, job.release));
             cx.out.result(Exit::Done, &json!(job));
             Ok(Exit::Done)
         }
@@ -120,7 +118,11 @@ fn tell(cx: &Context, target: &Target, request: &JobRequest, ended: &Ended) -> O
                 what: format!("{} (j{}) failed in {environment}", job.kind, job.number),
                 causes: vec![cause.clone()],
                 lines: if ended.was_shown { Vec::new() } else { last_lines.clone() },
-                hint: None,
+                hint: Some(format!(
+                    "`fairway logs -e {environment} --job j{}` shows what it wrote; it runs on the server, with the PATH \
+                     of the server",
+                    job.number
+                )),
                 exit: Exit::Failed,
             })
         }

@@ -158,8 +158,8 @@ impl Problem {
             Problem::NoProject { .. } => {
                 error("project/none").hint("`fairway init` writes one; `-C DIR` says where the project is")
             }
-            Problem::Read { source, .. } => error("io/read").cause(source.to_string()),
-            Problem::Write { source, .. } => error("io/write").cause(source.to_string()),
+            Problem::Read { source, .. } => error("io/read").cause(source.to_string()).hint(of_io(source)),
+            Problem::Write { source, .. } => error("io/write").cause(source.to_string()).hint(of_io(source)),
             Problem::NotText { .. } => error("io/not-text").hint("is it the right file?"),
             Problem::Config { diagnostics, file } => {
                 return of_diagnostics(diagnostics, file)
@@ -181,6 +181,11 @@ impl Problem {
                 "run this in the project's directory, or name it with --project: {}",
                 known.join(", ")
             )),
+            Problem::NoServer { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                error("server/not-running")
+                    .cause(source.to_string())
+                    .hint("its socket is for another user: run this as the user that the server runs as")
+            }
             Problem::NoServer { source, .. } => error("server/not-running").cause(source.to_string()).hint(
                 "`fairway up` starts one for development, `fairway server run` starts one here; --server or --state \
                  says where another one is",
@@ -236,6 +241,22 @@ impl Problem {
             }
         };
         vec![one]
+    }
+}
+
+/// What to do where a file cannot be read or written.
+fn of_io(source: &io::Error) -> &'static str {
+    let is = |kinds: &[io::ErrorKind]| kinds.contains(&source.kind());
+    if is(&[io::ErrorKind::PermissionDenied]) {
+        "run it as a user who may, or change whose it is"
+    } else if is(&[io::ErrorKind::ReadOnlyFilesystem]) {
+        "what is mounted there cannot be written: use another directory"
+    } else if is(&[io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded]) {
+        "make some room; `fairway gc` removes what no release needs"
+    } else if is(&[io::ErrorKind::NotFound]) {
+        "is the path right?"
+    } else {
+        "`fairway doctor` looks at directory and disk"
     }
 }
 
@@ -347,6 +368,26 @@ mod tests {
             title: None,
         };
         Problem::Rollout { environment: "production".to_owned(), rollout: Box::new(rollout) }
+    }
+
+    #[test]
+    fn a_server_of_another_user_is_not_to_be_started_again() {
+        let of = |kind: io::ErrorKind| {
+            let endpoint = Endpoint::Unix("/run/fairway.sock".into());
+            let problem = Problem::NoServer { endpoint, source: kind.into() };
+            problem.report()[0].hint.clone().unwrap()
+        };
+        assert!(of(io::ErrorKind::PermissionDenied).contains("as the user that the server runs as"));
+        assert!(of(io::ErrorKind::NotFound).contains("fairway server run"));
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_written_or_read_comes_with_a_hint() {
+        for kind in [io::ErrorKind::PermissionDenied, io::ErrorKind::StorageFull, io::ErrorKind::Other] {
+            let write = Problem::Write { path: "fairway.toml".into(), source: kind.into() };
+            let read = Problem::Read { path: "fairway.toml".into(), source: kind.into() };
+            assert!(write.report()[0].hint.is_some() && read.report()[0].hint.is_some(), "{kind:?}");
+        }
     }
 
     #[test]

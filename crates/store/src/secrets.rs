@@ -45,7 +45,9 @@ pub enum SecretError {
     Environment { environment: String },
     #[error("the value of {name} has {bytes} bytes; 1 to {VALUE_BYTES_MAX} are allowed")]
     Length { name: String, bytes: usize },
-    #[error("there is no secret {name} in {environment}\nhint: `fairway secrets set {name}`")]
+    #[error(
+        "there is no secret {name} in {environment}\nhint: `fairway secret list` shows those that there are"
+    )]
     Unknown { environment: String, name: String },
     #[error("secret {name} of {environment} has no version {version}; the newest is {newest}")]
     UnknownVersion { environment: String, name: String, version: u32, newest: u32 },

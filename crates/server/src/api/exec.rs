@@ -19,6 +19,9 @@ use crate::error::Refused;
 /// Frames on their way to a slow terminal; the command then waits.
 const FRAMES_MAX: usize = 64;
 
+const EXEC_HINT: &str =
+    "the command runs as the copy does, on the server; with `-- sh -c '…'` a shell reads it";
+
 pub async fn exec(
     State(app): State<App>,
     Path((project, environment)): Path<(String, String)>,
@@ -34,7 +37,7 @@ pub async fn exec(
         .supervisor
         .exec(&key, request.command)
         .await
-        .map_err(|error| Failure(ApiError::new("exec/failed", error.to_string())))?;
+        .map_err(|error| Failure(ApiError::new("exec/failed", error.to_string()).hint(EXEC_HINT)))?;
     let stdin = session.stdin;
     tokio::spawn(async move {
         let mut input = body.into_data_stream();
