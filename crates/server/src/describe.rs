@@ -256,7 +256,7 @@ fn phase_summary(phase: &Phase) -> String {
     match phase {
         Phase::Planned => "planned".to_owned(),
         Phase::Migrating { job } => format!("migrating ({job})"),
-        Phase::Starting => "starting the new version beside the old one".to_owned(),
+        Phase::Starting => "starting the copies".to_owned(),
         Phase::Verifying { job, .. } => format!("verifying over the preview route ({job})"),
         Phase::Shifting { step, state } => match state {
             StepState::Raising => format!("step {}: shifting traffic", step + 1),

@@ -58,8 +58,13 @@ fn look(status: &EnvironmentStatus, service: Option<&str>, old: &BTreeSet<String
     if left == 0 && missing == 0 {
         return Progress::Done(format!("{} restarted", service.unwrap_or("every service")));
     }
-    let missing = if missing > 0 { format!(", {missing} new ones not ready yet") } else { String::new() };
-    Progress::Waiting(format!("{left} old copies left{missing}"))
+    let missing = match missing {
+        0 => String::new(),
+        1 => ", 1 new one not ready yet".to_owned(),
+        many => format!(", {many} new ones not ready yet"),
+    };
+    let left = if left == 1 { "1 old copy left".to_owned() } else { format!("{left} old copies left") };
+    Progress::Waiting(format!("{left}{missing}"))
 }
 
 #[cfg(test)]
@@ -73,6 +78,9 @@ mod tests {
         let old = copies(&status, Some("api"));
         assert_eq!(old.len(), 3);
         assert!(matches!(look(&status, Some("api"), &old), Progress::Waiting(_)));
+        let one = BTreeSet::from([old.iter().next().unwrap().clone()]);
+        let said = look(&status, Some("api"), &one);
+        assert!(matches!(said, Progress::Waiting(text) if text.starts_with("1 old copy left")));
         let others = BTreeSet::from(["api.r10.1".to_owned()]);
         assert!(matches!(look(&status, Some("api"), &others), Progress::Done(_)));
     }

@@ -72,7 +72,11 @@ fn look(status: &EnvironmentStatus, name: &str, replicas: u32) -> Progress {
         .filter(|instance| matches!(instance.state.as_str(), "draining" | "stopping"))
         .count();
     if service.ready == replicas && leaving == 0 {
-        return Progress::Done(format!("{name} runs {replicas} copies, all ready"));
+        return Progress::Done(match replicas {
+            0 => format!("{name} runs no copies"),
+            1 => format!("{name} runs 1 copy, which is ready"),
+            _ => format!("{name} runs {replicas} copies, all ready"),
+        });
     }
     let leaving = if leaving > 0 { format!(", {leaving} leaving") } else { String::new() };
     Progress::Waiting(format!("{name}: {} of {replicas} ready{leaving}", service.ready))
@@ -93,7 +97,9 @@ mod tests {
     #[test]
     fn it_is_done_when_all_are_ready_and_none_is_leaving() {
         let mut status = environment();
-        assert!(matches!(look(&status, "api", 1), Progress::Done(_)));
+        assert!(
+            matches!(look(&status, "api", 1), Progress::Done(text) if text == "api runs 1 copy, which is ready")
+        );
         status.services[0].instances[0].state = "draining".to_owned();
         assert!(
             matches!(look(&status, "api", 1), Progress::Waiting(text) if text == "api: 1 of 1 ready, 1 leaving")

@@ -297,8 +297,10 @@ fn instance(one: &InstanceStatus, now_ms: u64, colours: Colours) -> Vec<String> 
     };
     let mut notes = Vec::new();
     notes.extend(one.pid.map(|pid| format!("pid {pid}")));
-    if one.crashes > 0 {
-        notes.push(format!("{} crashes", one.crashes));
+    match one.crashes {
+        0 => {}
+        1 => notes.push("1 crash".to_owned()),
+        crashes => notes.push(format!("{crashes} crashes")),
     }
     notes.extend(one.why.as_deref().map(printable));
     notes.extend(one.not_enforced.iter().map(|limit| format!("not enforced: {}", printable(limit))));
