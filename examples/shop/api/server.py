@@ -366,9 +366,10 @@ def main():
     except OSError as problem:
         log.error("cannot listen", address="%s:%d" % address, cause=str(problem))
         return 1
+    # Before the first answer: ready for an instant, and never again, is not what a version should say.
+    readiness.start(os.environ)
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True).start()
     log.info("listening", address="%s:%d" % server.server_address)
-    readiness.start(os.environ)
     readiness.problem()
 
     received = signal.sigwait(signals)

@@ -533,6 +533,7 @@ class Versions(ShopTest):
         self.run_tool("broken", "bin/migrate", "expand")
         process, api = self.start_api("broken")
         process.wait_for_event("not ready")
+        self.assertNotIn("ready", [line["event"] for line in process.events()], "not for an instant either")
         status, answer = call_json(api, "GET", "/healthz")
         self.assertEqual(status, 503)
         self.assertIn("PAYMENT_GATEWAY_URL is not set", answer["cause"])
