@@ -129,7 +129,8 @@ impl HeadScan {
 /// Where a head ends that is here as a whole, is within every limit, and in which no line end is other than it should be:
 /// nearly every head. Sixteen bytes are looked at a time. `None`: who looks closer may still find one.
 fn end_without_doubt(buf: &[u8]) -> Option<usize> {
-    if matches!(buf.first()?, b'\r' | b'\n' | b' ' | b'\t') {
+    // What is judged by the first byte of a message is judged there.
+    if matches!(buf.first()?, b'\r' | b'\n' | b' ' | b'\t' | &TLS_HANDSHAKE) {
         return None;
     }
     // What the block before ended with, as bits before the first of this one.
@@ -225,6 +226,11 @@ mod tests {
                 buf.extend_from_slice(&part[..part.len().min(1 + next(12) as usize)]);
             }
             buf.drain(..(next(20) as usize / 19) * next(17) as usize);
+            if next(20) == 0
+                && let Some(first) = buf.first_mut()
+            {
+                *first = TLS_HANDSHAKE;
+            }
             let slow = HeadScan::default().scan_by_line(&buf, Limits::Request);
             if let Some(end) = end_without_doubt(&buf) {
                 found += 1;
@@ -234,6 +240,16 @@ mod tests {
             }
         }
         assert!(found > 1_000, "{found}");
+    }
+
+    /// Found by fuzzing: as a whole it was a head, and refused only by what reads heads.
+    #[test]
+    fn what_begins_as_tls_is_refused_however_it_comes() {
+        let text = b"\x16\x16 / HTTP/1.1\r\nHost: a\r\n\r\n";
+        let refused = Err(Refusal::Bad("TLS is not spoken at this address"));
+        for first in 1..=text.len() {
+            assert_eq!(HeadScan::default().request(&text[..first]), refused, "{first}");
+        }
     }
 
     #[test]
