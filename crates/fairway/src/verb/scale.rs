@@ -8,9 +8,9 @@ use crate::settle::{Progress, settle};
 
 /// Run more or fewer copies of a service
 ///
-/// New copies get traffic when they are ready; those that go are drained first. It holds until the next deploy, which
-/// brings back what fairway.toml says. Where copies follow the load, the number holds for an hour; `auto` lets the load
-/// decide again at once.
+/// New copies get traffic when they are ready; those that go are drained first. It outlives deploys: until the service is
+/// scaled again, the number in fairway.toml does not hold. Where copies follow the load, the number holds for an hour;
+/// `auto` lets the load decide again at once.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  fairway scale api 4 -e production\n  fairway scale api auto -e production"
