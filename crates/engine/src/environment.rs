@@ -8,11 +8,11 @@ use serde::{Deserialize, Serialize};
 use crate::autoscale::Autoscaler;
 use crate::certificate::{CertificateNews, CertificateStanding};
 use crate::id::{EnvironmentKey, InstanceId, JobNumber, ReleaseNumber, RolloutNumber, ServiceName};
-use crate::instance::{EndedInstance, Instance};
+use crate::instance::{EndedInstance, Instance, InstanceState};
 use crate::job::Job;
 use crate::purge::{PurgeAccount, PurgeDue, Purged};
 use crate::release::{Release, ReleaseSpec};
-use crate::rollout::{Rollout, RolloutSummary};
+use crate::rollout::{Phase, Rollout, RolloutSummary};
 use crate::routes::Routes;
 use crate::service::{Runs, ServiceSpec};
 use crate::time::Timestamp;
@@ -212,6 +212,30 @@ impl Environment {
     #[must_use]
     pub fn service(&self, release: ReleaseNumber, service: &ServiceName) -> Option<&ServiceSpec> {
         self.release(release)?.spec.services.get(service)
+    }
+
+    /// When a copy that was ready and is not any more has had as long to become it again as a new one has. Before traffic
+    /// moves a rollout waits for each of its copies, and one that flaps must not hold it until the phase is over.
+    pub(crate) fn recovery_deadline(&self, instance: &Instance) -> Option<Timestamp> {
+        let since = match &instance.state {
+            InstanceState::Suspect { since, .. } | InstanceState::Down { since, .. } => *since,
+            InstanceState::Starting { .. }
+            | InstanceState::Ready { .. }
+            | InstanceState::Draining { .. }
+            | InstanceState::Stopping { .. } => return None,
+        };
+        let rollout = self.rollout.as_ref()?;
+        let spec = self.service(instance.id.release, &instance.id.service)?;
+        let is_waited_for = match rollout.phase {
+            Phase::Planned | Phase::Migrating { .. } | Phase::Starting | Phase::Verifying { .. } => {
+                rollout.to == instance.id.release && !spec.is_backing()
+            }
+            Phase::Shifting { .. } | Phase::Baking { .. } | Phase::Committing | Phase::Aborting { .. } => {
+                false
+            }
+        };
+        // One that was kept warm may have been like that for long.
+        is_waited_for.then(|| since.max(rollout.phase_since) + spec.ready.within)
     }
 
     /// Copies of `service` that `release` is to have when it serves alone.

@@ -598,6 +598,7 @@ scenarios! {
     promoted_without
     queue
     readiness_lost
+    ready_once
     ready_without_address
     replacements
     restart

@@ -176,7 +176,8 @@ fn deadline_of(environment: &Environment) -> Option<Timestamp> {
         InstanceState::Draining { deadline, cut, .. } => {
             (environment.routes.applied >= *cut).then_some(*deadline)
         }
-        InstanceState::Ready { .. } | InstanceState::Suspect { .. } | InstanceState::Down { .. } => None,
+        InstanceState::Suspect { .. } | InstanceState::Down { .. } => environment.recovery_deadline(i),
+        InstanceState::Ready { .. } => None,
     });
     instances
         .chain(environment.replacement_deadline())

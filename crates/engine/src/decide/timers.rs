@@ -3,8 +3,9 @@
 use super::{Clock, Decider, STOP_GRACE};
 use crate::event::Fact;
 use crate::id::InstanceId;
-use crate::instance::{Failure, InstanceState};
+use crate::instance::{Failure, Instance, InstanceState};
 use crate::refusal::Refusal;
+use crate::rollout::AbortCause;
 
 impl Decider {
     pub(super) fn timers(&mut self) -> Result<(), Refusal> {
@@ -52,11 +53,27 @@ impl Decider {
                 InstanceState::Ready { .. } | InstanceState::Suspect { .. } | InstanceState::Down { .. } => {}
             }
         }
+        if let Some((instance, failure)) = self.not_recovered() {
+            self.abort(AbortCause::InstanceFailed { instance, failure })?;
+        }
         self.free_scales()?;
         if self.env.warm.as_ref().is_some_and(|warm| warm.until <= self.now) {
             self.cool()?;
         }
         Ok(())
+    }
+
+    /// A copy that the rollout has waited for long enough. It may be asked by who looks at the new version before others
+    /// do, so it goes as all of them go when a rollout turns back.
+    fn not_recovered(&self) -> Option<(InstanceId, Failure)> {
+        let late = |i: &&Instance| self.env.recovery_deadline(i).is_some_and(|deadline| deadline <= self.now);
+        let instance = self.env.instances.values().find(late)?;
+        let (InstanceState::Suspect { since, why } | InstanceState::Down { since, why }) = &instance.state
+        else {
+            return None;
+        };
+        let cause = format!("ready once, and not any more for {} s: {why}", self.now.since(*since).as_secs());
+        Some((instance.id.clone(), Failure { cause, last_lines: Vec::new() }))
     }
 
     /// Tells an instance that has no requests left to stop.
