@@ -1,6 +1,7 @@
 //! HTTP/2 from clients: one connection, of which every stream is served as a connection of HTTP/1.1 with one request.
 
 mod stream;
+mod turns;
 
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -23,6 +24,7 @@ use crate::limits::{
 use crate::pipe::{PIPE_BYTES_MAX, Pipe};
 use crate::stream::Stream;
 use stream::Serving;
+use turns::{Order, Turns};
 
 /// What a client that speaks HTTP/2 without being asked begins with (RFC 9113, section 3.4).
 pub(crate) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -109,6 +111,7 @@ struct Session<'a, H> {
     deadline: &'a Deadline,
     limits: &'a Limits,
     stage: Stage,
+    order: Order,
 }
 
 /// What the deadline stands for.
@@ -144,7 +147,8 @@ impl<'a, H: Host> Session<'a, H> {
         let ping = connection.ping_pong();
         deadline.enter(Phase::Multiplexed);
         deadline.arm(limits.idle);
-        let mut session = Self { host, connection, ping, watch, deadline, limits, stage: Stage::Idle };
+        let (stage, order) = (Stage::Idle, Order::default());
+        let mut session = Self { host, connection, ping, watch, deadline, limits, stage, order };
         if session.host.is_draining() {
             session.leave();
         }
@@ -152,6 +156,7 @@ impl<'a, H: Host> Session<'a, H> {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.order.0.renew(cx);
         loop {
             match self.connection.poll_accept(cx) {
                 Poll::Ready(Some(Ok((request, respond)))) => {
@@ -271,7 +276,7 @@ impl<'a, H: Host> Session<'a, H> {
         let is_head = parts.method == http::Method::HEAD;
         let incoming = Incoming::new(head, carrier);
         let serving = Serving::new(far, body, incoming, respond, asked, is_head, Rc::clone(&self.watch));
-        tokio::task::spawn_local(serving.run(self.host.serve(near)));
+        tokio::task::spawn_local(Turns::take(&self.order.0, serving.run(self.host.serve(near))));
     }
 }
 
