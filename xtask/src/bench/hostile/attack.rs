@@ -56,9 +56,9 @@ fn post(more: &str) -> Vec<u8> {
     format!("POST /a/p HTTP/1.1\r\nHost: www.example.com\r\n{more}\r\n").into_bytes()
 }
 
-/// What each connection may take is some half more than it takes. Of a request under way there is a buffer of 8 or 64 KiB,
-/// of an answer one of 128 KiB, and what goes with them; of a connection of HTTP/2 a hundred streams, whose answers share
-/// what they have. Of those that come and go there are no more at once than come in a second.
+/// What each connection may take is a round number above what was measured. Of a request under way there is a buffer of
+/// 8 or 64 KiB, of an answer one of 128 KiB, and what goes with them; of a connection of HTTP/2 a hundred streams,
+/// whose answers share what they have. Of those that come and go there are no more at once than come in a second.
 pub const ALL: &[Attack] = &[
     Attack {
         name: "10,000 idle connections",
