@@ -13,7 +13,7 @@ use crate::evidence::Number;
 use crate::id::{
     EnvironmentKey, Generation, InstanceId, JobNumber, ReleaseNumber, RolloutNumber, ServiceName,
 };
-use crate::instance::{Failure, InstanceEnd};
+use crate::instance::{Address, Failure, InstanceEnd};
 use crate::job::{Job, JobEnd};
 use crate::observation::{Observation, Reading};
 use crate::release::{Release, ReleaseSpec};
@@ -135,7 +135,7 @@ pub enum Fact {
     },
     InstanceStarted {
         instance: InstanceId,
-        address: Option<Box<str>>,
+        address: Option<Address>,
     },
     InstanceReady {
         instance: InstanceId,
@@ -171,7 +171,7 @@ pub enum Fact {
 
     RoutesSet {
         generation: Generation,
-        table: Box<RouteTable>,
+        table: Arc<RouteTable>,
     },
     RoutesApplied {
         generation: Generation,

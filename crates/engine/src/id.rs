@@ -1,9 +1,11 @@
 //! Names and numbers of things. Short enough to say aloud on the phone: `shop/production`, `r12`, `api.r12.3`.
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use smol_str::SmolStr;
 use thiserror::Error;
 
 /// The longest name accepted: it becomes part of directory names, metric labels and DNS labels (63 octets).
@@ -37,12 +39,46 @@ fn check_name(what: &'static str, name: &str) -> Result<(), InvalidName> {
     Ok(())
 }
 
+/// Reads a `T` from the text that it prints as, without a `String` between: a replay reads some ten of them an event.
+struct Text<T>(PhantomData<T>);
+
+impl<T: FromStr<Err: fmt::Display>> serde::de::Visitor<'_> for Text<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<T, E> {
+        text.parse().map_err(E::custom)
+    }
+}
+
+/// As text in JSON, what it prints as.
+macro_rules! as_text {
+    ($type:ident) => {
+        impl Serialize for $type {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $type {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                deserializer.deserialize_str(Text(PhantomData))
+            }
+        }
+    };
+}
+
 macro_rules! name {
     ($(#[$doc:meta])* $type:ident, $what:literal) => {
         $(#[$doc])*
-        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(try_from = "String", into = "String")]
-        pub struct $type(Box<str>);
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        // Up to 23 bytes lie within, longer ones are shared: the engine copies names all the time.
+        pub struct $type(SmolStr);
+
+        as_text!($type);
 
         impl $type {
             /// # Errors
@@ -58,25 +94,11 @@ macro_rules! name {
             }
         }
 
-        impl TryFrom<String> for $type {
-            type Error = InvalidName;
-
-            fn try_from(name: String) -> Result<Self, InvalidName> {
-                Self::new(&name)
-            }
-        }
-
         impl FromStr for $type {
             type Err = InvalidName;
 
             fn from_str(name: &str) -> Result<Self, InvalidName> {
                 Self::new(name)
-            }
-        }
-
-        impl From<$type> for String {
-            fn from(name: $type) -> String {
-                name.0.into()
             }
         }
 
@@ -142,7 +164,7 @@ macro_rules! number {
         pub struct $type(pub u32);
 
         impl<'de> Deserialize<'de> for $type {
-            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 deserializer.deserialize_any(NumberOrText).map(Self)
             }
         }
@@ -184,31 +206,18 @@ number!(/// A job (migration, smoke, seed, one-off command) of one environment, 
 
 /// One copy of a service: `api.r12.3` is the third that was ever started for `api` in release 12.
 /// Ordinals are never used twice, so a late outcome can never be taken for that of a newer copy.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct InstanceId {
     pub service: ServiceName,
     pub release: ReleaseNumber,
     pub ordinal: u32,
 }
 
+as_text!(InstanceId);
+
 impl fmt::Display for InstanceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&format!("{}.{}.{}", self.service, self.release, self.ordinal))
-    }
-}
-
-impl From<InstanceId> for String {
-    fn from(id: InstanceId) -> String {
-        id.to_string()
-    }
-}
-
-impl TryFrom<String> for InstanceId {
-    type Error = InvalidId;
-
-    fn try_from(text: String) -> Result<Self, InvalidId> {
-        text.parse()
     }
 }
 

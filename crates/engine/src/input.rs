@@ -4,7 +4,7 @@ use crate::certificate::CertificateStep;
 use crate::id::{
     EnvironmentKey, Generation, InstanceId, JobNumber, ReleaseNumber, RolloutNumber, ServiceName,
 };
-use crate::instance::Failure;
+use crate::instance::{Address, Failure};
 use crate::job::{JobEnd, JobKind};
 use crate::observation::{Observation, Reading, ScaleReading};
 use crate::release::ReleaseSpec;
@@ -136,7 +136,7 @@ pub enum Command {
 pub enum Outcome {
     InstanceStarted {
         instance: InstanceId,
-        address: Option<Box<str>>,
+        address: Option<Address>,
     },
     InstanceReady {
         instance: InstanceId,

@@ -1,9 +1,13 @@
 //! One copy of a service and the states it goes through.
 
 use serde::{Deserialize, Serialize};
+use smol_str::SmolStr;
 
 use crate::id::{Generation, InstanceId};
 use crate::time::Timestamp;
+
+/// Where a copy listens, `127.0.0.1:20017`: as short as that it lies within, without room of its own on the heap.
+pub type Address = SmolStr;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Instance {
@@ -12,8 +16,8 @@ pub struct Instance {
     /// copies of an older one are replaced one at a time.
     pub epoch: u32,
     pub planned_at: Timestamp,
-    /// `127.0.0.1:20017`, once started; none for a service without a port.
-    pub address: Option<Box<str>>,
+    /// Once started; none for a service without a port.
+    pub address: Option<Address>,
     /// The last route table that named it: requests from before the next one may still be under way.
     #[serde(default)]
     pub last_routed: Option<Generation>,

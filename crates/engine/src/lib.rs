@@ -42,7 +42,7 @@ pub use effect::Effect;
 pub use environment::{ContractDue, Environment, FiringAlert, Power, Queued, Replacement, Warm};
 pub use event::{Event, Fact};
 pub use input::{Command, Input, Outcome};
-pub use instance::{EndedInstance, Failure, Instance, InstanceEnd, InstanceState};
+pub use instance::{Address, EndedInstance, Failure, Instance, InstanceEnd, InstanceState};
 pub use job::{Job, JobEnd, JobKind, JobState};
 pub use observation::{ArmCounters, LATENCY_BOUNDS_MS, Observation, Reading, ScaleReading};
 pub use refusal::Refusal;

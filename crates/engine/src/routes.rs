@@ -1,11 +1,13 @@
 //! The route table of an environment: what the proxy is to do, without a word about rollouts.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::id::{Generation, InstanceId, ReleaseNumber, ServiceName};
+use crate::instance::Address;
 use crate::release::Listen;
 use crate::service::RouteSpec;
 use crate::strategy::Match;
@@ -16,7 +18,7 @@ use crate::time::Timestamp;
 pub struct Routes {
     pub generation: Generation,
     pub applied: Generation,
-    pub table: RouteTable,
+    pub table: Arc<RouteTable>,
     /// Why the proxy refused the current generation.
     pub refused: Option<String>,
     /// When it did.
@@ -73,7 +75,7 @@ pub struct VersionRoute {
     #[serde(default, skip_serializing_if = "is_zero")]
     pub mirror: u32,
     /// Instance → address.
-    pub instances: BTreeMap<InstanceId, Box<str>>,
+    pub instances: BTreeMap<InstanceId, Address>,
 }
 
 impl RouteTable {

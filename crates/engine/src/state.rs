@@ -398,7 +398,7 @@ impl Environment {
                     return Err(illegal(format!("{generation} is not new")));
                 }
                 self.routes.generation = *generation;
-                self.routes.table = (**table).clone();
+                self.routes.table = Arc::clone(table);
                 for service in table.services.values() {
                     for id in service.versions.values().flat_map(|version| version.instances.keys()) {
                         if let Some(instance) = self.instances.get_mut(id) {

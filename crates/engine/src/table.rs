@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::capacity::floor;
 use crate::environment::{Environment, Power, count};
 use crate::id::{InstanceId, ReleaseNumber, ServiceName};
+use crate::instance::Address;
 use crate::rollout::{Phase, Rollout, RolloutKind, StepState};
 use crate::routes::{RouteTable, ServiceRoute, VersionRoute};
 use crate::strategy::{Match, Strategy};
@@ -112,7 +113,7 @@ impl Environment {
 
     fn versions(&self, service: &ServiceName, share: u32) -> Option<BTreeMap<ReleaseNumber, VersionRoute>> {
         let mut weights = self.weights(service, share);
-        let mut copies: BTreeMap<ReleaseNumber, BTreeMap<InstanceId, Box<str>>> =
+        let mut copies: BTreeMap<ReleaseNumber, BTreeMap<InstanceId, Address>> =
             weights.keys().map(|release| (*release, self.routable(*release, service))).collect();
         let has_copies =
             |release: &ReleaseNumber| copies.get(release).is_some_and(|copies| !copies.is_empty());
@@ -302,8 +303,8 @@ impl Environment {
     }
 
     /// Copies of a version that may take requests.
-    fn routable(&self, release: ReleaseNumber, service: &ServiceName) -> BTreeMap<InstanceId, Box<str>> {
-        let pick = |suspect: bool| -> BTreeMap<InstanceId, Box<str>> {
+    fn routable(&self, release: ReleaseNumber, service: &ServiceName) -> BTreeMap<InstanceId, Address> {
+        let pick = |suspect: bool| -> BTreeMap<InstanceId, Address> {
             self.live(release, service)
                 .filter(|i| i.is_ready() || (suspect && i.is_suspect()))
                 .filter_map(|i| Some((i.id.clone(), i.address.clone()?)))

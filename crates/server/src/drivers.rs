@@ -319,7 +319,7 @@ impl Hands {
         let InstanceKey { environment, instance } = key;
         let outcome = match kind {
             TargetEventKind::Started { port, .. } => {
-                let address = port.map(|port| format!("127.0.0.1:{port}").into_boxed_str());
+                let address = port.map(|port| format!("127.0.0.1:{port}").into());
                 Outcome::InstanceStarted { instance, address }
             }
             TargetEventKind::Ready => Outcome::InstanceReady { instance },

@@ -148,7 +148,7 @@ impl World {
 
     pub fn ready(&mut self, environment: &EnvironmentKey, instance: &InstanceId) {
         self.ports += 1;
-        let address = Some(format!("127.0.0.1:{}", 30_000 + self.ports).into_boxed_str());
+        let address = Some(format!("127.0.0.1:{}", 30_000 + self.ports).into());
         let instance = instance.clone();
         self.give(outcome_of(environment, Outcome::InstanceStarted { instance: instance.clone(), address }));
         self.give(outcome_of(environment, Outcome::InstanceReady { instance }));

@@ -3,6 +3,7 @@
 mod evidence;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use fairway_engine::id::{EnvironmentKey, Generation, InstanceId, ReleaseNumber, ServiceName};
 use fairway_engine::release::Release;
@@ -166,7 +167,7 @@ impl Checker {
                 }
             }
         }
-        if now.routes.table != now.desired_table() {
+        if *now.routes.table != now.desired_table() {
             return broken("the table that is set is the one that is wanted", String::new());
         }
         Ok(())
@@ -472,7 +473,7 @@ impl Checker {
     ///
     /// # Errors
     /// What does not.
-    pub fn rests(now: &Environment, proxy: &(Generation, RouteTable)) -> Checked {
+    pub fn rests(now: &Environment, proxy: &(Generation, Arc<RouteTable>)) -> Checked {
         match now.waiting() {
             None | Some(Waiting::Approvals { .. } | Waiting::Promotion | Waiting::Paused { .. }) => {}
             Some(other) => {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use fairway_engine::id::{InstanceId, JobNumber};
-use fairway_engine::{Failure, JobEnd, Outcome};
+use fairway_engine::{Address, Failure, JobEnd, Outcome};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Proc {
@@ -37,13 +37,13 @@ pub enum Run {
 #[derive(Clone, Debug, Default)]
 pub struct Machine {
     pub procs: BTreeMap<InstanceId, Proc>,
-    pub listening: BTreeMap<InstanceId, Box<str>>,
+    pub listening: BTreeMap<InstanceId, Address>,
     pub jobs: BTreeMap<JobNumber, Run>,
     ports: u16,
 }
 
 impl Machine {
-    pub fn new_address(&mut self) -> Box<str> {
+    pub fn new_address(&mut self) -> Address {
         self.ports = self.ports.wrapping_add(1);
         format!("127.0.0.1:{}", 20_000 + u32::from(self.ports)).into()
     }

@@ -2,6 +2,7 @@
 //! serves the last one that it made durable.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use fairway_engine::RouteTable;
 use fairway_engine::id::{Generation, InstanceId};
@@ -9,8 +10,8 @@ use fairway_engine::id::{Generation, InstanceId};
 #[derive(Clone, Debug, Default)]
 pub struct Proxy {
     pub is_down: bool,
-    pub serves: (Generation, RouteTable),
-    pub durable: (Generation, RouteTable),
+    pub serves: (Generation, Arc<RouteTable>),
+    pub durable: (Generation, Arc<RouteTable>),
 }
 
 /// What the proxy makes of a table.
@@ -32,7 +33,7 @@ pub fn instances(table: &RouteTable) -> BTreeSet<InstanceId> {
 }
 
 impl Proxy {
-    pub fn take(&mut self, generation: Generation, table: RouteTable) -> Taken {
+    pub fn take(&mut self, generation: Generation, table: Arc<RouteTable>) -> Taken {
         if generation < self.serves.0 {
             return Taken::Older;
         }
@@ -48,7 +49,7 @@ impl Proxy {
     }
 
     /// Serves a table that it does not live to make durable.
-    pub fn take_and_die(&mut self, generation: Generation, table: RouteTable) {
+    pub fn take_and_die(&mut self, generation: Generation, table: Arc<RouteTable>) {
         if generation > self.serves.0 {
             self.serves = (generation, table);
         }

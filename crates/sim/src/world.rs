@@ -4,6 +4,7 @@ mod drivers;
 mod watching;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use fairway_engine::id::{
     EnvironmentKey, EnvironmentName, Generation, InstanceId, JobNumber, ProjectName, ReleaseNumber,
@@ -40,7 +41,7 @@ enum Next {
     Effect(Effect),
     Process(InstanceId, Turn),
     Job(JobNumber, JobEnd),
-    Table(Generation, Box<RouteTable>),
+    Table(Generation, Arc<RouteTable>),
     ProxyDies,
     ProxyReturns,
     Drained(InstanceId),
@@ -417,7 +418,7 @@ impl World {
     fn offer_table(&mut self) {
         let Some(environment) = self.environment() else { return };
         let routes = &environment.routes;
-        let (generation, table) = (routes.generation, Box::new(routes.table.clone()));
+        let (generation, table) = (routes.generation, Arc::clone(&routes.table));
         if generation.0 > 0 {
             self.after(1, Next::Table(generation, table));
         }
@@ -434,7 +435,7 @@ impl World {
                     self.say(Outcome::JobEnded { job, end });
                 }
             }
-            Next::Table(generation, table) => self.table_arrives(generation, *table),
+            Next::Table(generation, table) => self.table_arrives(generation, table),
             Next::ProxyDies => {
                 if !self.proxy.is_down {
                     self.proxy.is_down = true;

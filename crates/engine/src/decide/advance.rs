@@ -39,13 +39,13 @@ impl Environment {
 
     /// The route table asked for is the one that the proxy serves.
     fn routes_are_in_force(&self) -> bool {
-        self.routes.is_applied() && self.routes.table == self.desired_table()
+        self.routes.is_applied() && *self.routes.table == self.desired_table()
     }
 
     /// In force, or refused: nothing that the proxy could still do about it.
     fn routes_are_settled(&self) -> bool {
         (self.routes.is_applied() || self.routes.refused.is_some())
-            && self.routes.table == self.desired_table()
+            && *self.routes.table == self.desired_table()
     }
 
     pub(crate) fn is_release_satisfied(&self, release: ReleaseNumber) -> bool {
@@ -380,7 +380,7 @@ impl Decider {
         if self.env.offer_deadline().is_none_or(|at| at > self.now) {
             return Ok(());
         }
-        let table = Box::new(self.env.desired_table());
+        let table = self.env.desired_table();
         self.set_table(table)
     }
 

@@ -1,5 +1,7 @@
 //! Instances and route table towards what the phase asks for. Never takes away what serves before its replacement can.
 
+use std::sync::Arc;
+
 use super::{Decider, READY_BACKSTOP};
 use crate::capacity::{Capacity, floor};
 use crate::effect::Effect;
@@ -199,12 +201,12 @@ impl Decider {
 
     fn set_routes(&mut self) -> Result<(), Refusal> {
         let table = self.env.desired_table();
-        if table == self.env.routes.table { Ok(()) } else { self.set_table(Box::new(table)) }
+        if table == *self.env.routes.table { Ok(()) } else { self.set_table(table) }
     }
 
-    pub(super) fn set_table(&mut self, table: Box<RouteTable>) -> Result<(), Refusal> {
+    pub(super) fn set_table(&mut self, table: RouteTable) -> Result<(), Refusal> {
         let generation = self.env.routes.generation.next();
-        self.follow(Fact::RoutesSet { generation, table })?;
+        self.follow(Fact::RoutesSet { generation, table: Arc::new(table) })?;
         self.release_effect(Effect::ApplyRoutes { environment: self.env.key.clone(), generation });
         Ok(())
     }

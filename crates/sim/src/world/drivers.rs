@@ -46,7 +46,7 @@ impl World {
                 if environment.routes.generation != generation {
                     return;
                 }
-                let table = Box::new(environment.routes.table.clone());
+                let table = Arc::clone(&environment.routes.table);
                 let delay_ms = if self.is_stormy() && self.rng.percent(10) {
                     self.rng.between(100, 30_000)
                 } else {
@@ -236,7 +236,7 @@ impl World {
         }
     }
 
-    pub(super) fn table_arrives(&mut self, generation: Generation, table: RouteTable) {
+    pub(super) fn table_arrives(&mut self, generation: Generation, table: Arc<RouteTable>) {
         if self.proxy.is_down {
             return;
         }
