@@ -11,6 +11,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
@@ -24,6 +25,11 @@ pub const LOCK_FILE: &str = "server.lock";
 /// The note is a line of JSON; more than this was not written by a server.
 const NOTE_BYTES_MAX: usize = 4096;
 
+/// After the death of a server in the middle of an upgrade its guard has the lock until it has seen that. A server that
+/// is started again at once must not fail for it: what starts it may not try a second time.
+const LET_GO_WITHIN: Duration = Duration::from_secs(1);
+const LET_GO_ASK: Duration = Duration::from_millis(10);
+
 /// Who holds a state directory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {
@@ -35,6 +41,20 @@ pub struct Holder {
     pub boot_id: String,
     /// Where its API listens.
     pub address: String,
+}
+
+impl Holder {
+    /// The process has ended. What cannot be found out is not held for gone.
+    fn is_gone(&self) -> bool {
+        let same_boot = boot_id().is_none_or(|boot| boot == self.boot_id);
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid));
+        match stat {
+            Ok(stat) => {
+                same_boot && (field(&stat, 3) == Some("Z") || start_ticks_in(&stat) != Some(self.start_ticks))
+            }
+            Err(error) => same_boot && error.kind() == io::ErrorKind::NotFound,
+        }
+    }
 }
 
 impl fmt::Display for Holder {
@@ -70,6 +90,8 @@ pub struct ServerLock {
 impl ServerLock {
     /// Takes `dir`, which is made when it is not there.
     ///
+    /// Waits for up to a second where the server that took it has died and what that handed it on to still has it.
+    ///
     /// # Errors
     /// `Held`, with who holds it; or when the file cannot be made.
     pub fn acquire(dir: &Path, address: &str, now_ms: u64) -> Result<Self, LockError> {
@@ -85,14 +107,20 @@ impl ServerLock {
             .mode(0o600)
             .open(&path)
             .map_err(fail)?;
-        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => {
-                return Err(LockError::Held { dir: dir.to_owned(), holder: read_note(&file) });
+        let until = Instant::now() + LET_GO_WITHIN;
+        loop {
+            match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Self::of(file, address, now_ms).map_err(fail),
+                Err(rustix::io::Errno::WOULDBLOCK) => {}
+                Err(errno) => return Err(fail(errno.into())),
             }
-            Err(errno) => return Err(fail(errno.into())),
+            let holder = read_note(&file);
+            // Whoever holds it for a server that has died is about to let go.
+            if !holder.as_ref().is_some_and(Holder::is_gone) || Instant::now() >= until {
+                return Err(LockError::Held { dir: dir.to_owned(), holder });
+            }
+            std::thread::sleep(LET_GO_ASK);
         }
-        Self::of(file, address, now_ms).map_err(fail)
     }
 
     fn of(file: File, address: &str, now_ms: u64) -> io::Result<Self> {
@@ -176,11 +204,19 @@ fn boot_id() -> Option<String> {
     Some(fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?.trim().to_owned())
 }
 
-/// Field 22 of /proc/self/stat, counted after the name, which may hold spaces and brackets.
 fn start_ticks() -> Option<u64> {
-    let stat = fs::read_to_string("/proc/self/stat").ok()?;
+    start_ticks_in(&fs::read_to_string("/proc/self/stat").ok()?)
+}
+
+fn start_ticks_in(stat: &str) -> Option<u64> {
+    field(stat, 22)?.parse().ok()
+}
+
+/// Of /proc/PID/stat, by its number in proc(5), from the third on: they are counted after the name, which may hold
+/// spaces and brackets.
+fn field(stat: &str, number: usize) -> Option<&str> {
     let (_, rest) = stat.rsplit_once(')')?;
-    rest.split_whitespace().nth(19)?.parse().ok()
+    rest.split_whitespace().nth(number.checked_sub(3)?)
 }
 
 /// Milliseconds since the epoch as people read them.
@@ -242,6 +278,26 @@ mod tests {
         assert!(ServerLock::acquire(dir.path(), "", 0).is_err());
         drop(lock);
         assert!(ServerLock::acquire(dir.path(), "", 0).is_ok());
+    }
+
+    #[test]
+    fn what_holds_it_for_a_server_that_died_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut dead = std::process::Command::new("true").spawn().unwrap();
+        let mut lock = ServerLock::acquire(dir.path(), "", 0).unwrap();
+        let begun = Instant::now();
+        ServerLock::acquire(dir.path(), "", 0).unwrap_err();
+        assert!(begun.elapsed() < LET_GO_WITHIN, "its server lives");
+        (lock.holder.pid, lock.holder.start_ticks) = (dead.id(), 1);
+        dead.wait().unwrap();
+        lock.write_note().unwrap();
+        let lets_go = std::thread::spawn(move || {
+            std::thread::sleep(LET_GO_WITHIN / 5);
+            drop(lock);
+        });
+        let again = ServerLock::acquire(dir.path(), "", 0).unwrap();
+        lets_go.join().unwrap();
+        assert!(!again.holder().is_gone());
     }
 
     #[test]
