@@ -215,7 +215,7 @@ impl Environment {
     }
 
     /// When a copy that was ready and is not any more has had as long to become it again as a new one has. Before traffic
-    /// moves a rollout waits for each of its copies, and one that flaps must not hold it until the phase is over.
+    /// has moved a rollout waits for each of its copies, and one that flaps must not hold it until the phase is over.
     pub(crate) fn recovery_deadline(&self, instance: &Instance) -> Option<Timestamp> {
         let since = match &instance.state {
             InstanceState::Suspect { since, .. } | InstanceState::Down { since, .. } => *since,
@@ -230,9 +230,11 @@ impl Environment {
             Phase::Planned | Phase::Migrating { .. } | Phase::Starting | Phase::Verifying { .. } => {
                 rollout.to == instance.id.release && !spec.is_backing()
             }
-            Phase::Shifting { .. } | Phase::Baking { .. } | Phase::Committing | Phase::Aborting { .. } => {
-                false
+            // Batch by batch: the next one waits for it.
+            Phase::Shifting { .. } => {
+                rollout.is_rolling() && rollout.to == instance.id.release && !spec.is_backing()
             }
+            Phase::Baking { .. } | Phase::Committing | Phase::Aborting { .. } => false,
         };
         // One that was kept warm may have been like that for long.
         is_waited_for.then(|| since.max(rollout.phase_since) + spec.ready.within)

@@ -608,6 +608,7 @@ scenarios! {
     rollback_chain
     rollback_with_workers
     rolling
+    rolling_ready_once
     rolling_server_to_worker
     rolling_turned_back
     routes_refused
