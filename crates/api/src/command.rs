@@ -27,7 +27,7 @@ pub enum Command {
         service: String,
         replicas: u32,
     },
-    /// The load decides again how many copies there are.
+    /// Takes a `Scale` back: the load decides again how many copies there are, or fairway.toml.
     Autoscale {
         service: String,
     },

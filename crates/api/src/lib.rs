@@ -39,9 +39,9 @@ pub use purge::{PurgeReport, PurgeRequest};
 pub use secret::{SecretInfo, SecretValue};
 pub use slo::{SloBurn, SloInfo, SloStanding};
 pub use status::{
-    CertificateNews, CertificateState, CertificateStatus, CheckResult, EndedInfo, Ending, EnvironmentStatus,
-    Health, InstanceStatus, ProxyStatus, PurgeInfo, PurgeState, PurgeStatus, ReleaseInfo, RolloutInfo,
-    RolloutStatus, RoutesStatus, ServerInfo, ServiceStatus, Status, StepInfo, TrafficStatus, UpgradeInfo,
-    UrlStatus, WarmInfo,
+    ByHand, CertificateNews, CertificateState, CertificateStatus, CheckResult, EndedInfo, Ending,
+    EnvironmentStatus, Health, InstanceStatus, ProxyStatus, PurgeInfo, PurgeState, PurgeStatus, ReleaseInfo,
+    RolloutInfo, RolloutStatus, RoutesStatus, ServerInfo, ServiceStatus, Status, StepInfo, TrafficStatus,
+    UpgradeInfo, UrlStatus, WarmInfo,
 };
 pub use upgrade::{ProxyHandover, UpgradeReport, UpgradeRequest, Upgraded};

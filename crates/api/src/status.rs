@@ -339,6 +339,19 @@ pub struct ServiceStatus {
     pub instances: Vec<InstanceStatus>,
     /// When a copy that keeps failing is tried again.
     pub retry_ms: Option<u64>,
+    /// Why it is not the number in fairway.toml that is wanted: somebody ran `fairway scale`.
+    #[serde(default)]
+    pub by_hand: Option<ByHand>,
+}
+
+/// A number of copies that holds in place of what would otherwise.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "until")]
+pub enum ByHand {
+    /// Over deploys; fairway.toml asks for `in_file` copies.
+    TakenBack { in_file: u32 },
+    /// The load decides again at `at_ms`.
+    Time { at_ms: u64 },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

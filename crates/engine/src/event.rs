@@ -54,7 +54,7 @@ pub enum Fact {
         phase: Phase,
         deadline: Option<Timestamp>,
     },
-    /// Public traffic is on the new version in full.
+    /// Public traffic is in full on the release that the rollout leads to.
     Switched,
     Paused,
     /// Holds, bake and deadline move by the length of the pause.
@@ -208,7 +208,7 @@ pub enum Fact {
         #[serde(default)]
         until: Option<Timestamp>,
     },
-    /// The load decides again how many copies there are.
+    /// What was scaled by hand is not any more: the load decides again how many copies there are, or the release does.
     ScaleFreed {
         service: ServiceName,
     },

@@ -102,7 +102,7 @@ pub enum Command {
         service: ServiceName,
         replicas: u32,
     },
-    /// Lets the load decide again, before the hour of a `Scale` is over.
+    /// Takes a `Scale` back: the load decides again, before the hour is over, or the release does.
     Autoscale {
         service: ServiceName,
     },

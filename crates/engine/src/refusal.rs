@@ -55,7 +55,7 @@ pub enum Refusal {
     NotScalable { service: ServiceName },
     #[error("{}", match .follows_load {
         true => format!("{service} was not scaled by hand: the load decides already"),
-        false => format!("the copies of {service} cannot follow the load: the release that serves has no autoscale for it"),
+        false => format!("{service} was not scaled by hand: the number in fairway.toml holds already"),
     })]
     NotScaledByHand { service: ServiceName, follows_load: bool },
     #[error("{replicas} copies are more than the {max} that one service may have")]
@@ -102,8 +102,7 @@ impl Refusal {
             Refusal::NoSuchJob { .. } => "job/none",
             Refusal::JobRunning { .. } => "job/running",
             Refusal::NotScalable { .. } => "scale/not-scalable",
-            Refusal::NotScaledByHand { follows_load: true, .. } => "scale/not-by-hand",
-            Refusal::NotScaledByHand { follows_load: false, .. } => "scale/no-autoscale",
+            Refusal::NotScaledByHand { .. } => "scale/not-by-hand",
             Refusal::TooManyReplicas { .. } => "scale/too-many",
             Refusal::SeedInProduction => "seed/production",
             Refusal::QueueFull { .. } => "deploy/queue-full",
@@ -158,8 +157,8 @@ impl Refusal {
                 Some("fairway status -e ENV shows its copies".to_owned())
             }
             Refusal::NotScaledByHand { service, follows_load: false } => Some(format!(
-                "set `autoscale = {{ min = 1, max = 10, cpu = 70 }}` under [service.{service}] in fairway.toml, and \
-                 deploy it"
+                "for copies that follow the load, set `autoscale = {{ min = 1, max = 10, cpu = 70 }}` under \
+                 [service.{service}] in fairway.toml, and deploy it"
             )),
             Refusal::TooManyReplicas { .. } => Some("past that, move the service to a cluster".to_owned()),
             Refusal::SeedInProduction => {

@@ -495,7 +495,10 @@ impl Environment {
                     *decided = pin.take().map(|pin| pin.replicas);
                     Ok(())
                 }
-                Some(_) | None => Err(illegal(format!("{service} was not scaled by hand"))),
+                Some(_) | None => match self.scale.remove(service) {
+                    Some(_) => Ok(()),
+                    None => Err(illegal(format!("{service} was not scaled by hand"))),
+                },
             },
             Fact::ScaleAdvised { service, replicas } => {
                 self.autoscalers.entry(service.clone()).or_default().advise(at, *replicas);

@@ -190,6 +190,7 @@ pub(crate) mod tests {
                     instance("api.r12.2", "r12", "starting"),
                 ],
                 retry_ms: None,
+                by_hand: None,
             }],
             routes: RoutesStatus { generation: 4, applied: 4, refused: None },
             maintenance: None,

@@ -5,7 +5,7 @@ mod accounts;
 use fairway_api as api;
 use fairway_engine::id::{InstanceId, ReleaseNumber, ServiceName};
 use fairway_engine::release::Release;
-use fairway_engine::service::{BackingEngine, Runs};
+use fairway_engine::service::{BackingEngine, Runs, ServiceSpec};
 use fairway_engine::time::Timestamp;
 use fairway_engine::{
     AbortCause, Environment, Instance, InstanceEnd, InstanceState, Job, JobEnd, JobState, Pace, Phase, Power,
@@ -265,7 +265,7 @@ fn services(env: &Environment, live: &Live) -> Vec<api::ServiceStatus> {
         .map(|name| {
             let releases = facing.into_iter().chain(env.active_releases());
             let spec = releases.filter_map(|release| env.service(release, &name)).next();
-            let is_backing = spec.is_some_and(fairway_engine::service::ServiceSpec::is_backing);
+            let is_backing = spec.is_some_and(ServiceSpec::is_backing);
             let wanted = match facing {
                 _ if matches!(env.power, Power::Down { .. }) => 0,
                 Some(_) if is_backing => 1,
@@ -296,10 +296,19 @@ fn services(env: &Environment, live: &Live) -> Vec<api::ServiceStatus> {
                     .get(&name)
                     .filter(|_| ready < wanted)
                     .map(|replacement| replacement.not_before.0),
+                by_hand: spec.and_then(|spec| by_hand(env, &name, spec)),
                 name: name.to_string(),
             }
         })
         .collect()
+}
+
+fn by_hand(env: &Environment, name: &ServiceName, spec: &ServiceSpec) -> Option<api::ByHand> {
+    if spec.autoscale.is_some() {
+        let pin = env.autoscalers.get(name)?.pin?;
+        return Some(api::ByHand::Time { at_ms: pin.until.0 });
+    }
+    env.scale.get(name).map(|_| api::ByHand::TakenBack { in_file: spec.replicas })
 }
 
 fn kind(runs: &Runs) -> &'static str {
@@ -615,6 +624,23 @@ mod tests {
         world.give(command_of(&dev, Command::Scale { service: name("api"), replicas: 1 }));
         world.settle(&dev);
         check(&world, &live(&world), api::Health::Serving, "r1 serves");
+    }
+
+    #[test]
+    fn a_number_given_by_hand_is_said_to_be_one_until_it_is_taken_back() {
+        let dev = key("dev");
+        let mut world = serving_world();
+        let by_hand = |world: &World| {
+            let services = environment(world.of(&dev), &live(world)).services;
+            let found = services.into_iter().find(|service| service.name == "api").unwrap();
+            (found.wanted, found.by_hand)
+        };
+        let (in_file, none) = by_hand(&world);
+        assert_eq!(none, None);
+        world.give(command_of(&dev, Command::Scale { service: name("api"), replicas: 3 }));
+        assert_eq!(by_hand(&world), (3, Some(api::ByHand::TakenBack { in_file })));
+        world.give(command_of(&dev, Command::Autoscale { service: name("api") }));
+        assert_eq!(by_hand(&world), (in_file, None));
     }
 
     #[test]

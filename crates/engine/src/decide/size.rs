@@ -70,13 +70,19 @@ impl Decider {
         Ok(())
     }
 
-    /// `scale SERVICE auto`: the load decides again.
+    /// `scale SERVICE auto`: the load decides again, or the release.
     pub(super) fn autoscale(&mut self, service: &ServiceName) -> Result<(), Refusal> {
         self.known_service(service)?;
-        if self.env.autoscalers.get(service).is_none_or(|scaler| scaler.pin.is_none()) {
-            let follows_load = self.follows_load(service);
+        let follows_load = self.follows_load(service);
+        let is_pinned = self.env.autoscalers.get(service).is_some_and(|scaler| scaler.pin.is_some());
+        let is_scaled = !follows_load && self.env.scale.contains_key(service);
+        if !is_pinned && !is_scaled {
             return Err(Refusal::NotScaledByHand { service: service.clone(), follows_load });
         }
-        self.emit(Fact::ScaleFreed { service: service.clone() })
+        // One that followed its load until a moment ago may have both.
+        for _ in 0..usize::from(is_pinned) + usize::from(is_scaled) {
+            self.emit(Fact::ScaleFreed { service: service.clone() })?;
+        }
+        Ok(())
     }
 }

@@ -117,7 +117,7 @@ pub fn fact(fact: &Fact) -> String {
         Fact::Scaled { service, replicas, until: Some(until) } => {
             format!("{service} scaled to {replicas} until {}", after(*until))
         }
-        Fact::ScaleFreed { service } => format!("{service} scaled by its load again"),
+        Fact::ScaleFreed { service } => format!("{service} no longer scaled by hand"),
         Fact::ScaleAdvised { service, replicas } => format!("{service}: the load asks for {replicas}"),
         Fact::AutoScaled { service, from, to, .. } => {
             format!("{service} scaled by its load from {from} to {to}")

@@ -8,9 +8,9 @@ use crate::settle::{Progress, settle};
 
 /// Run more or fewer copies of a service
 ///
-/// New copies get traffic when they are ready; those that go are drained first. It outlives deploys: until the service is
-/// scaled again, the number in fairway.toml does not hold. Where copies follow the load, the number holds for an hour;
-/// `auto` lets the load decide again at once.
+/// New copies get traffic when they are ready; those that go are drained first. It outlives deploys: the number in
+/// fairway.toml does not hold until `auto` takes this back; status and deploy say so. Where copies follow the load, the
+/// number holds for an hour, and `auto` lets the load decide again at once.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  fairway scale api 4 -e production\n  fairway scale api auto -e production"
@@ -18,7 +18,7 @@ use crate::settle::{Progress, settle};
 pub struct Args {
     /// Which service
     service: String,
-    /// How many copies, or auto
+    /// How many copies; or auto: as fairway.toml says
     #[arg(value_name = "N", value_parser = wanted)]
     wanted: Wanted,
     /// Do not wait until they are ready
@@ -29,7 +29,7 @@ pub struct Args {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Wanted {
     Copies(u32),
-    /// What the load asks for.
+    /// What the load asks for, or fairway.toml.
     Auto,
 }
 
@@ -44,7 +44,7 @@ pub fn run(args: &Args, cx: &Context) -> Outcome {
     let service = args.service.clone();
     let replicas = match args.wanted {
         Wanted::Copies(replicas) => replicas,
-        // How many it will be is known when the load has been looked at.
+        // How many it will be may be known only when the load has been looked at.
         Wanted::Auto => return super::say(cx, &Command::Autoscale { service }),
     };
     let command = Command::Scale { service, replicas };

@@ -1,6 +1,6 @@
 //! `POST …/plan`: what a deploy would change, in order, with its risk. Nothing is recorded.
 
-mod words;
+pub(super) mod words;
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ use fairway_engine::release::{Release, ReleaseSpec};
 use fairway_engine::service::{Runs, ServiceSpec};
 use fairway_engine::strategy::Strategy;
 
-use super::deploy::release_spec;
+use super::deploy::{release_spec, scaled_by_hand};
 use super::{Answer, App, key};
 use crate::routes::sharing;
 
@@ -29,6 +29,7 @@ pub async fn plan(
         let taken = sharing::taken_route(&environment, &spec, state.environments.values());
         plan.warnings.extend(taken.map(|taken| format!("{taken}: a deploy is refused")));
         plan.warnings.extend(sharing::of_release(&environment, &spec, state.environments.values()));
+        plan.warnings.extend(scaled_by_hand(known, &spec));
         plan
     });
     Ok(Json(plan))

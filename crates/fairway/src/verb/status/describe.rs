@@ -1,8 +1,8 @@
 //! A status as people read it.
 
 use fairway_api::{
-    CertificateState, CertificateStatus, Ending, EnvironmentStatus, InstanceStatus, JobOutcome, ProxyStatus,
-    PurgeState, PurgeStatus, ServerInfo, ServiceStatus, Status, TrafficStatus, UrlStatus,
+    ByHand, CertificateState, CertificateStatus, Ending, EnvironmentStatus, InstanceStatus, JobOutcome,
+    ProxyStatus, PurgeState, PurgeStatus, ServerInfo, ServiceStatus, Status, TrafficStatus, UrlStatus,
 };
 
 use crate::ago;
@@ -272,15 +272,20 @@ fn services(services: &[ServiceStatus], now_ms: u64, colours: Colours) -> String
     let mut table = Table::indented(2);
     for service in services {
         let paint = if service.ready >= service.wanted { Paint::Good } else { Paint::Bad };
-        let retry = match service.retry_ms {
-            Some(at) if at > now_ms => format!("tried again in {}", duration::show_ms(now_ms, at)),
-            Some(_) | None => String::new(),
-        };
+        let mut notes = Vec::new();
+        notes.extend(service.by_hand.as_ref().map(|by_hand| match by_hand {
+            ByHand::TakenBack { in_file } => format!("scaled by hand, {in_file} in fairway.toml"),
+            ByHand::Time { at_ms } => {
+                format!("scaled by hand for {} more", duration::show_ms(now_ms, *at_ms))
+            }
+        }));
+        let retry = service.retry_ms.filter(|at_ms| *at_ms > now_ms);
+        notes.extend(retry.map(|at_ms| format!("tried again in {}", duration::show_ms(now_ms, at_ms))));
         table.row([
             colours.paint(Paint::Bold, &service.name),
             colours.paint(paint, &format!("{}/{} ready", service.ready, service.wanted)),
             service.route.clone().unwrap_or_default(),
-            retry,
+            notes.join(", "),
         ]);
         for one in &service.instances {
             table.row(instance(one, now_ms, colours));
@@ -410,6 +415,21 @@ shop/production  serving  all copies ready
         let (shown, expected) = (squeeze(&shown), squeeze(expected));
         assert_eq!(shown[..expected.len()], expected[..]);
         assert_eq!(shown.last().unwrap(), "api r12 50 % 200 3 (1.50 %) 1.2ms 9.0ms - 1");
+    }
+
+    #[test]
+    fn a_number_given_by_hand_is_shown_beside_the_copies() {
+        let mut one = an_environment();
+        one.services[0].by_hand = Some(ByHand::TakenBack { in_file: 2 });
+        one.services[0].retry_ms = Some(64_000);
+        let shown = status(&whole(vec![one.clone()]), true, 61_000, &PLAIN);
+        assert!(
+            shown.contains("/api            scaled by hand, 2 in fairway.toml, tried again in 3s"),
+            "{shown}"
+        );
+        one.services[0].by_hand = Some(ByHand::Time { at_ms: 121_000 });
+        let shown = status(&whole(vec![one]), true, 61_000, &PLAIN);
+        assert!(shown.contains("scaled by hand for 1m 00s more"), "{shown}");
     }
 
     #[test]
