@@ -121,11 +121,21 @@ impl World {
 
     /// Names that nothing has, most with one that is near.
     fn names(&mut self, count: &mut Count) {
-        let cases: [(&str, &[&str], &[&str]); 8] = [
+        let cases: [(&str, &[&str], &[&str]); 10] = [
             ("unknown environment", &["deploy", "-e", "dve"], &["dve", "dev"]),
             ("unknown verb", &["deplyo"], &["deplyo", "deploy"]),
             ("unknown option", &["deploy", "-e", "dev", "--detahc"], &["--detahc", "--detach"]),
             ("unknown service", &["scale", "wbe", "2", "-e", "dev"], &["wbe", "web"]),
+            (
+                "logs of a release that never was",
+                &["logs", "--release", "r99", "-e", "dev"],
+                &["r99", "history"],
+            ),
+            (
+                "logs of a copy that never was",
+                &["logs", "--instance", "web.r99.1", "-e", "dev"],
+                &["r99", "r1"],
+            ),
             ("unknown release", &["rollback", "r99", "-e", "dev"], &["r99"]),
             ("not a release", &["rollback", "latest", "-e", "dev"], &["latest"]),
             ("unknown strategy", &["deploy", "-e", "dev", "--strategy", "roling"], &["roling", "rolling"]),

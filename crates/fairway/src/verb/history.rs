@@ -164,8 +164,11 @@ fn table(
     }
     let mut lines = Vec::new();
     for (row, rollout) in table.render_full().into_iter().zip(history) {
-        let why = rollout.cause.as_ref().or(rollout.reason.as_ref()).or(rollout.title.as_ref());
-        let why = why.map(|text| printable(text)).unwrap_or_default();
+        let what = || match (&rollout.title, &rollout.reason) {
+            (Some(title), Some(reason)) => Some(format!("{title}: {reason}")),
+            (title, reason) => title.clone().or(reason.clone()),
+        };
+        let why = rollout.cause.clone().or_else(what).map(|text| printable(&text)).unwrap_or_default();
         let line = format!("{row}  {why}");
         if width(&line) <= columns || why.is_empty() {
             lines.push(line.trim_end().to_owned());

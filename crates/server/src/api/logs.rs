@@ -6,7 +6,7 @@ use axum::extract::{Path, Query, State};
 use axum::response::Response;
 use fairway_api::{ApiError, LogLine};
 use fairway_engine::Refusal;
-use fairway_engine::id::{EnvironmentKey, JobNumber, ServiceName};
+use fairway_engine::id::{EnvironmentKey, JobNumber, ReleaseNumber, ServiceName};
 use fairway_engine::time::Timestamp;
 use fairway_targets::logs::{self, LINES_MAX, LogEntry, LogQuery, Pattern, Selection};
 use futures_util::StreamExt;
@@ -28,9 +28,10 @@ pub async fn logs(
     Query(wanted): Query<fairway_api::LogQuery>,
 ) -> Result<Response, Failure> {
     let environment = key(&project, &environment)?;
-    known(&app, &environment, wanted.service.as_deref())?;
+    let selection = selection(&wanted)?;
+    known(&app, &environment, wanted.service.as_deref(), &selection)?;
     let query = LogQuery {
-        selection: selection(&wanted)?,
+        selection,
         since: wanted.since_ms.map(Timestamp),
         until: None,
         grep: wanted
@@ -57,15 +58,31 @@ pub async fn logs(
 }
 
 /// A name that was never there is a mistake, not an empty log.
-fn known(app: &App, environment: &EnvironmentKey, service: Option<&str>) -> Result<(), Failure> {
-    let services: Option<BTreeSet<String>> = app.pump.shared.read(|state| {
+fn known(
+    app: &App,
+    environment: &EnvironmentKey,
+    service: Option<&str>,
+    selection: &Selection,
+) -> Result<(), Failure> {
+    let known: Option<(BTreeSet<String>, ReleaseNumber)> = app.pump.shared.read(|state| {
         let env = state.environments.get(environment)?;
         let released = env.releases.values().flat_map(|release| release.spec.services.keys());
-        Some(released.chain(env.services().iter()).map(ToString::to_string).collect())
+        let services = released.chain(env.services().iter()).map(ToString::to_string).collect();
+        Some((services, env.last_release))
     });
-    let Some(services) = services else {
+    let Some((services, newest)) = known else {
         return Err(Refused::from(Refusal::UnknownEnvironment { environment: environment.clone() }).into());
     };
+    let release = match selection {
+        Selection::Of { release, .. } => *release,
+        Selection::Instance(instance) => Some(instance.release),
+        Selection::Instances | Selection::Job(_) => None,
+    };
+    if let Some(release) = release.filter(|release| *release > newest || release.0 == 0) {
+        let what = format!("there is no release {release} in {environment}: the newest is {newest}");
+        let hint = format!("fairway history -e {}", environment.environment);
+        return Err(Failure(ApiError::new("release/unknown", what).hint(hint).exit(2)));
+    }
     match service {
         Some(service) if !services.contains(service) => {
             let names = services.into_iter().collect::<Vec<_>>().join(", ");
