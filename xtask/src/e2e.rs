@@ -82,7 +82,7 @@ pub fn short(fairway: &Path) -> Count {
     count.add(quick::run(fairway));
     count.add(site::run(fairway));
     count.add(twice(|| canary::run(fairway)));
-    count.add(twice(|| alerts::run(fairway)));
+    count.add(alerts::run(fairway));
     count.add(twice(|| edge::run(fairway)));
     count.add(twice(|| prometheus::short(fairway)));
     count.add(crashes::run(fairway, &crashes::Arguments::short()));
@@ -90,8 +90,8 @@ pub fn short(fairway: &Path) -> Count {
     count
 }
 
-/// Stories with clocks of their own in them are told once more when one fails, as the test runner does with tests; what
-/// passes then is flaky, and is said to be. Kills and losses get no second try: there one failure is a finding.
+/// Stories that rest on how much time other programs take are told once more when one fails; what passes then is flaky,
+/// and is said to be. Alerts, kills and losses get no second try: there one failure is a finding.
 fn twice(stories: impl Fn() -> Count) -> Count {
     let first = stories();
     if first.failed == 0 {

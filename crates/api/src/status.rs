@@ -348,7 +348,7 @@ pub struct ServiceStatus {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "until")]
 pub enum ByHand {
-    /// Over deploys; fairway.toml asks for `in_file` copies.
+    /// Over deploys; the fairway.toml of the newest release asks for `in_file` copies.
     TakenBack { in_file: u32 },
     /// The load decides again at `at_ms`.
     Time { at_ms: u64 },

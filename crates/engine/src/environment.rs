@@ -230,9 +230,11 @@ impl Environment {
             Phase::Planned | Phase::Migrating { .. } | Phase::Starting | Phase::Verifying { .. } => {
                 rollout.to == instance.id.release && !spec.is_backing()
             }
-            // Batch by batch: the next one waits for it.
+            // Copies of the new version take the place of old ones, and it ends when all are ready. Whoever pauses it
+            // looks at what there is, and nothing waits.
             Phase::Shifting { .. } => {
-                rollout.is_rolling() && rollout.to == instance.id.release && !spec.is_backing()
+                let waits = rollout.is_rolling() && !rollout.is_paused();
+                waits && rollout.to == instance.id.release && !spec.is_backing()
             }
             Phase::Baking { .. } | Phase::Committing | Phase::Aborting { .. } => false,
         };

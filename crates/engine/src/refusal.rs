@@ -55,7 +55,7 @@ pub enum Refusal {
     NotScalable { service: ServiceName },
     #[error("{}", match .follows_load {
         true => format!("{service} was not scaled by hand: the load decides already"),
-        false => format!("{service} was not scaled by hand: the number in fairway.toml holds already"),
+        false => format!("{service} was not scaled by hand: the number of its release holds already"),
     })]
     NotScaledByHand { service: ServiceName, follows_load: bool },
     #[error("{replicas} copies are more than the {max} that one service may have")]

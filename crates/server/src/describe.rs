@@ -73,7 +73,7 @@ pub fn summary(environment: &EnvironmentKey, actor: &str, fact: &Fact) -> String
         }
         Fact::Approved => format!("approved by {actor}"),
         Fact::PhaseEntered { phase, .. } => phase_summary(phase),
-        Fact::Switched => "all public traffic has moved".to_owned(),
+        Fact::Switched => "all public traffic is switched".to_owned(),
         Fact::Paused => format!("paused by {actor}"),
         Fact::Resumed { paused_for } => format!("resumed by {actor} after {} s", paused_for.as_secs()),
         Fact::RolloutEnded { rollout, outcome, warm_until } => {
@@ -263,7 +263,7 @@ fn phase_summary(phase: &Phase) -> String {
             StepState::Holding { .. } => format!("step {}: holding", step + 1),
             StepState::AwaitingPromotion => format!("step {}: waiting for somebody to promote", step + 1),
         },
-        Phase::Baking { .. } => "baking: all traffic has moved, and what it meets is watched".to_owned(),
+        Phase::Baking { .. } => "baking: all traffic is switched, and watched".to_owned(),
         Phase::Committing => "committing".to_owned(),
         Phase::Aborting { cause, .. } => format!("aborting: {cause}"),
     }

@@ -259,7 +259,8 @@ fn told<'a>(env: &Environment, instance: &InstanceId, live: &'a Live) -> Option<
 }
 
 fn services(env: &Environment, live: &Live) -> Vec<api::ServiceStatus> {
-    let facing = env.stable.or(env.rollout.as_ref().map(|rollout| rollout.to));
+    let coming = env.rollout.as_ref().map(|rollout| rollout.to);
+    let facing = env.stable.or(coming);
     env.services()
         .into_iter()
         .map(|name| {
@@ -296,7 +297,11 @@ fn services(env: &Environment, live: &Live) -> Vec<api::ServiceStatus> {
                     .get(&name)
                     .filter(|_| ready < wanted)
                     .map(|replacement| replacement.not_before.0),
-                by_hand: spec.and_then(|spec| by_hand(env, &name, spec)),
+                by_hand: coming
+                    .into_iter()
+                    .chain(facing)
+                    .find_map(|release| env.service(release, &name))
+                    .and_then(|spec| by_hand(env, &name, spec)),
                 name: name.to_string(),
             }
         })
@@ -304,6 +309,9 @@ fn services(env: &Environment, live: &Live) -> Vec<api::ServiceStatus> {
 }
 
 fn by_hand(env: &Environment, name: &ServiceName, spec: &ServiceSpec) -> Option<api::ByHand> {
+    if spec.is_backing() {
+        return None;
+    }
     if spec.autoscale.is_some() {
         let pin = env.autoscalers.get(name)?.pin?;
         return Some(api::ByHand::Time { at_ms: pin.until.0 });

@@ -25,8 +25,8 @@ pub const LOCK_FILE: &str = "server.lock";
 /// The note is a line of JSON; more than this was not written by a server.
 const NOTE_BYTES_MAX: usize = 4096;
 
-/// After the death of a server in the middle of an upgrade its guard has the lock until it has seen that. A server that
-/// is started again at once must not fail for it: what starts it may not try a second time.
+/// After the death of a server in the middle of an upgrade its guard has the lock until it has seen that, and then leaves
+/// it to what systemd starts. That must not fail for coming too soon.
 const LET_GO_WITHIN: Duration = Duration::from_secs(1);
 const LET_GO_ASK: Duration = Duration::from_millis(10);
 
@@ -50,7 +50,8 @@ impl Holder {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid));
         match stat {
             Ok(stat) => {
-                same_boot && (field(&stat, 3) == Some("Z") || start_ticks_in(&stat) != Some(self.start_ticks))
+                let is_another = start_ticks_in(&stat).is_some_and(|ticks| ticks != self.start_ticks);
+                same_boot && (field(&stat, 3) == Some("Z") || is_another)
             }
             Err(error) => same_boot && error.kind() == io::ErrorKind::NotFound,
         }

@@ -132,7 +132,7 @@ impl World {
                 &["r99", "history"],
             ),
             (
-                "logs of a copy that never was",
+                "logs of a copy of a release that never was",
                 &["logs", "--instance", "web.r99.1", "-e", "dev"],
                 &["r99", "r1"],
             ),

@@ -11,6 +11,17 @@ pub const REPLICAS_MAX: u32 = 100;
 
 impl Decider {
     pub(super) fn scale(&mut self, service: &ServiceName, replicas: u32) -> Result<(), Refusal> {
+        self.scalable(service)?;
+        if replicas > REPLICAS_MAX {
+            return Err(Refusal::TooManyReplicas { replicas, max: REPLICAS_MAX });
+        }
+        // Where the load decides, whoever types a number gets that number, and the load decides again an hour later.
+        let until = self.follows_load(service).then(|| self.now + PIN_LASTS);
+        self.emit(Fact::Scaled { service: service.clone(), replicas, until })
+    }
+
+    /// A service that there is, and that may have several copies.
+    pub(super) fn scalable(&self, service: &ServiceName) -> Result<(), Refusal> {
         self.known_service(service)?;
         let is_backing = self
             .env
@@ -18,15 +29,7 @@ impl Decider {
             .into_iter()
             .filter_map(|release| self.env.service(release, service))
             .any(|spec| spec.is_backing());
-        if is_backing {
-            return Err(Refusal::NotScalable { service: service.clone() });
-        }
-        if replicas > REPLICAS_MAX {
-            return Err(Refusal::TooManyReplicas { replicas, max: REPLICAS_MAX });
-        }
-        // Where the load decides, whoever types a number gets that number, and the load decides again an hour later.
-        let until = self.follows_load(service).then(|| self.now + PIN_LASTS);
-        self.emit(Fact::Scaled { service: service.clone(), replicas, until })
+        if is_backing { Err(Refusal::NotScalable { service: service.clone() }) } else { Ok(()) }
     }
 
     /// Do the copies of `service` follow the load, in the release that serves?

@@ -72,14 +72,15 @@ impl Decider {
 
     /// `scale SERVICE auto`: the load decides again, or the release.
     pub(super) fn autoscale(&mut self, service: &ServiceName) -> Result<(), Refusal> {
-        self.known_service(service)?;
-        let follows_load = self.follows_load(service);
+        // Also of a service that is gone or down: the number would hold when it comes back.
         let is_pinned = self.env.autoscalers.get(service).is_some_and(|scaler| scaler.pin.is_some());
-        let is_scaled = !follows_load && self.env.scale.contains_key(service);
+        let is_scaled = self.env.scale.contains_key(service);
         if !is_pinned && !is_scaled {
+            self.scalable(service)?;
+            let follows_load = self.follows_load(service);
             return Err(Refusal::NotScaledByHand { service: service.clone(), follows_load });
         }
-        // One that followed its load until a moment ago may have both.
+        // One that has come to follow its load, or does no more, may have both.
         for _ in 0..usize::from(is_pinned) + usize::from(is_scaled) {
             self.emit(Fact::ScaleFreed { service: service.clone() })?;
         }

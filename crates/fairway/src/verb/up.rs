@@ -1,6 +1,6 @@
 //! `fairway up`
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::output::Paint;
 use crate::private_server::PrivateServer;
 use crate::problem::{Outcome, Problem};
 use crate::settle;
-use crate::verb::{down, logs};
+use crate::verb::{down, logs, plan};
 
 /// Until the first deploy is there to have logs.
 const LOGS_AGAIN: Duration = Duration::from_millis(200);
@@ -49,7 +49,8 @@ pub fn run(args: &Args, cx: &Context) -> Outcome {
         cx.out.progress("a server of an earlier `fairway up` still runs here; going on with it");
     }
     let client = server.client();
-    let up = Up { cx, client: &client, target: &target, file: &file, builds: Cell::new(false) };
+    let (builds, warned) = (Cell::new(false), RefCell::default());
+    let up = Up { cx, client: &client, target: &target, file: &file, builds, warned };
     let done = cx.block_on(async {
         let done = tokio::select! {
             done = up.run(args, project) => done,
@@ -97,6 +98,8 @@ struct Up<'a> {
     file: &'a ProjectFile,
     /// Whether the last look at the project ran a build.
     builds: Cell<bool>,
+    /// What the last deploy warned of: it is not said again at every save.
+    warned: RefCell<Vec<String>>,
 }
 
 /// A deploy that only has to be sent.
@@ -214,6 +217,10 @@ impl Up<'_> {
             .deploy(self.target, &prepared.request)
             .await
             .map_err(|error| Problem::of_change(error, Some(&self.target.environment)))?;
+        if *self.warned.borrow() != accepted.warnings {
+            plan::warn(self.cx, &accepted.warnings);
+            self.warned.replace(accepted.warnings.clone());
+        }
         *last = Some(prepared.request.clone());
         follow::until_ended(self.cx, self.client, self.target, &accepted).await.map(|_| ())
     }

@@ -83,7 +83,11 @@ fn known(
         let hint = format!("fairway history -e {}", environment.environment);
         return Err(Failure(ApiError::new("release/unknown", what).hint(hint).exit(2)));
     }
-    match service {
+    let of_copy = match selection {
+        Selection::Instance(instance) => Some(instance.service.as_str()),
+        Selection::Of { .. } | Selection::Instances | Selection::Job(_) => None,
+    };
+    match service.or(of_copy) {
         Some(service) if !services.contains(service) => {
             let names = services.into_iter().collect::<Vec<_>>().join(", ");
             Err(Failure(

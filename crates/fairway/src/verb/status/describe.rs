@@ -423,10 +423,7 @@ shop/production  serving  all copies ready
         one.services[0].by_hand = Some(ByHand::TakenBack { in_file: 2 });
         one.services[0].retry_ms = Some(64_000);
         let shown = status(&whole(vec![one.clone()]), true, 61_000, &PLAIN);
-        assert!(
-            shown.contains("/api            scaled by hand, 2 in fairway.toml, tried again in 3s"),
-            "{shown}"
-        );
+        assert!(shown.contains("scaled by hand, 2 in fairway.toml, tried again in 3.0s"), "{shown}");
         one.services[0].by_hand = Some(ByHand::Time { at_ms: 121_000 });
         let shown = status(&whole(vec![one]), true, 61_000, &PLAIN);
         assert!(shown.contains("scaled by hand for 1m 00s more"), "{shown}");
