@@ -134,7 +134,7 @@ impl World {
             (
                 "logs of a copy of a release that never was",
                 &["logs", "--instance", "web.r99.1", "-e", "dev"],
-                &["r99", "r1"],
+                &["r99", "newest"],
             ),
             ("unknown release", &["rollback", "r99", "-e", "dev"], &["r99"]),
             ("not a release", &["rollback", "latest", "-e", "dev"], &["latest"]),
