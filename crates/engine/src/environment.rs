@@ -226,18 +226,14 @@ impl Environment {
         };
         let rollout = self.rollout.as_ref()?;
         let spec = self.service(instance.id.release, &instance.id.service)?;
-        let is_waited_for = match rollout.phase {
-            Phase::Planned | Phase::Migrating { .. } | Phase::Starting | Phase::Verifying { .. } => {
-                rollout.to == instance.id.release && !spec.is_backing()
-            }
+        let waits = match rollout.phase {
+            Phase::Planned | Phase::Migrating { .. } | Phase::Starting | Phase::Verifying { .. } => true,
             // Copies of the new version take the place of old ones, and it ends when all are ready. Whoever pauses it
             // looks at what there is, and nothing waits.
-            Phase::Shifting { .. } => {
-                let waits = rollout.is_rolling() && !rollout.is_paused();
-                waits && rollout.to == instance.id.release && !spec.is_backing()
-            }
+            Phase::Shifting { .. } => rollout.is_rolling() && !rollout.is_paused(),
             Phase::Baking { .. } | Phase::Committing | Phase::Aborting { .. } => false,
         };
+        let is_waited_for = waits && rollout.to == instance.id.release && !spec.is_backing();
         // One that was kept warm may have been like that for long.
         is_waited_for.then(|| since.max(rollout.phase_since) + spec.ready.within)
     }

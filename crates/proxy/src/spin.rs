@@ -15,7 +15,8 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::task::LocalSet;
 
 /// How long is looked on in vain: as long as a sleep costs, so that a wrong guess doubles that and no more. With 50 µs a
-/// load of 12,000 requests a second took twice the processor time, which services on the machine have use for.
+/// load of 12,000 requests a second took twice the processor time, which services on the machine have use for. In tests as
+/// long as another thread takes to answer, or none would ever look on with success.
 const LOOK_MAX: Duration = Duration::from_micros(if cfg!(test) { 5_000 } else { 10 });
 
 /// A sleep so short would have been saved by looking on: the waking is a part of it.

@@ -12,10 +12,10 @@ use fairway_config::{Diagnostic, Inputs, Project, Severity, Span};
 use fairway_engine::id::{EnvironmentKey, TreeDigest};
 use fairway_engine::monitoring::RuleFile;
 use fairway_engine::release::{ReleaseSpec, Source};
-use fairway_engine::{Command, Environment, Input};
+use fairway_engine::{Command, Input};
 
 use super::command::{accepted, parse_release};
-use super::plan::words;
+use super::plan;
 use super::{Answer, App, Caller, Failure, blocking, key};
 use crate::routes::sharing;
 
@@ -39,11 +39,7 @@ pub async fn deploy(
     check_routes(&app, &environment, &spec)?;
     check_listen(&app, &spec).await?;
     check_trees(&app, &spec).await?;
-    let warnings = app.pump.shared.read(|state| {
-        let mut warnings = sharing::of_release(&environment, &spec, state.environments.values());
-        warnings.extend(scaled_by_hand(state.environments.get(&environment), &spec));
-        warnings
-    });
+    let warnings = app.pump.shared.read(|state| plan::warnings(state, &environment, &spec));
     let if_release = request.if_release.as_deref().map(parse_release).transpose()?;
     let command =
         Command::Deploy { spec: Box::new(spec), reason: request.reason, if_release, wait: request.wait };
@@ -117,24 +113,6 @@ pub async fn release_spec(
     // A megabyte of rules takes its time.
     let environment = environment.clone();
     blocking(move || monitoring::check(&project, &environment, &spec).map(|()| spec)).await
-}
-
-/// Who changes a number in fairway.toml and sees nothing happen should not have to find out why.
-pub fn scaled_by_hand(env: Option<&Environment>, spec: &ReleaseSpec) -> Vec<String> {
-    let numbers = env.iter().flat_map(|env| env.scale.iter());
-    let mut told = Vec::new();
-    for (name, replicas) in numbers {
-        let Some(service) = spec.services.get(name) else { continue };
-        if service.autoscale.is_none() && !service.is_backing() && service.replicas != *replicas {
-            told.push(format!(
-                "{name} keeps {}, as scaled by hand, and not the {} of fairway.toml; `fairway scale {name} auto` \
-                 takes that back",
-                words::copies(*replicas),
-                service.replicas
-            ));
-        }
-    }
-    told
 }
 
 /// The proxy would refuse the table in the middle of the rollout.
@@ -251,7 +229,6 @@ fn source_span(span: &Span, text: &str) -> SourceSpan {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{World, command_of, key, name, release};
 
     #[tokio::test]
     async fn an_address_that_is_being_let_go_is_waited_for() {
@@ -263,29 +240,6 @@ mod tests {
         let (bound, ()) =
             tokio::join!(biased; bind_within(&address, Duration::from_secs(60)), async { drop(holder) });
         bound.unwrap();
-    }
-
-    #[test]
-    fn who_deploys_is_told_that_a_number_given_by_hand_holds() {
-        let dev = key("dev");
-        let mut world = World::deployed(&dev, release("127.0.0.1:8080"));
-        let mut told = |command| {
-            world.give(command_of(&dev, command));
-            scaled_by_hand(Some(world.of(&dev)), &release("127.0.0.1:8080"))
-        };
-        assert_eq!(
-            told(Command::Scale { service: name("api"), replicas: 3 }),
-            [
-                "api keeps 3 copies, as scaled by hand, and not the 1 of fairway.toml; `fairway scale api auto` takes \
-              that back"
-            ]
-        );
-        assert_eq!(
-            told(Command::Scale { service: name("api"), replicas: 1 }),
-            [""; 0],
-            "nothing is different"
-        );
-        assert_eq!(told(Command::Autoscale { service: name("api") }), [""; 0]);
     }
 
     #[test]

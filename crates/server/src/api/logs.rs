@@ -73,20 +73,16 @@ fn known(
     let Some((services, newest)) = known else {
         return Err(Refused::from(Refusal::UnknownEnvironment { environment: environment.clone() }).into());
     };
-    let release = match selection {
-        Selection::Of { release, .. } => *release,
-        Selection::Instance(instance) => Some(instance.release),
-        Selection::Instances | Selection::Job(_) => None,
+    let (of_copy, release) = match selection {
+        Selection::Of { release, .. } => (None, *release),
+        Selection::Instance(instance) => (Some(instance.service.as_str()), Some(instance.release)),
+        Selection::Instances | Selection::Job(_) => (None, None),
     };
     if let Some(release) = release.filter(|release| *release > newest || release.0 == 0) {
         let what = format!("there is no release {release} in {environment}: the newest is {newest}");
         let hint = format!("fairway history -e {}", environment.environment);
         return Err(Failure(ApiError::new("release/unknown", what).hint(hint).exit(2)));
     }
-    let of_copy = match selection {
-        Selection::Instance(instance) => Some(instance.service.as_str()),
-        Selection::Of { .. } | Selection::Instances | Selection::Job(_) => None,
-    };
     match service.or(of_copy) {
         Some(service) if !services.contains(service) => {
             let names = services.into_iter().collect::<Vec<_>>().join(", ");

@@ -1,6 +1,6 @@
 //! `POST …/plan`: what a deploy would change, in order, with its risk. Nothing is recorded.
 
-pub(super) mod words;
+mod words;
 
 use std::collections::BTreeSet;
 
@@ -8,11 +8,12 @@ use axum::Json;
 use axum::extract::{Path, State};
 use fairway_api::{DeployRequest, Plan, PlanStep, Risk};
 use fairway_engine::Environment;
+use fairway_engine::id::EnvironmentKey;
 use fairway_engine::release::{Release, ReleaseSpec};
 use fairway_engine::service::{Runs, ServiceSpec};
 use fairway_engine::strategy::Strategy;
 
-use super::deploy::{release_spec, scaled_by_hand};
+use super::deploy::release_spec;
 use super::{Answer, App, key};
 use crate::routes::sharing;
 
@@ -28,11 +29,35 @@ pub async fn plan(
         let mut plan = make(known, &spec);
         let taken = sharing::taken_route(&environment, &spec, state.environments.values());
         plan.warnings.extend(taken.map(|taken| format!("{taken}: a deploy is refused")));
-        plan.warnings.extend(sharing::of_release(&environment, &spec, state.environments.values()));
-        plan.warnings.extend(scaled_by_hand(known, &spec));
+        plan.warnings.extend(warnings(state, &environment, &spec));
         plan
     });
     Ok(Json(plan))
+}
+
+/// What a deploy warns of as well: what would be, but not as the file says.
+pub fn warnings(engine: &fairway_engine::State, key: &EnvironmentKey, spec: &ReleaseSpec) -> Vec<String> {
+    let mut warnings = sharing::of_release(key, spec, engine.environments.values());
+    warnings.extend(scaled_by_hand(engine.environments.get(key), spec));
+    warnings
+}
+
+/// Who changes a number in fairway.toml and sees nothing happen should not have to find out why.
+fn scaled_by_hand(env: Option<&Environment>, spec: &ReleaseSpec) -> Vec<String> {
+    let numbers = env.iter().flat_map(|env| env.scale.iter());
+    let mut told = Vec::new();
+    for (name, replicas) in numbers {
+        let Some(service) = spec.services.get(name) else { continue };
+        if service.autoscale.is_none() && !service.is_backing() && service.replicas != *replicas {
+            told.push(format!(
+                "{name} keeps {}, as scaled by hand, and not the {} of fairway.toml; `fairway scale {name} auto` \
+                 takes that back",
+                words::copies(*replicas),
+                service.replicas
+            ));
+        }
+    }
+    told
 }
 
 fn make(env: Option<&Environment>, spec: &ReleaseSpec) -> Plan {
@@ -227,11 +252,12 @@ fn changes(before: &ServiceSpec, after: &ServiceSpec) -> Vec<String> {
 mod tests {
     use std::time::Duration;
 
+    use fairway_engine::Command;
     use fairway_engine::evidence::{Evidence, Trigger};
     use fairway_engine::strategy::Step;
 
     use super::*;
-    use crate::testing;
+    use crate::testing::{self, World, command_of, key, name, release};
 
     #[test]
     fn a_canary_tells_each_step_and_what_turns_it_back() {
@@ -265,5 +291,28 @@ mod tests {
             plan.steps.iter().all(|step| !step.subject.starts_with("step ")),
             "a first deploy goes at once"
         );
+    }
+
+    #[test]
+    fn who_deploys_is_told_that_a_number_given_by_hand_holds() {
+        let dev = key("dev");
+        let mut world = World::deployed(&dev, release("127.0.0.1:8080"));
+        let mut told = |command| {
+            world.give(command_of(&dev, command));
+            scaled_by_hand(Some(world.of(&dev)), &release("127.0.0.1:8080"))
+        };
+        assert_eq!(
+            told(Command::Scale { service: name("api"), replicas: 3 }),
+            [
+                "api keeps 3 copies, as scaled by hand, and not the 1 of fairway.toml; `fairway scale api auto` takes \
+              that back"
+            ]
+        );
+        assert_eq!(
+            told(Command::Scale { service: name("api"), replicas: 1 }),
+            [""; 0],
+            "nothing is different"
+        );
+        assert_eq!(told(Command::Autoscale { service: name("api") }), [""; 0]);
     }
 }
