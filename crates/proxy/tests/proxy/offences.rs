@@ -68,9 +68,11 @@ fn answers_keep_to_the_window_of_the_client() {
     assert_eq!(data(&mut raw, 4), b"6789");
 }
 
-/// RFC 9113, 6.9.1. What a client may send is bounded by what we take from it, and not by its good will.
+/// RFC 9113, 6.9.1. What a client may send is bounded by what we take from it, and not by its good will. Which window is
+/// seen to overflow first is a matter of timing: that of the connection ends it, that of the stream resets the stream, and
+/// what still comes for it is read and dropped.
 #[test]
-fn a_body_beyond_the_window_ends_the_connection() {
+fn a_body_beyond_the_window_is_refused() {
     let origin = Origin::raw(free_addr(), |stream| {
         std::thread::sleep(HANG);
         drop(stream);
@@ -81,9 +83,12 @@ fn a_body_beyond_the_window_ends_the_connection() {
     raw.send(&post(&[])).unwrap();
     let part = frame(DATA, 0, 1, &[7; 16_384]);
     let sent = (0..8_192).take_while(|_| raw.send(&part).is_ok()).count();
-    let outcome = raw.outcome_of_connection();
-    assert!(sent < 8_192, "128 MiB were taken: {outcome}");
-    assert!(["connection FLOW_CONTROL_ERROR", "closed"].contains(&outcome.as_str()), "{outcome}");
+    let outcome = raw.outcome();
+    match outcome.as_str() {
+        "connection FLOW_CONTROL_ERROR" | "closed" => assert!(sent < 8_192, "128 MiB were taken: {outcome}"),
+        outcome => assert_eq!(outcome, "stream FLOW_CONTROL_ERROR"),
+    }
+    drop(raw);
     eventually("nothing is left of it", || proxy.stats().connections_open == 0);
 }
 
