@@ -24,7 +24,7 @@ pub fn run(args: Vec<OsString>) -> ExitCode {
 fn dispatch(cli: Cli) -> ExitCode {
     match cli.what {
         What::Verb(verb) => finish(&Context::new(cli.globals), verb).into(),
-        What::Role(Role::Proxy(args)) => verb::proxy::run(&args),
+        What::Role(Role::Proxy(args)) => verb::proxy::run(args),
         What::Role(Role::Shim(args)) => verb::shim::run(&args),
         What::Role(Role::FileServer(args)) => verb::file_server::run(&args),
     }

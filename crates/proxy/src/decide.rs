@@ -14,7 +14,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::io::AsyncReadExt as _;
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 
 use crate::control::{self, Applied, Arms, Ask, Command, Event, RejectReason, Rejected, Say, Stats};
@@ -25,6 +25,7 @@ use crate::listen::{Inherited, Origin};
 use crate::persist::{self, Loaded};
 use crate::policy::cache::Space;
 use crate::run::{ExitReason, RunError, RunOptions};
+use crate::safekeeping;
 use crate::series::SeriesBook;
 use crate::snapshot::Snapshot;
 use crate::stop::Stop;
@@ -88,6 +89,8 @@ pub(crate) struct Proxy {
     closing: BTreeMap<SocketAddr, Instant>,
     next_listener: u64,
     inherited: Inherited,
+    /// What others hold for whoever comes after this process.
+    kept: watch::Sender<Arc<Vec<TcpListener>>>,
     tickets: Tickets,
     tell: Vec<mpsc::Sender<Tell>>,
     draining: Vec<Draining>,
@@ -186,6 +189,7 @@ impl Proxy {
             closing: BTreeMap::new(),
             next_listener: 1,
             inherited,
+            kept: watch::Sender::default(),
             tickets,
             tell,
             draining: Vec::new(),
@@ -215,8 +219,21 @@ impl Proxy {
         let known = control::Known { source, generation };
         let task = tokio::spawn(control::serve(socket, command.clone(), events.clone(), known));
         proxy.doors.push(task.abort_handle());
-        if let Some((predecessor, control_socket)) = succession {
-            proxy.succeed(predecessor, &control_socket.beside).await?;
+        let control_socket = match succession {
+            Some((predecessor, control_socket)) => {
+                proxy.succeed(predecessor, &control_socket.beside).await?;
+                Some(control_socket)
+            }
+            None => None,
+        };
+        let keepers_path = safekeeping::path(&options.state_dir);
+        let keepers = control::bind_path_beside(&keepers_path)
+            .and_then(control::BesidePath::put_in_place)
+            .map_err(|source| RunError::ControlSocket { path: keepers_path, source })?;
+        let task = tokio::spawn(safekeeping::serve(keepers, proxy.kept.subscribe()));
+        proxy.doors.push(task.abort_handle());
+        // After the other: whoever finds this one looks for that next.
+        if let Some(control_socket) = control_socket {
             control_socket.put_in_place().map_err(control)?;
         }
         tokio::spawn(handover::serve(upgrade_socket.put_in_place().map_err(upgrade)?, step));
@@ -235,7 +252,10 @@ impl Proxy {
         let until = Instant::now() + LET_GO;
         loop {
             match self.take_over(snapshot.clone(), Disk::HasIt).await {
-                Ok(()) => return Ok(()),
+                Ok(()) => {
+                    self.inherited.close_own();
+                    return Ok(());
+                }
                 Err(NotApplied::Rejected(RejectReason::Bind { .. })) if Instant::now() < until => {
                     tokio::time::sleep(DRAIN_LOOK).await;
                 }
@@ -357,8 +377,17 @@ impl Proxy {
             self.listeners.values().for_each(OpenListener::about_to_close);
         }
         self.listeners.clear();
+        self.show_sockets();
         let until = tokio::time::Instant::now() + self.table.limits.drain;
         self.stage = Stage::Draining { _successor: successor, cores, until };
+    }
+
+    /// Those that somebody else bound are held there already.
+    fn show_sockets(&self) {
+        let own = self.listeners.values().filter(|listener| listener.origin == Origin::Own);
+        let sockets: io::Result<Vec<_>> = own.map(|listener| listener.socket.try_clone()).collect();
+        // Without descriptors for it none are kept: then connections are refused while no proxy runs.
+        self.kept.send_replace(Arc::new(sockets.unwrap_or_default()));
     }
 
     fn connections(&self) -> u64 {

@@ -7,7 +7,8 @@
 //! modules, each of which names its rule:
 //! `worker` (one accept queue; pools closed before a drain is reported), `conn` (half-close and lingering
 //! read, hop-by-hop fields, deadlines), `conn::relay` (retries that cannot do harm, re-pick, hold queue),
-//! `balance` (panic mode, exact weights), `decide` (bind, make durable, switch; drain), `handover` (upgrades).
+//! `balance` (panic mode, exact weights), `decide` (bind, make durable, switch; drain), `handover` (upgrades),
+//! `safekeeping` (sockets that outlive a crash).
 //!
 //! What it does not do: it never closes a connection that a client may be about to use without saying so on the
 //! response before; it never passes on a message that two servers could read differently; it never shares
@@ -38,6 +39,7 @@ mod pipe;
 mod policy;
 mod queue;
 mod run;
+pub mod safekeeping;
 mod series;
 pub mod snapshot;
 mod spin;

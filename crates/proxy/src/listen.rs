@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{BorrowedFd, FromRawFd as _, RawFd};
 
 /// Connections that wait to be accepted. The kernel cuts it to `net.core.somaxconn` (4,096 since Linux 5.4); the
 /// standard library asks for 128, which a burst after a pause of the machine overflows.
@@ -47,6 +48,12 @@ pub(crate) fn refuse_new(socket: &TcpListener) -> io::Result<()> {
     let filter = libc::sock_fprog { len: 4, filter: program.as_mut_ptr() };
     // SAFETY: `filter` points to a program of the length that it says; the kernel copies both before it returns.
     unsafe { set_option(socket, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &filter) }
+}
+
+/// Takes [`refuse_new`] back, where it was said.
+fn accept_new(socket: &TcpListener) {
+    // Fails where there is no filter. SAFETY: the option takes an integer and follows no pointer.
+    let _ = unsafe { set_option(socket, libc::SOL_SOCKET, libc::SO_DETACH_FILTER, &0) };
 }
 
 /// Connections have it from the socket that they were accepted from.
@@ -115,12 +122,39 @@ impl Inherited {
         Ok(())
     }
 
+    /// Adds those that were kept for this process while there was none. What is not a listening socket is left alone: a
+    /// mistake of whoever started it must not keep it from serving.
+    pub(crate) fn keep(&mut self, kept: &[RawFd]) {
+        for fd in kept {
+            // SAFETY: borrowed for one question, which says whether it is open.
+            let is_listening =
+                rustix::net::sockopt::socket_acceptconn(unsafe { BorrowedFd::borrow_raw(*fd) });
+            if is_listening.is_ok_and(|listens| listens) {
+                // SAFETY: it is open and meant for this process, and nothing else in it takes it over: this runs once,
+                // before any thread starts.
+                let socket = unsafe { TcpListener::from_raw_fd(*fd) };
+                if let Ok(addr) = socket.local_addr() {
+                    self.0.insert(addr, (socket, Origin::Own));
+                }
+            } else {
+                eprintln!("fairway proxy: descriptor {fd} is no listening socket");
+            }
+        }
+    }
+
+    /// Closes what nobody else holds and no listener needed.
+    pub(crate) fn close_own(&mut self) {
+        self.0.retain(|_, (_, origin)| *origin == Origin::Inherited);
+    }
+
     /// An inherited socket for the address, or a new one.
     pub(crate) fn listen(&mut self, addr: SocketAddr) -> io::Result<(TcpListener, Origin)> {
         let (socket, origin) = match self.0.remove(&addr) {
             Some(inherited) => inherited,
             None => (TcpListener::bind(addr)?, Origin::Own),
         };
+        // Whoever had it may have died while it was about to close it.
+        accept_new(&socket);
         // Without it everything works, and takes more memory.
         let _ = bound_not_sent(&socket);
         rustix::net::listen(&socket, BACKLOG)?;

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
+use std::os::fd::RawFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -36,6 +37,9 @@ pub struct RunOptions {
     /// Take the sockets over from the proxy that runs in the same directory, if there is one. Without this a
     /// second proxy in a directory is an error.
     pub take_over: bool,
+    /// Descriptors of listening sockets that this process was started with ([`crate::safekeeping`]); what no listener of
+    /// the saved snapshot needs is closed.
+    pub sockets: Vec<RawFd>,
 }
 
 impl RunOptions {
@@ -50,6 +54,7 @@ impl RunOptions {
             limits: Limits::default(),
             handle_signals: true,
             take_over: false,
+            sockets: Vec::new(),
         }
     }
 
@@ -98,7 +103,8 @@ pub enum RunError {
 /// # Errors
 /// When it cannot start, or a core dies.
 pub fn run(options: RunOptions) -> Result<ExitReason, RunError> {
-    let inherited = Inherited::from_env().map_err(RunError::Inherited)?;
+    let mut inherited = Inherited::from_env().map_err(RunError::Inherited)?;
+    inherited.keep(&options.sockets);
     raise_descriptor_limit();
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(RunError::Start)?;

@@ -4,6 +4,7 @@
 //! proxy, the shim of an instance, the server of static files.
 
 use std::net::SocketAddr;
+use std::os::fd::RawFd;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -140,11 +141,12 @@ fn run_once(options: &ServerOptions, taken: Option<Taken>) -> Result<Ended, Serv
     result
 }
 
-/// The data plane role: `fairway proxy`.
+/// The data plane role: `fairway proxy`. `sockets`: descriptors that it was started with, to listen on.
 #[must_use]
-pub fn run_proxy(state_dir: &Path) -> ExitCode {
+pub fn run_proxy(state_dir: &Path, sockets: Vec<RawFd>) -> ExitCode {
     // Where a proxy runs already this one takes its sockets over without losing a connection.
-    let options = fairway_proxy::RunOptions { take_over: true, ..fairway_proxy::RunOptions::new(state_dir) };
+    let options =
+        fairway_proxy::RunOptions { take_over: true, sockets, ..fairway_proxy::RunOptions::new(state_dir) };
     match fairway_proxy::run(options) {
         Ok(_) => ExitCode::SUCCESS,
         Err(error) => {

@@ -1,8 +1,12 @@
 //! The proxy is a process of its own that outlives the server. The server finds it, starts it, or has another program
 //! take its sockets over.
 
+mod kept;
+
 use std::ffi::{OsStr, OsString};
 use std::io::{Read, Seek};
+use std::net::TcpListener;
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
@@ -11,6 +15,8 @@ use std::time::Duration;
 use fairway_api::ProxyHandover;
 use fairway_proxy::control::{Client, Hello};
 use fairway_proxy::snapshot::Snapshot;
+use kept::Kept;
+use rustix::io::FdFlags;
 
 /// Name of the control socket in the proxy's directory.
 pub const SOCKET: &str = "proxy.sock";
@@ -46,6 +52,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(5);
 pub struct Proxies {
     dir: PathBuf,
     gate: Arc<tokio::sync::Mutex<()>>,
+    kept: Kept,
 }
 
 /// Why the proxy is the one that it was.
@@ -62,7 +69,7 @@ pub struct NotHandedOver {
 impl Proxies {
     #[must_use]
     pub fn new(dir: PathBuf) -> Self {
-        Self { dir, gate: Arc::default() }
+        Self { dir, gate: Arc::default(), kept: Kept::default() }
     }
 
     /// Starts `program` as the proxy, and returns once it has the sockets of the one that runs. None when none runs.
@@ -79,7 +86,7 @@ impl Proxies {
             last_lines: tail(&self.dir, log_length),
             is_unharmed,
         };
-        let mut child = spawn(&self.dir, program.as_os_str())
+        let mut child = spawn(&self.dir, program.as_os_str(), &[])
             .map_err(|error| failed(format!("it cannot be started: {error}"), true))?;
         let why = loop {
             if let Some(now) = self.who_answers().await
@@ -110,6 +117,7 @@ impl Proxies {
             if let Ok(client) = Client::connect(&self.dir.join(SOCKET)).await
                 && client.shutdown().await.is_ok()
             {
+                self.kept.let_go();
                 return;
             }
             tokio::time::sleep(POLL_EVERY).await;
@@ -161,7 +169,7 @@ impl Keeper {
     /// # Errors
     /// Why there is none, in one sentence.
     pub async fn connect(&mut self) -> Result<Client, String> {
-        let Proxies { dir, gate } = self.proxies.clone();
+        let Proxies { dir, gate, kept } = self.proxies.clone();
         let socket = dir.join(SOCKET);
         if let Ok(client) = Client::connect(&socket).await {
             return Ok(self.found(client));
@@ -173,7 +181,8 @@ impl Keeper {
         }
         let mut child = match self.starting.take() {
             Some(child) => child,
-            None => spawn(&dir, &own_program()).map_err(|error| format!("it cannot be started: {error}"))?,
+            None => spawn(&dir, &own_program(), &kept.sockets())
+                .map_err(|error| format!("it cannot be started: {error}"))?,
         };
         let deadline = tokio::time::Instant::now() + START_TIMEOUT;
         loop {
@@ -194,6 +203,7 @@ impl Keeper {
 
     fn found(&mut self, client: Client) -> Client {
         self.pause = PAUSE_MIN;
+        self.proxies.kept.follow(&self.proxies.dir);
         if let Some(mut child) = self.starting.take() {
             // Reaps it when it ends before this server does.
             tokio::spawn(async move { child.wait().await });
@@ -223,7 +233,8 @@ pub fn own_program() -> OsString {
     }
 }
 
-fn spawn(dir: &Path, program: &OsStr) -> std::io::Result<tokio::process::Child> {
+/// `sockets`: those of one that died, which go on in this one.
+fn spawn(dir: &Path, program: &OsStr, sockets: &[TcpListener]) -> std::io::Result<tokio::process::Child> {
     std::fs::create_dir_all(dir)?;
     let log = std::fs::OpenOptions::new().create(true).append(true).open(dir.join(LOG))?;
     let mut command = tokio::process::Command::new(program);
@@ -236,10 +247,21 @@ fn spawn(dir: &Path, program: &OsStr) -> std::io::Result<tokio::process::Child> 
         .stderr(log)
         .current_dir("/")
         .kill_on_drop(false);
+    let sockets: Vec<RawFd> = sockets.iter().map(AsRawFd::as_raw_fd).collect();
+    for socket in &sockets {
+        command.arg("--socket").arg(socket.to_string());
+    }
     // A session of its own: Ctrl-C in the server's terminal must not reach the process that holds the listeners.
-    // SAFETY: setsid is async-signal-safe and touches nothing of the parent's memory.
+    // SAFETY: setsid and fcntl are async-signal-safe and touch nothing of the parent's memory. The descriptors are open:
+    // they are borrowed until the program runs.
     unsafe {
-        command.pre_exec(|| rustix::process::setsid().map(|_| ()).map_err(std::io::Error::from));
+        command.pre_exec(move || {
+            rustix::process::setsid()?;
+            for socket in &sockets {
+                rustix::io::fcntl_setfd(BorrowedFd::borrow_raw(*socket), FdFlags::empty())?;
+            }
+            Ok(())
+        });
     }
     command.spawn()
 }

@@ -55,12 +55,17 @@ fn main() -> ExitCode {
                 }
             }
         }
-        ["proxy", "--state-dir", dir] => fairway_server::run_proxy(Path::new(dir)),
+        ["proxy", "--state-dir", dir, sockets @ ..] => {
+            let sockets = sockets.chunks(2).map(|socket| socket[1].parse().unwrap()).collect();
+            fairway_server::run_proxy(Path::new(dir), sockets)
+        }
         ["shim", "--dir", dir] => fairway_server::run_shim(Path::new(dir)),
         _ if words.contains(&"--list") => ExitCode::SUCCESS,
         _ => {
             a_killed_server_is_carried_on_by_the_next();
             println!("test a_killed_server_is_carried_on_by_the_next ... ok");
+            a_killed_proxy_refuses_nobody();
+            println!("test a_killed_proxy_refuses_nobody ... ok");
             ExitCode::SUCCESS
         }
     }
@@ -310,5 +315,52 @@ fn a_killed_server_is_carried_on_by_the_next() {
         std::fs::remove_file(house.state_dir().join("fairway.db-wal")).unwrap();
         house.refuses_to_start();
         assert!(get(house.address).unwrap().starts_with("two "));
+    });
+}
+
+/// What it was answering is lost with it; who connects meanwhile waits for the next one.
+fn a_killed_proxy_refuses_nobody() {
+    const VISITORS: usize = 4;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut house = House::new();
+        house.start().await;
+        house.deploy("one").await;
+        house.serving("r1").await;
+
+        let (stop, asked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let visits: Vec<_> = (0..VISITORS)
+            .map(|_| {
+                let (address, stop, asked) = (house.address, Arc::clone(&stop), Arc::clone(&asked));
+                std::thread::spawn(move || visitor(address, stop, asked))
+            })
+            .collect();
+        let socket = house.state_dir().join("proxy/proxy.sock");
+        let proxy = async || fairway_proxy::control::Client::connect(&socket).await.ok();
+        let mut lives = Vec::new();
+        for _ in 0..5 {
+            let before = asked.load(Ordering::Relaxed);
+            until("visitors are served", async || {
+                (asked.load(Ordering::Relaxed) > before + 100).then_some(())
+            })
+            .await;
+            let pid = until("the proxy answers", &proxy).await.hello().pid;
+            assert!(!lives.contains(&pid), "it was started again");
+            lives.push(pid);
+            let pid = rustix::process::Pid::from_raw(pid.cast_signed()).unwrap();
+            rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+            until("it is gone", async || proxy().await.is_none().then_some(())).await;
+        }
+        until("it is there again", &proxy).await;
+        assert!(get(house.address).unwrap().starts_with("one "));
+        stop.store(true, Ordering::Relaxed);
+        let failures: Vec<String> = visits.into_iter().flat_map(|visits| visits.join().unwrap()).collect();
+        let refused = failures.iter().filter(|failure| failure.contains("refused")).count();
+        assert_eq!(refused, 0, "of {} requests", asked.load(Ordering::Relaxed));
+        assert!(
+            failures.len() <= VISITORS * lives.len(),
+            "{} failed: more than were under way",
+            failures.len()
+        );
     });
 }

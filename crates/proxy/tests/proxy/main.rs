@@ -19,6 +19,7 @@ mod mirror;
 mod offences;
 mod policy;
 mod posture;
+mod safekeeping;
 mod state;
 mod support;
 mod swap;

@@ -1,0 +1,123 @@
+//! Listening sockets in safekeeping.
+//!
+//! A socket lives as long as somebody holds it, and with it the connections that wait to be accepted. So whoever starts
+//! proxies also holds the sockets of the one that runs: when that one dies, the next is started with them
+//! ([`RunOptions::sockets`](crate::RunOptions)), and who connects in between waits for a moment instead of being
+//! refused. The idea is systemd's (`FDSTORE=1`, `sd_notify(3)`), which holds them for services of its own only.
+//!
+//! Over `sockets.sock` in the state directory the proxy sends all that it listens on, and again whenever that changes:
+//! one byte each time, which carries the descriptors (`SCM_RIGHTS`). A proxy that ends in good order sends none before.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::net::TcpListener;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags,
+};
+use tokio::io::{AsyncReadExt as _, Interest};
+use tokio::net::UnixStream;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+/// The kernel carries 253 in one message (`SCM_MAX_FD`). Those beyond are not kept.
+const SOCKETS_MAX: usize = 253;
+
+/// One server, and the next one while the first ends.
+const KEEPERS_MAX: usize = 4;
+
+pub(crate) fn path(state_dir: &Path) -> PathBuf {
+    state_dir.join("sockets.sock")
+}
+
+/// What is listened on now.
+pub(crate) type Shown = watch::Receiver<Arc<Vec<TcpListener>>>;
+
+/// Shows the sockets to whoever asks, until it is aborted.
+pub(crate) async fn serve(listener: UnixListener, shown: Shown) -> io::Result<()> {
+    listener.set_nonblocking(true)?;
+    let listener = tokio::net::UnixListener::from_std(listener)?;
+    let mut keepers = JoinSet::new();
+    loop {
+        let (stream, _) = listener.accept().await?;
+        while keepers.try_join_next().is_some() {}
+        if keepers.len() == KEEPERS_MAX {
+            keepers.join_next().await;
+        }
+        keepers.spawn(show(stream, shown.clone()));
+    }
+}
+
+async fn show(mut stream: UnixStream, mut shown: Shown) -> io::Result<()> {
+    loop {
+        let sockets = Arc::clone(&shown.borrow_and_update());
+        stream.async_io(Interest::WRITABLE, || send(&stream, &sockets)).await?;
+        tokio::select! {
+            changed = shown.changed() => changed.map_err(io::Error::other)?,
+            () = end_of(&mut stream) => return Ok(()),
+        }
+    }
+}
+
+/// A keeper says nothing of which more than its end is of interest.
+async fn end_of(stream: &mut UnixStream) {
+    while let Ok(1..) = stream.read(&mut [0; 64]).await {}
+}
+
+fn send(stream: &UnixStream, sockets: &[TcpListener]) -> io::Result<()> {
+    let sockets: Vec<_> = sockets.iter().take(SOCKETS_MAX).map(|socket| socket.as_fd()).collect();
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(SOCKETS_MAX))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !sockets.is_empty() {
+        control.push(SendAncillaryMessage::ScmRights(&sockets));
+    }
+    rustix::net::sendmsg(stream, &[IoSlice::new(b"s")], &mut control, SendFlags::NOSIGNAL)?;
+    Ok(())
+}
+
+/// Holds what a proxy listens on.
+#[derive(Debug)]
+pub struct Keeper(UnixStream);
+
+impl Keeper {
+    /// Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// When no proxy runs in the directory, or one that shows nothing.
+    pub fn connect(state_dir: &Path) -> io::Result<Self> {
+        let stream = crate::control::connect_path(&path(state_dir))?;
+        stream.set_nonblocking(true)?;
+        UnixStream::from_std(stream).map(Self)
+    }
+
+    /// Everything that the proxy listens on, once that is known or has changed.
+    ///
+    /// # Errors
+    /// When the proxy is gone.
+    pub async fn next(&mut self) -> io::Result<Vec<TcpListener>> {
+        self.0.async_io(Interest::READABLE, || receive(&self.0)).await
+    }
+}
+
+fn receive(stream: &UnixStream) -> io::Result<Vec<TcpListener>> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(SOCKETS_MAX))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut byte = [0u8; 1];
+    let flags = RecvFlags::CMSG_CLOEXEC;
+    let got = rustix::net::recvmsg(stream, &mut [IoSliceMut::new(&mut byte)], &mut control, flags)?;
+    if got.bytes == 0 {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    let mut sockets = Vec::new();
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(received) = message {
+            sockets.extend(received.map(|socket: OwnedFd| TcpListener::from(socket)));
+        }
+    }
+    Ok(sockets)
+}
