@@ -84,6 +84,8 @@ pub(crate) struct Deadline {
     due: Cell<Due>,
     /// Streams have an end that progress does not move: set when their instance is removed.
     hard_ms: Cell<u64>,
+    /// When the task is woken although nothing is due; [`NEVER`] if it was, or did not ask for that.
+    reminder_ms: Cell<u64>,
     phase: Cell<Phase>,
     /// When it began.
     since_ms: Cell<u64>,
@@ -117,6 +119,10 @@ const NEVER: u64 = u64::MAX;
 impl Deadline {
     fn come(&self, due: Due) {
         self.due.set(due);
+        self.wake();
+    }
+
+    fn wake(&self) {
         if let Some(waker) = self.waker.borrow_mut().take() {
             waker.wake();
         }
@@ -143,6 +149,16 @@ impl Deadline {
         let at = self.clock.now_ms().saturating_add(after_ms);
         self.hard_ms.set(at.min(self.hard_ms.get()));
         self.at_ms.set(at.min(self.at_ms.get()));
+    }
+
+    /// Asks for one waking after so long, wherever the deadline is by then and whatever moves it. `u64::MAX`: for none.
+    pub(crate) fn remind_ms(&self, after_ms: u64) {
+        self.reminder_ms.set(self.clock.now_ms().saturating_add(after_ms));
+    }
+
+    /// Whether no waking is to come that was asked for.
+    pub(crate) fn is_reminded(&self) -> bool {
+        self.reminder_ms.get() == NEVER
     }
 
     /// Whether a drain has set an end that progress does not move.
@@ -240,6 +256,7 @@ impl Deadlines {
             at_ms: Cell::new(NEVER),
             due: Cell::new(Due::Later),
             hard_ms: Cell::new(NEVER),
+            reminder_ms: Cell::new(NEVER),
             phase: Cell::new(Phase::Idle),
             since_ms,
             listener,
@@ -271,9 +288,13 @@ impl Deadlines {
             }
             if deadline.at_ms.get() <= now {
                 deadline.come(Due::Passed);
-            } else {
-                next_ms = next_ms.min(deadline.at_ms.get());
+                continue;
             }
+            if deadline.reminder_ms.get() <= now {
+                deadline.reminder_ms.set(NEVER);
+                deadline.wake();
+            }
+            next_ms = next_ms.min(deadline.at_ms.get()).min(deadline.reminder_ms.get());
         }
         Look { now_ms: now, next_ms }
     }
@@ -368,6 +389,28 @@ mod tests {
         assert_eq!(list.len(), 1);
         drop(deadline);
         assert_eq!(list.len(), 0);
+    }
+
+    #[test]
+    fn a_reminder_comes_once_and_moves_no_deadline() {
+        let list = Deadlines::new();
+        let deadline = list.register(1);
+        deadline.enter(Phase::Stream { endpoint: 7, drain_ms: 60_000 });
+        deadline.arm(LONG);
+        deadline.remind_ms(5_000);
+        let cx = Context::from_waker(Waker::noop());
+        assert!(deadline.poll_passed(&cx).is_pending());
+        let due = deadline.at_ms.get();
+        assert_eq!(list.look().next_ms, deadline.reminder_ms.get(), "a core that sleeps wakes for it");
+        // What goes on meanwhile puts off the deadline, and the reminder not.
+        deadline.arm(LONG);
+        list.drain_streams(|endpoint| endpoint == 7);
+        assert!(!deadline.is_reminded());
+        deadline.remind_ms(0);
+        assert!(list.look().next_ms >= due, "neither due nor to come again");
+        assert!(deadline.is_reminded() && deadline.waker.borrow().is_none(), "nobody was woken");
+        assert!(deadline.poll_passed(&cx).is_pending());
+        assert!(deadline.is_capped());
     }
 
     #[test]

@@ -28,6 +28,17 @@ pub(crate) enum Stream {
     Pipe(Pipe),
 }
 
+/// What is there to be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Peeked {
+    /// What comes behind them cannot be seen.
+    Bytes,
+    /// The other side has ended in good order. It may still read.
+    End,
+    /// Nothing reaches the other side any more.
+    Broken,
+}
+
 impl Stream {
     /// # Errors
     /// When the other side does not accept.
@@ -66,6 +77,16 @@ impl Stream {
             Self::Tcp(stream) => stream.poll_read_ready(cx),
             Self::Tls(stream) => stream.poll_read_ready(cx),
             Self::Pipe(pipe) => pipe.poll_read_ready(cx),
+        }
+    }
+
+    /// Ready when a read would give something, an end or an error, and takes none of it: whoever asks again without
+    /// reading is told the same at once.
+    pub(crate) fn poll_peek(&self, cx: &mut Context<'_>) -> Poll<Peeked> {
+        match self {
+            Self::Tcp(stream) => tcp::poll_peek(stream, cx),
+            Self::Tls(stream) => stream.poll_peek(cx),
+            Self::Pipe(pipe) => pipe.poll_gone(cx).map(|()| Peeked::Broken),
         }
     }
 

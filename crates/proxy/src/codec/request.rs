@@ -139,6 +139,12 @@ impl<'h, 'b> RequestHead<'h, 'b> {
         host_name(self.host)
     }
 
+    /// RFC 9110, section 9.2.1: whoever asks wants the answer, and nothing else.
+    #[must_use]
+    pub fn is_safe(&self) -> bool {
+        matches!(self.method, "GET" | "HEAD" | "OPTIONS" | "TRACE")
+    }
+
     /// RFC 9110, section 9.2.2: repeating it has the effect of doing it once.
     #[must_use]
     pub fn is_idempotent(&self) -> bool {

@@ -1,5 +1,6 @@
 //! One attempt: a request to one instance and its response back, both bodies streaming at the same time.
 
+mod presence;
 mod request;
 mod response;
 
@@ -19,6 +20,7 @@ use crate::policy::packer::Packer;
 use crate::snapshot::Timeouts;
 use crate::stream::Stream;
 use crate::worker::{Accepting, Upstream, Worker};
+use presence::Presence;
 use request::Sending;
 pub(super) use response::Wanted;
 use response::{ClientFraming, Outgoing, Receiving};
@@ -31,6 +33,7 @@ const TURN_BYTES: usize = 512 * 1024;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Facts {
     pub is_head: bool,
+    pub is_safe: bool,
     pub version: MinorVersion,
     pub wants_keep_alive: bool,
     pub offers_upgrade: bool,
@@ -95,6 +98,7 @@ pub(super) struct Exchange<'a> {
     patience: Patience,
     /// How fast the client takes the answer.
     taking: Taking,
+    presence: Presence,
     /// What may still be moved before others have their turn.
     turn_bytes: usize,
     /// When an answer without a natural end began.
@@ -164,6 +168,7 @@ impl<'a> Exchange<'a> {
             idle_ms: terms.timeouts.body_idle_ms,
             patience: Patience::new(terms.timeouts.body_idle_ms, rate_min),
             taking: Taking::new(rate_min),
+            presence: Presence::Assumed,
             turn_bytes: TURN_BYTES,
             stream_since: None,
             sent: 0,
@@ -174,7 +179,10 @@ impl<'a> Exchange<'a> {
 
     pub(super) async fn run(&mut self) -> End {
         self.deadline.arm_ms(self.timeouts.body_idle_ms);
-        poll_fn(|cx| self.poll(cx)).await
+        self.watch_later();
+        let end = poll_fn(|cx| self.poll(cx)).await;
+        self.unwatch();
+        end
     }
 
     /// What the instance sent behind a 101.
@@ -212,8 +220,7 @@ impl<'a> Exchange<'a> {
                 (Ok(Progress::Made), Sending::Active { .. }) => {}
             }
         }
-        // A client of HTTP/2 says when it does not wait any more, whatever it is that takes so long.
-        if self.client.as_pipe().is_some_and(|pipe| pipe.poll_gone(cx).is_ready()) {
+        if self.is_left(cx) {
             return Poll::Ready(End::ClientGone);
         }
         if self.deadline.poll_passed(cx).is_ready() && self.is_taken() {

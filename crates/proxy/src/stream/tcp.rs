@@ -7,6 +7,8 @@ use rustix::net::{RecvFlags, SendFlags};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
+use super::Peeked;
+
 /// As [`poll_read`], for a stream that is ready as far as anybody knows: asks no more than that.
 pub(super) fn poll_read_known(
     stream: &TcpStream,
@@ -120,9 +122,27 @@ pub(super) fn acknowledged(stream: &TcpStream) -> Option<u64> {
 
 /// Asks the kernel, which knows of a close before the runtime does.
 pub(super) fn is_quiet(stream: &TcpStream) -> bool {
+    matches!(peek(stream), Err(rustix::io::Errno::AGAIN))
+}
+
+/// Whatever it finds leaves the stream ready, for whoever reads next.
+pub(super) fn poll_peek(stream: &TcpStream, cx: &mut Context<'_>) -> Poll<Peeked> {
+    loop {
+        if ready!(stream.poll_read_ready(cx)).is_err() {
+            return Poll::Ready(Peeked::Broken);
+        }
+        match stream.try_io(Interest::READABLE, || Ok(peek(stream)?)) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => return Poll::Ready(Peeked::Broken),
+            Ok(0) => return Poll::Ready(Peeked::End),
+            Ok(_) => return Poll::Ready(Peeked::Bytes),
+        }
+    }
+}
+
+fn peek(stream: &TcpStream) -> rustix::io::Result<usize> {
     let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
-    let mut byte = [0u8; 1];
-    matches!(rustix::net::recv(stream, &mut byte[..], flags), Err(rustix::io::Errno::AGAIN))
+    rustix::net::recv(stream, &mut [0u8; 1][..], flags).map(|(bytes, _)| bytes)
 }
 
 #[cfg(test)]
@@ -149,6 +169,33 @@ mod tests {
             stream.readable().await.unwrap();
             assert_eq!(stream.try_read(&mut [0; 9]).unwrap(), 0, "the close came in good order");
             assert_eq!(acknowledged(&stream), Some(1 + 5), "nothing of the second was received");
+        });
+    }
+
+    #[test]
+    fn a_peek_tells_an_end_from_bytes_and_from_a_reset_and_takes_nothing() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            for (said, is_reset, expect) in
+                [(&b""[..], false, Peeked::End), (b"more", false, Peeked::Bytes), (b"", true, Peeked::Broken)]
+            {
+                let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+                let (mut peer, _) = listener.accept().unwrap();
+                let mut nobody = Context::from_waker(std::task::Waker::noop());
+                assert!(poll_peek(&stream, &mut nobody).is_pending());
+                peer.write_all(said).unwrap();
+                if is_reset {
+                    rustix::net::sockopt::set_socket_linger(&peer, Some(std::time::Duration::ZERO)).unwrap();
+                }
+                drop(peer);
+                assert_eq!(std::future::poll_fn(|cx| poll_peek(&stream, cx)).await, expect);
+                if !is_reset {
+                    let mut buf = [0; 64];
+                    let read = std::future::poll_fn(|cx| poll_read(&stream, cx, &mut buf)).await.unwrap();
+                    assert_eq!(&buf[..read], said);
+                }
+            }
         });
     }
 

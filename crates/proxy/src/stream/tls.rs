@@ -11,6 +11,8 @@ use rustls::{ProtocolVersion, ServerConfig, ServerConnection};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
+use super::Peeked;
+
 /// Plain bytes that one write hands to the session at most. A whole response buffer, so that it leaves in one call.
 const WRITE_BYTES_MAX: usize = 128 * 1024;
 
@@ -107,6 +109,22 @@ impl Tls {
             ready!(session.poll_fill(&self.tcp, cx))?;
             let _ = session.poll_flush(&self.tcp, cx)?;
         }
+    }
+
+    /// Ciphertext is taken in, which the kernel cannot tell from more plain bytes; what it says stays to be read.
+    pub(super) fn poll_peek(&self, cx: &mut Context<'_>) -> Poll<Peeked> {
+        if ready!(self.poll_read_ready(cx)).is_err() {
+            return Poll::Ready(Peeked::Broken);
+        }
+        let mut session = self.session.borrow_mut();
+        let peeked = match session.tls.reader().fill_buf() {
+            Ok([]) => Peeked::End,
+            Ok(_) => Peeked::Bytes,
+            // Many clients close without a word.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Peeked::End,
+            Err(_) => Peeked::Broken,
+        };
+        Poll::Ready(peeked)
     }
 
     pub(super) fn poll_write(&self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {

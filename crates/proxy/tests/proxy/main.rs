@@ -10,6 +10,7 @@ mod frames;
 mod h2c;
 mod h2loss;
 mod handover;
+mod hangup;
 mod hostile;
 mod http2;
 mod loss;

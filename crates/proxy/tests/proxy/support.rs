@@ -250,6 +250,10 @@ impl Wire {
         self.read()
     }
 
+    pub fn reader(&mut self) -> &mut impl io::BufRead {
+        &mut self.reader
+    }
+
     /// Raw bytes, exactly so many.
     pub fn bytes(&mut self, count: usize) -> io::Result<Vec<u8>> {
         let mut bytes = vec![0; count];

@@ -70,6 +70,7 @@ impl Known {
         Self {
             facts: Facts {
                 is_head: head.method == "HEAD",
+                is_safe: head.is_safe(),
                 version: head.version,
                 wants_keep_alive: head.keep_alive,
                 offers_upgrade: head.upgrade.is_some(),

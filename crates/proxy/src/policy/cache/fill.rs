@@ -22,6 +22,17 @@ pub(crate) enum Watch {
     Invalidate(Arc<Cache>, Vec<Key>),
 }
 
+impl Watch {
+    /// Whether the answer's head matters to others than the client that asked: those who wait for the same, or would get
+    /// what is not true any more.
+    pub(crate) fn is_for_others(&self) -> bool {
+        match self {
+            Self::Fill(fill) => fill.lead.is_some(),
+            Self::Invalidate(..) => true,
+        }
+    }
+}
+
 /// What becomes of an answer's head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Way {
