@@ -64,7 +64,7 @@ const fn stored(
 
 #[rustfmt::skip]
 pub const ALL: &[Series] = &[
-    exposed("http_requests_total", "counter", "environment service version route code", "requests", "Answered to users, by class of status (`2xx`), and as `4xx` those that clients gave up after half a second (499); `none`: nobody got one. Copies and previews are not in it."),
+    exposed("http_requests_total", "counter", "environment service version route code", "requests", "Answered to users, by class of status (`2xx`); `none`: nobody got one. Copies and previews are not in it."),
     exposed("http_request_duration_seconds", "histogram", ROUTE, "seconds", "From the request's first byte to the response's last."),
     exposed("http_server_request_duration_seconds", "histogram", ROUTE, "seconds", "The same, as the OpenTelemetry conventions name it."),
     exposed("http_requests_in_flight", "gauge", ROUTE, "requests", "Requests and upgraded connections without an end so far."),

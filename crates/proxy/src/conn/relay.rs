@@ -476,15 +476,10 @@ impl Relay<'_> {
         }
         if let Some(series) = report.series.as_ref().filter(|_| !report.is_from_cache) {
             let status = report.withheld.unwrap_or(report.status);
-            match (status, report.cause) {
-                // A version that hangs, asked by few who soon lose patience, would look as if nobody had asked it.
-                (0, Some(Cause::ClientClosed))
-                    if latency_us >= GIVEN_UP_AFTER_US && request.body_is_complete() =>
-                {
-                    series.request(worker.core, GIVEN_UP, latency_us);
-                }
-                (0, _) => series.unanswered(worker.core),
-                (status, _) => series.request(worker.core, status, latency_us),
+            if status == 0 {
+                series.unanswered(worker.core);
+            } else {
+                series.request(worker.core, status, latency_us);
             }
             if let Some(cause) = report.cause {
                 series.error(worker.core, cause);
@@ -529,11 +524,6 @@ impl Relay<'_> {
         }
     }
 }
-
-/// How a request counts that its client gave up after waiting for so long: as one that took that long. nginx's number.
-/// Before, it is no sign of slowness: people change their minds, and pages cancel what they do not need any more.
-const GIVEN_UP: u16 = 499;
-const GIVEN_UP_AFTER_US: u64 = 500_000;
 
 /// Attempts for a request that provably never arrived. Generous, because each can only fail on another stale or
 /// refused connection; bounded, because an instance may close every connection that it accepts.

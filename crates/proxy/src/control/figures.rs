@@ -99,7 +99,7 @@ impl Arms {
 pub struct Arm {
     pub service: String,
     pub version: String,
-    /// Requests that were answered, or given up by clients that had waited for half a second.
+    /// Answered requests.
     pub requests: u64,
     /// [`SeriesStats::failed`].
     pub errors: u64,
@@ -190,14 +190,12 @@ pub struct SeriesStats {
     pub route: String,
     #[serde(default)]
     pub chosen: Chosen,
-    /// Answered requests by the class of the status that the client got, and as 4xx those that clients gave up after
-    /// they had waited for half a second (499).
+    /// Answered requests by the class of the status that the client got.
     pub requests: BTreeMap<StatusClass, u64>,
     /// Failures by cause. A failed attempt that was repeated with success counts here and not in
     /// `requests` of class 5xx.
     pub errors: BTreeMap<Cause, u64>,
-    /// Requests to which nobody got a status: a client that broke its upload off or soon lost interest, a copy that
-    /// failed or was cut.
+    /// Requests to which nobody got a status: a client that broke its upload off, a copy that failed or was cut.
     #[serde(default)]
     pub unanswered: u64,
     /// Requests that failed: a status of 5xx, an answer that ended early, and a copy that got no answer. A client
