@@ -14,5 +14,5 @@ pub use client::{ApplyError, Client, ClientError, Events};
 pub use figures::{Arm, Arms, CacheStats, Cause, Chosen, LATENCY_BOUNDS_US, SeriesStats, Stats, StatusClass};
 pub use message::{Applied, Ask, Asked, Event, Hello, RejectReason, Rejected, Said, Say};
 pub use path::bind as bind_path;
-pub(crate) use path::{Beside as BesidePath, bind_beside as bind_path_beside, connect as connect_path};
+pub(crate) use path::{bind_beside as bind_path_beside, connect as connect_path};
 pub(crate) use server::{Command, Known, serve};

@@ -216,6 +216,9 @@ impl Proxy {
         }
         let upgrade = |source| RunError::ControlSocket { path: upgrade_path.clone(), source };
         let upgrade_socket = control::bind_path_beside(&upgrade_path).map_err(upgrade)?;
+        let keeper_path = safekeeping::path(&options.state_dir);
+        let keeping = |source| RunError::ControlSocket { path: keeper_path.clone(), source };
+        let keeper_socket = control::bind_path_beside(&keeper_path).map_err(keeping)?;
         let known = control::Known { source, generation };
         let task = tokio::spawn(control::serve(socket, command.clone(), events.clone(), known));
         proxy.doors.push(task.abort_handle());
@@ -226,11 +229,8 @@ impl Proxy {
             }
             None => None,
         };
-        let keepers_path = safekeeping::path(&options.state_dir);
-        let keepers = control::bind_path_beside(&keepers_path)
-            .and_then(control::BesidePath::put_in_place)
-            .map_err(|source| RunError::ControlSocket { path: keepers_path, source })?;
-        let task = tokio::spawn(safekeeping::serve(keepers, proxy.kept.subscribe()));
+        let keeper_socket = keeper_socket.put_in_place().map_err(keeping)?;
+        let task = tokio::spawn(safekeeping::serve(keeper_socket, proxy.kept.subscribe()));
         proxy.doors.push(task.abort_handle());
         // After the other: whoever finds this one looks for that next.
         if let Some(control_socket) = control_socket {
@@ -252,10 +252,7 @@ impl Proxy {
         let until = Instant::now() + LET_GO;
         loop {
             match self.take_over(snapshot.clone(), Disk::HasIt).await {
-                Ok(()) => {
-                    self.inherited.close_own();
-                    return Ok(());
-                }
+                Ok(()) => return Ok(()),
                 Err(NotApplied::Rejected(RejectReason::Bind { .. })) if Instant::now() < until => {
                     tokio::time::sleep(DRAIN_LOOK).await;
                 }

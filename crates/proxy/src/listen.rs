@@ -1,6 +1,6 @@
 //! Listening sockets: bound here, or inherited.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{BorrowedFd, FromRawFd as _, RawFd};
@@ -50,8 +50,8 @@ pub(crate) fn refuse_new(socket: &TcpListener) -> io::Result<()> {
     unsafe { set_option(socket, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &filter) }
 }
 
-/// Takes [`refuse_new`] back, where it was said.
-fn accept_new(socket: &TcpListener) {
+/// Takes [`refuse_new`] back, where it was said: whoever had the socket may have died while it was about to close it.
+pub(crate) fn accept_new(socket: &TcpListener) {
     // Fails where there is no filter. SAFETY: the option takes an integer and follows no pointer.
     let _ = unsafe { set_option(socket, libc::SOL_SOCKET, libc::SO_DETACH_FILTER, &0) };
 }
@@ -125,7 +125,7 @@ impl Inherited {
     /// Adds those that were kept for this process while there was none. What is not a listening socket is left alone: a
     /// mistake of whoever started it must not keep it from serving.
     pub(crate) fn keep(&mut self, kept: &[RawFd]) {
-        for fd in kept {
+        for fd in kept.iter().filter(|fd| **fd >= LISTEN_FDS_START).collect::<BTreeSet<_>>() {
             // SAFETY: borrowed for one question, which says whether it is open.
             let is_listening =
                 rustix::net::sockopt::socket_acceptconn(unsafe { BorrowedFd::borrow_raw(*fd) });
@@ -133,6 +133,7 @@ impl Inherited {
                 // SAFETY: it is open and meant for this process, and nothing else in it takes it over: this runs once,
                 // before any thread starts.
                 let socket = unsafe { TcpListener::from_raw_fd(*fd) };
+                accept_new(&socket);
                 if let Ok(addr) = socket.local_addr() {
                     self.0.insert(addr, (socket, Origin::Own));
                 }
@@ -153,8 +154,6 @@ impl Inherited {
             Some(inherited) => inherited,
             None => (TcpListener::bind(addr)?, Origin::Own),
         };
-        // Whoever had it may have died while it was about to close it.
-        accept_new(&socket);
         // Without it everything works, and takes more memory.
         let _ = bound_not_sent(&socket);
         rustix::net::listen(&socket, BACKLOG)?;

@@ -8,6 +8,7 @@
 //! Over `sockets.sock` in the state directory the proxy sends all that it listens on, and again whenever that changes:
 //! one byte each time, which carries the descriptors (`SCM_RIGHTS`). A proxy that ends in good order sends none before.
 
+use std::convert::Infallible;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::net::TcpListener;
@@ -15,6 +16,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
@@ -28,8 +30,7 @@ use tokio::task::JoinSet;
 /// The kernel carries 253 in one message (`SCM_MAX_FD`). Those beyond are not kept.
 const SOCKETS_MAX: usize = 253;
 
-/// One server, and the next one while the first ends.
-const KEEPERS_MAX: usize = 4;
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 pub(crate) fn path(state_dir: &Path) -> PathBuf {
     state_dir.join("sockets.sock")
@@ -39,17 +40,20 @@ pub(crate) fn path(state_dir: &Path) -> PathBuf {
 pub(crate) type Shown = watch::Receiver<Arc<Vec<TcpListener>>>;
 
 /// Shows the sockets to whoever asks, until it is aborted.
-pub(crate) async fn serve(listener: UnixListener, shown: Shown) -> io::Result<()> {
+pub(crate) async fn serve(listener: UnixListener, shown: Shown) -> io::Result<Infallible> {
     listener.set_nonblocking(true)?;
     let listener = tokio::net::UnixListener::from_std(listener)?;
-    let mut keepers = JoinSet::new();
+    // Only the newest: one server has the directory at a time, and it connects anew when it has lost the control socket.
+    let mut keeper = JoinSet::new();
     loop {
-        let (stream, _) = listener.accept().await?;
-        while keepers.try_join_next().is_some() {}
-        if keepers.len() == KEEPERS_MAX {
-            keepers.join_next().await;
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                keeper.shutdown().await;
+                keeper.spawn(show(stream, shown.clone()));
+            }
+            // Out of descriptors: who asks waits in the queue meanwhile.
+            Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
         }
-        keepers.spawn(show(stream, shown.clone()));
     }
 }
 

@@ -33,14 +33,20 @@ impl Proxy {
         match said.map_err(RunError::TakeOver)? {
             Said::Yes => {}
             // The words that follow get the same answer.
-            Said::Dead => predecessor.trial = true,
+            Said::Dead => {
+                predecessor.trial = true;
+                self.accept_new();
+            }
         }
         self.accept().await?;
         if predecessor.trial {
             self.await_first_accept().await?;
         }
         let settled = apart(move || predecessor.settled()).await?.and_then(|alone| {
-            let Some(alone) = alone else { return Ok(None) };
+            let Some(alone) = alone else {
+                self.accept_new();
+                return Ok(None);
+            };
             alone.set_nonblocking(true)?;
             tokio::net::UnixStream::from_std(alone).map(Some)
         });
@@ -92,6 +98,11 @@ impl Proxy {
                 }
             }
         }
+    }
+
+    /// A predecessor that was told to end while it handed over has said that nobody new is taken.
+    fn accept_new(&self) {
+        self.listeners.values().for_each(|listener| crate::listen::accept_new(&listener.socket));
     }
 
     /// Opens on every core what was only held so far.

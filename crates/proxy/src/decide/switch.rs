@@ -100,6 +100,7 @@ impl Proxy {
         let closed = self.listeners.extract_if(.., |_, listener| close.contains(&listener.uid));
         self.closing.extend(closed.map(|(addr, _)| (addr, Instant::now())));
         self.listeners.append(&mut bound);
+        self.inherited.close_own();
         self.show_sockets();
         let before = std::mem::replace(&mut self.table, table);
         for endpoint in before.endpoints.values() {

@@ -50,3 +50,19 @@ fn the_next_one_goes_on_with_what_was_kept_and_with_nothing_else() {
     let mut keeper = proxy.runtime.block_on(async { Keeper::connect(proxy.dir.path()).unwrap() });
     assert_eq!(inode(&next(&proxy, &mut keeper).unwrap()[0]), before);
 }
+
+/// Each descriptor that somebody forgot would keep an address taken that is not listened on any more.
+#[test]
+fn only_the_newest_keeper_is_shown_anything() {
+    let origin = Origin::start(|_| ok("x"));
+    let mut proxy = Proxy::start();
+    proxy.serve(service(&[("i", origin.addr)]));
+    let mut before: Option<Keeper> = None;
+    for _ in 0..10 {
+        let mut keeper = proxy.runtime.block_on(async { Keeper::connect(proxy.dir.path()).unwrap() });
+        assert_eq!(next(&proxy, &mut keeper).unwrap().len(), 1);
+        if let Some(mut before) = before.replace(keeper) {
+            next(&proxy, &mut before).unwrap_err();
+        }
+    }
+}

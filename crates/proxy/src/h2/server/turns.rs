@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 
 /// Streams that go on before other connections do. With each of them taking some ten microseconds, ten connections that
-/// have a hundred streams to move at once hold up others for a quarter of a millisecond, and not for ten. With four the p99
+/// have a hundred streams to move at once hold up others for a fifth of a millisecond, and not for ten. With four the p99
 /// of others was 2.7 ms in such an attack, and is 1.5; one alone would have every answer written out by itself.
 const AT_ONCE: usize = 2;
 
