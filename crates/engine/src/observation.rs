@@ -36,7 +36,8 @@ pub struct ArmCounters {
     /// the errors as well.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub unreached: u64,
-    /// Requests that had no end yet. Not a sum: how it stood at that moment.
+    /// Requests that had no end yet, and those that clients gave up since the release last answered anybody. Not a sum: how
+    /// it stood at that moment.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub in_flight: u64,
 }

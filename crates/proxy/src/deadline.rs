@@ -151,9 +151,9 @@ impl Deadline {
         self.at_ms.set(at.min(self.at_ms.get()));
     }
 
-    /// Asks for one waking after so long, wherever the deadline is by then and whatever moves it. `u64::MAX`: for none.
-    pub(crate) fn remind_ms(&self, after_ms: u64) {
-        self.reminder_ms.set(self.clock.now_ms().saturating_add(after_ms));
+    /// Asks for one waking after so long, wherever the deadline is by then and whatever moves it. `Duration::MAX`: for none.
+    pub(crate) fn remind(&self, after: Duration) {
+        self.reminder_ms.set(self.clock.now_ms().saturating_add(millis(after)));
     }
 
     /// Whether no waking is to come that was asked for.
@@ -397,7 +397,7 @@ mod tests {
         let deadline = list.register(1);
         deadline.enter(Phase::Stream { endpoint: 7, drain_ms: 60_000 });
         deadline.arm(LONG);
-        deadline.remind_ms(5_000);
+        deadline.remind(Duration::from_secs(5));
         let cx = Context::from_waker(Waker::noop());
         assert!(deadline.poll_passed(&cx).is_pending());
         let due = deadline.at_ms.get();
@@ -406,7 +406,7 @@ mod tests {
         deadline.arm(LONG);
         list.drain_streams(|endpoint| endpoint == 7);
         assert!(!deadline.is_reminded());
-        deadline.remind_ms(0);
+        deadline.remind(Duration::ZERO);
         assert!(list.look().next_ms >= due, "neither due nor to come again");
         assert!(deadline.is_reminded() && deadline.waker.borrow().is_none(), "nobody was woken");
         assert!(deadline.poll_passed(&cx).is_pending());

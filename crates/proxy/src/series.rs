@@ -32,6 +32,7 @@ struct Part {
     failed: CoreCounter,
     bursts: CoreCounter,
     dropped: CoreCounter,
+    given_up: CoreCounter,
     errors: [CoreCounter; Cause::ALL.len()],
 }
 
@@ -110,6 +111,11 @@ impl Series {
         self.parts[core].0.unanswered.add(1);
     }
 
+    /// After [`Self::unanswered`]: its client had waited for a while.
+    pub(crate) fn given_up(&self, core: usize) {
+        self.parts[core].0.given_up.add(1);
+    }
+
     pub(crate) fn error(&self, core: usize, cause: Cause) {
         self.parts[core].0.errors[cause as usize].add(1);
     }
@@ -165,6 +171,7 @@ impl Series {
                 *stats.errors.entry(cause).or_default() += counter.get();
             }
             stats.dropped += part.dropped.get();
+            stats.given_up += part.given_up.get();
             stats.in_flight = stats.in_flight.wrapping_add(part.in_flight.get());
             stats.bytes_in += part.bytes_in.get();
             stats.bytes_out += part.bytes_out.get();
@@ -187,6 +194,7 @@ impl Series {
             let unreached = Cause::ALL.into_iter().filter(|cause| cause.is_unreached());
             arm.unreached += unreached.map(|cause| part.errors[cause as usize].get()).sum::<u64>();
             arm.in_flight = arm.in_flight.wrapping_add(part.in_flight.get());
+            arm.given_up += part.given_up.get();
         }
     }
 }

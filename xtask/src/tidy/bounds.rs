@@ -23,7 +23,8 @@ const OTHERS: &[(&str, &[&str])] = &[
     ),
     ("codec/chunked.rs", &["SIZE_DIGITS_MAX", "EXTENSION_BYTES_MAX", "TRAILER_BYTES_MAX"]),
     ("conn/proxy_protocol.rs", &["HEADER_BYTES_MAX"]),
-    ("conn/relay.rs", &["PROVEN_ATTEMPTS_MAX"]),
+    ("conn/exchange/presence.rs", &["WATCHED_AFTER"]),
+    ("conn/relay.rs", &["GIVEN_UP_AFTER", "PROVEN_ATTEMPTS_MAX"]),
     ("conn/relay/cached.rs", &["WAIT_MAX"]),
     ("conn/mirror.rs", &["COPIES_MAX", "ANSWER_BYTES_MAX"]),
     ("h2/budget.rs", &["RESERVE", "PER_SECOND"]),
@@ -36,6 +37,7 @@ const OTHERS: &[(&str, &[&str])] = &[
     ("listen.rs", &["BACKLOG", "NOT_SENT_BYTES_MAX"]),
     ("worker.rs", &["ROOM_SHARE"]),
     ("handover.rs", &["READY_WITHIN"]),
+    ("safekeeping.rs", &["SOCKETS_MAX"]),
 ];
 
 #[derive(Debug, PartialEq, Eq)]

@@ -14,7 +14,7 @@
 //! **Why it is replayed.** It rests on absolute counters and on what waited at each reading. A reading that is lost makes
 //! a silence longer that was one anyway, as the next one says whether anything was answered in between; a doubled one
 //! changes nothing. A request is held against the version while it waits, and no more when it has ended: then it is an
-//! error or a slow answer, and counts as that.
+//! error or a slow answer, and counts as that. One that its client gave up waits on until the version answers anybody.
 
 use std::time::Duration;
 

@@ -478,6 +478,10 @@ impl Relay<'_> {
             let status = report.withheld.unwrap_or(report.status);
             if status == 0 {
                 series.unanswered(worker.core);
+                let is_over = report.cause == Some(Cause::ClientClosed) && request.body_is_complete();
+                if is_over && report.started.elapsed() >= GIVEN_UP_AFTER {
+                    series.given_up(worker.core);
+                }
             } else {
                 series.request(worker.core, status, latency_us);
             }
@@ -524,6 +528,10 @@ impl Relay<'_> {
         }
     }
 }
+
+/// What a client gives up sooner says nothing about the version: people change their minds, and pages cancel what they
+/// do not need any more. Half of what a client of HTTP/1 is trusted to be there for, so that all of theirs count.
+const GIVEN_UP_AFTER: Duration = Duration::from_millis(500);
 
 /// Attempts for a request that provably never arrived. Generous, because each can only fail on another stale or
 /// refused connection; bounded, because an instance may close every connection that it accepts.

@@ -112,6 +112,9 @@ pub struct Arm {
     #[serde(default)]
     pub unreached: u64,
     pub in_flight: u64,
+    /// [`SeriesStats::given_up`].
+    #[serde(default)]
+    pub given_up: u64,
 }
 
 impl Arm {
@@ -126,6 +129,7 @@ impl Arm {
             latency_sum_us: sum.latency_sum_us,
             unreached: sum.errors.iter().filter(|(cause, _)| cause.is_unreached()).map(|(_, n)| n).sum(),
             in_flight: sum.in_flight,
+            given_up: sum.given_up,
         };
         arm.trim();
         arm
@@ -198,6 +202,10 @@ pub struct SeriesStats {
     /// Requests to which nobody got a status: a client that broke its upload off, a copy that failed or was cut.
     #[serde(default)]
     pub unanswered: u64,
+    /// Those of them of which the instance had everything, and that their clients gave up half a second or more after
+    /// they had begun.
+    #[serde(default)]
+    pub given_up: u64,
     /// Requests that failed: a status of 5xx, an answer that ended early, and a copy that got no answer. A client
     /// that went away is not the version's failure.
     #[serde(default)]
@@ -253,6 +261,7 @@ impl SeriesStats {
             *sum += n;
         }
         self.unanswered += other.unanswered;
+        self.given_up += other.given_up;
         self.failed += other.failed;
         self.error_bursts += other.error_bursts;
         self.dropped += other.dropped;

@@ -116,6 +116,7 @@ fn a_safe_request_that_nobody_waits_for_is_given_up_and_says_nothing_about_its_i
         assert_eq!(fates.recv().unwrap(), Fate::Answered);
     }
     eventually("they are counted", || proxy.stats().version("s", "r1").unanswered == 3);
+    eventually("and may be held against the version", || proxy.stats().arm("s", "r1").given_up == 3);
     let stats = proxy.stats().version("s", "r1");
     assert_eq!(
         (stats.failed, stats.errors.iter().find(|(_, n)| **n > 0)),

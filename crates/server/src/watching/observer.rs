@@ -45,17 +45,20 @@ struct Sent {
 pub async fn run(pump: Pump, routes: Routes) {
     let mut news = pump.follow();
     let mut sent: BTreeMap<EnvironmentKey, Sent> = BTreeMap::new();
+    let mut owed = Owed::default();
     loop {
         let watched: Vec<Watched> =
             pump.shared.read(|state| state.environments.values().filter_map(Watched::of).collect());
         sent.retain(|environment, _| watched.iter().any(|one| one.environment == *environment));
         if watched.is_empty() {
+            owed = Owed::default();
             // Whether it was read or missed: there is news.
             drop(news.recv().await);
             while news.try_recv().is_ok() {}
             continue;
         }
-        if let Some(arms) = ask(&routes, &watched).await {
+        if let Some(mut arms) = ask(&routes, &watched).await {
+            owed.add_to(&mut arms);
             for one in watched {
                 let observation = one.observation(&arms);
                 let known = sent.get_mut(&one.environment);
@@ -77,6 +80,31 @@ async fn ask(routes: &Routes, watched: &[Watched]) -> Option<Arms> {
         .flat_map(|one| one.services.iter().map(|service| service_key(&one.environment, service)))
         .collect();
     tokio::time::timeout(ASK_PROXY_TIMEOUT, proxy.client()?.arms(&services)).await.ok()?.ok()
+}
+
+/// What clients gave up since the version last answered anybody. It counts as waiting: a version that hangs, asked by few
+/// who soon lose patience, has hardly anybody waiting at any one moment.
+#[derive(Debug, Default)]
+struct Owed {
+    source: u64,
+    /// By service and version: what had been answered, and given up before that.
+    answered: BTreeMap<(String, String), (u64, u64)>,
+}
+
+impl Owed {
+    fn add_to(&mut self, arms: &mut Arms) {
+        if self.source != arms.source {
+            *self = Self { source: arms.source, ..Self::default() };
+        }
+        for arm in &mut arms.arms {
+            let now = (arm.requests, arm.given_up);
+            let last = self.answered.entry((arm.service.clone(), arm.version.clone())).or_insert(now);
+            if last.0 != now.0 {
+                *last = now;
+            }
+            arm.in_flight += arm.given_up.saturating_sub(last.1);
+        }
+    }
 }
 
 /// An environment in which traffic of two releases, or of a new one, is compared.
@@ -208,6 +236,24 @@ mod tests {
             releases: vec![NEW],
             applied: Generation(1),
         }
+    }
+
+    #[test]
+    fn what_is_given_up_waits_until_somebody_is_answered() {
+        let mut owed = Owed::default();
+        let mut waiting = |source, requests, given_up| {
+            let arm = Arm { service: "s".to_owned(), requests, given_up, in_flight: 1, ..Arm::default() };
+            let mut arms = Arms { source, arms: vec![arm], ..Arms::default() };
+            owed.add_to(&mut arms);
+            arms.arms[0].in_flight
+        };
+        assert_eq!(waiting(1, 10, 4), 1, "what was before the first look is not known");
+        assert_eq!(waiting(1, 10, 6), 3);
+        assert_eq!(waiting(1, 10, 9), 6);
+        assert_eq!(waiting(1, 11, 12), 1, "one was answered");
+        assert_eq!(waiting(1, 11, 13), 2);
+        assert_eq!(waiting(2, 0, 1), 1, "another life of the proxy");
+        assert_eq!(waiting(2, 0, 3), 3);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Whether the client still waits for its answer.
 
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use super::Exchange;
 use super::request::Sending;
@@ -9,7 +10,7 @@ use crate::stream::Peeked;
 
 /// After how long a client is watched. Nearly every exchange is over by then and pays nothing for it; and who gives a
 /// page up, or loads it again, has mostly waited for longer.
-const WATCHED_AFTER_MS: u64 = 1_000;
+const WATCHED_AFTER: Duration = Duration::from_secs(1);
 
 /// What is known of the client's side of the connection.
 #[derive(Debug, Clone, Copy)]
@@ -25,13 +26,13 @@ pub(super) enum Presence {
 impl Exchange<'_> {
     pub(super) fn watch_later(&self) {
         if self.client.as_pipe().is_none() {
-            self.deadline.remind_ms(WATCHED_AFTER_MS);
+            self.deadline.remind(WATCHED_AFTER);
         }
     }
 
     /// Or the reminder would wake a connection that has nothing to do.
     pub(super) fn unwatch(&self) {
-        self.deadline.remind_ms(u64::MAX);
+        self.deadline.remind(Duration::MAX);
     }
 
     /// Whether what the instance still does is done for nobody. A write would show it as well; but there may be nothing to
