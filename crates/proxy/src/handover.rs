@@ -3,7 +3,7 @@
 //! Over `upgrade.sock` in the state directory, between two processes of which both may be another version:
 //!
 //! 1. The successor connects. The predecessor answers with one JSON line and then its listening sockets, one
-//!    `SCM_RIGHTS` message each.
+//!    message each ([`passing`]).
 //! 2. The successor loads the saved snapshot, checks health, opens its own sockets under names that nobody knows, asks
 //!    itself there, and says `READY <generation> TRIAL`. It accepts nothing yet.
 //! 3. The predecessor says `GO`, and goes on accepting.
@@ -20,23 +20,19 @@
 //! A predecessor from before the trial (no `trial` in its line) is done with `GO`, and its successor says `READY
 //! <generation>` alone.
 
-use std::io::{self, IoSlice, IoSliceMut, Read as _, Write as _};
-use std::mem::MaybeUninit;
+use std::io::{self, Read as _, Write as _};
 use std::net::TcpListener;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
-    SendFlags,
-};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::passing;
 use crate::tickets::TicketKey;
 
 /// How long a successor may take from the sockets to `READY`. Most of it is for the first health checks of many
@@ -167,11 +163,7 @@ fn converse(stream: &mut UnixStream, offer: &Offer) -> io::Result<&'static str> 
     let header = Header { pid, generation, sockets, tickets, trial: true };
     say(stream, &serde_json::to_string(&header)?)?;
     for socket in &offer.sockets {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut control = SendAncillaryBuffer::new(&mut space);
-        let sockets = [socket.as_fd()];
-        control.push(SendAncillaryMessage::ScmRights(&sockets));
-        rustix::net::sendmsg(&mut *stream, &[IoSlice::new(b"s")], &mut control, SendFlags::NOSIGNAL)?;
+        passing::send(&mut *stream, [socket])?;
     }
     let said = read_line(stream, until)?;
     if said == ready(offer.generation, false) {
@@ -244,19 +236,7 @@ pub(crate) fn receive(state_dir: &Path) -> io::Result<Option<Handed>> {
     };
     let mut sockets = Vec::new();
     while sockets.len() < header.sockets {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut control = RecvAncillaryBuffer::new(&mut space);
-        let mut byte = [0u8; 1];
-        let flags = RecvFlags::CMSG_CLOEXEC;
-        let got = rustix::net::recvmsg(&stream, &mut [IoSliceMut::new(&mut byte)], &mut control, flags)?;
-        if got.bytes == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        for message in control.drain() {
-            if let RecvAncillaryMessage::ScmRights(received) = message {
-                sockets.extend(received.map(|socket: OwnedFd| TcpListener::from(socket)));
-            }
-        }
+        sockets.extend(passing::receive(&stream)?);
     }
     let Header { generation, trial, tickets, .. } = header;
     let predecessor = Predecessor { stream, generation, trial, process };

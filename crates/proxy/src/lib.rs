@@ -34,6 +34,7 @@ mod health;
 mod limits;
 mod listen;
 mod metrics;
+mod passing;
 mod persist;
 mod pipe;
 mod policy;

@@ -6,30 +6,24 @@
 //! refused. The idea is systemd's (`FDSTORE=1`, `sd_notify(3)`), which holds them for services of its own only.
 //!
 //! Over `sockets.sock` in the state directory the proxy sends all that it listens on, and again whenever that changes:
-//! one byte each time, which carries the descriptors (`SCM_RIGHTS`). A proxy that ends in good order sends none before.
+//! one message each time ([`passing`]). A proxy that ends in good order sends none before.
 
 use std::convert::Infallible;
-use std::io::{self, IoSlice, IoSliceMut};
-use std::mem::MaybeUninit;
+use std::io;
 use std::net::TcpListener;
-use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
-    SendFlags,
-};
 use tokio::io::{AsyncReadExt as _, Interest};
 use tokio::net::UnixStream;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-/// The kernel carries 253 in one message (`SCM_MAX_FD`). Those beyond are not kept.
-const SOCKETS_MAX: usize = 253;
+use crate::passing;
 
+/// After an accept that failed for want of descriptors; without it the thread would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 pub(crate) fn path(state_dir: &Path) -> PathBuf {
@@ -60,7 +54,7 @@ pub(crate) async fn serve(listener: UnixListener, shown: Shown) -> io::Result<In
 async fn show(mut stream: UnixStream, mut shown: Shown) -> io::Result<()> {
     loop {
         let sockets = Arc::clone(&shown.borrow_and_update());
-        stream.async_io(Interest::WRITABLE, || send(&stream, &sockets)).await?;
+        stream.async_io(Interest::WRITABLE, || passing::send(&stream, &*sockets)).await?;
         tokio::select! {
             changed = shown.changed() => changed.map_err(io::Error::other)?,
             () = end_of(&mut stream) => return Ok(()),
@@ -71,17 +65,6 @@ async fn show(mut stream: UnixStream, mut shown: Shown) -> io::Result<()> {
 /// A keeper says nothing of which more than its end is of interest.
 async fn end_of(stream: &mut UnixStream) {
     while let Ok(1..) = stream.read(&mut [0; 64]).await {}
-}
-
-fn send(stream: &UnixStream, sockets: &[TcpListener]) -> io::Result<()> {
-    let sockets: Vec<_> = sockets.iter().take(SOCKETS_MAX).map(|socket| socket.as_fd()).collect();
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(SOCKETS_MAX))];
-    let mut control = SendAncillaryBuffer::new(&mut space);
-    if !sockets.is_empty() {
-        control.push(SendAncillaryMessage::ScmRights(&sockets));
-    }
-    rustix::net::sendmsg(stream, &[IoSlice::new(b"s")], &mut control, SendFlags::NOSIGNAL)?;
-    Ok(())
 }
 
 /// Holds what a proxy listens on.
@@ -104,24 +87,6 @@ impl Keeper {
     /// # Errors
     /// When the proxy is gone.
     pub async fn next(&mut self) -> io::Result<Vec<TcpListener>> {
-        self.0.async_io(Interest::READABLE, || receive(&self.0)).await
+        self.0.async_io(Interest::READABLE, || passing::receive(&self.0)).await
     }
-}
-
-fn receive(stream: &UnixStream) -> io::Result<Vec<TcpListener>> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(SOCKETS_MAX))];
-    let mut control = RecvAncillaryBuffer::new(&mut space);
-    let mut byte = [0u8; 1];
-    let flags = RecvFlags::CMSG_CLOEXEC;
-    let got = rustix::net::recvmsg(stream, &mut [IoSliceMut::new(&mut byte)], &mut control, flags)?;
-    if got.bytes == 0 {
-        return Err(io::ErrorKind::UnexpectedEof.into());
-    }
-    let mut sockets = Vec::new();
-    for message in control.drain() {
-        if let RecvAncillaryMessage::ScmRights(received) = message {
-            sockets.extend(received.map(|socket: OwnedFd| TcpListener::from(socket)));
-        }
-    }
-    Ok(sockets)
 }

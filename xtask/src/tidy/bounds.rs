@@ -37,7 +37,7 @@ const OTHERS: &[(&str, &[&str])] = &[
     ("listen.rs", &["BACKLOG", "NOT_SENT_BYTES_MAX"]),
     ("worker.rs", &["ROOM_SHARE"]),
     ("handover.rs", &["READY_WITHIN"]),
-    ("safekeeping.rs", &["SOCKETS_MAX"]),
+    ("passing.rs", &["SOCKETS_MAX"]),
 ];
 
 #[derive(Debug, PartialEq, Eq)]
