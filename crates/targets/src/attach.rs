@@ -133,6 +133,7 @@ pub(crate) async fn clear_up(dir: &Path, state: Option<Box<State>>, why: &str) -
 async fn end_stragglers(state: &State) -> Result<(), String> {
     let cgroup = state.cgroup.as_deref().and_then(|dir| Cgroup::existing(dir, &state.token));
     let mut seen: Vec<ProcessId> = state.phase.process().into_iter().collect();
+    let mut kept = None;
     for _ in 0..LOOKS_MAX {
         let in_cgroup = cgroup.as_ref().map(Cgroup::processes).unwrap_or_default();
         for process in in_cgroup.into_iter().chain(marked(&state.token).map_err(|error| error.to_string())?) {
@@ -151,12 +152,13 @@ async fn end_stragglers(state: &State) -> Result<(), String> {
             }
         }
         seen = left;
-        let emptied = cgroup.as_ref().is_none_or(|cgroup| cgroup.remove().is_ok());
-        if seen.is_empty() && emptied {
+        kept = cgroup.as_ref().and_then(|cgroup| Some((cgroup.dir(), cgroup.remove().err()?)));
+        if seen.is_empty() && kept.is_none() {
             return Ok(());
         }
         tokio::time::sleep(LOOK_AGAIN).await;
     }
-    let pids = seen.iter().map(|process| process.pid.to_string()).collect::<Vec<_>>().join(", ");
-    Err(format!("its shim was killed, and what it left behind does not end (processes {pids})"))
+    let mut left = seen.iter().map(|process| format!("process {}", process.pid)).collect::<Vec<_>>();
+    left.extend(kept.map(|(dir, error)| format!("the cgroup {dir}: {error}")));
+    Err(format!("its shim was killed, and what it left behind does not end ({})", left.join(", ")))
 }

@@ -116,15 +116,32 @@ impl Cgroup {
         fs::write(self.dir.join("cgroup.kill"), "1")
     }
 
-    /// Fails while a process is left in it.
+    /// Fails while a process is left in it. A group that is gone already counts as removed: who clears up asks again
+    /// until the last process has ended too, and a process leaves its group before that.
     pub(crate) fn remove(&self) -> io::Result<()> {
-        fs::remove_dir(&self.dir)
+        match fs::remove_dir(&self.dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Once a killed process had left its group but was not yet gone: the first look removed the group, and every
+    /// later one took its absence for a process that does not end.
+    #[test]
+    fn a_group_that_is_gone_stays_removed() {
+        let base = tempfile::tempdir().unwrap();
+        let cgroup = Cgroup { dir: base.path().join("fairway-t") };
+        fs::create_dir_all(cgroup.dir.join("child")).unwrap();
+        assert!(cgroup.remove().is_err(), "something is left in it");
+        fs::remove_dir(cgroup.dir.join("child")).unwrap();
+        cgroup.remove().unwrap();
+        cgroup.remove().unwrap();
+    }
 
     #[test]
     fn the_group_is_found_under_hybrid_and_unified_hierarchies_and_in_a_container() {
