@@ -32,6 +32,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::accept::accept;
 use crate::passing;
 use crate::tickets::TicketKey;
 
@@ -96,8 +97,8 @@ pub(crate) async fn serve(listener: UnixListener, steps: mpsc::Sender<Step>) -> 
     listener.set_nonblocking(true)?;
     let listener = tokio::net::UnixListener::from_std(listener)?;
     loop {
-        let (stream, _) = listener.accept().await?;
-        let stream = stream.into_std()?;
+        // Fails only where the runtime is on its way out; a successor that hears nothing asks again.
+        let Ok(stream) = accept(&listener).await.into_std() else { continue };
         let (reply, offer) = oneshot::channel();
         if steps.send(Step::Offer { reply }).await.is_err() {
             return Ok(());

@@ -14,6 +14,7 @@
 //! response before; it never passes on a message that two servers could read differently; it never shares
 //! mutable state between cores on the path of a request, counters that are summed on read excepted.
 
+mod accept;
 mod accesslog;
 mod balance;
 mod buffer;

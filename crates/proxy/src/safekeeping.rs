@@ -14,17 +14,14 @@ use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, Interest};
 use tokio::net::UnixStream;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::accept::accept;
 use crate::passing;
-
-/// After an accept that failed for want of descriptors; without it the thread would spin.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 pub(crate) fn path(state_dir: &Path) -> PathBuf {
     state_dir.join("sockets.sock")
@@ -40,14 +37,9 @@ pub(crate) async fn serve(listener: UnixListener, shown: Shown) -> io::Result<In
     // Only the newest: one server has the directory at a time, and it connects anew when it has lost the control socket.
     let mut keeper = JoinSet::new();
     loop {
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                keeper.shutdown().await;
-                keeper.spawn(show(stream, shown.clone()));
-            }
-            // Out of descriptors: who asks waits in the queue meanwhile.
-            Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
-        }
+        let stream = accept(&listener).await;
+        keeper.shutdown().await;
+        keeper.spawn(show(stream, shown.clone()));
     }
 }
 

@@ -8,6 +8,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use super::message::{Ask, Asked, Event, Hello, Said, Say};
+use crate::accept::accept;
 
 /// A question on its way to the thread that decides.
 #[derive(Debug)]
@@ -37,14 +38,7 @@ pub(crate) async fn serve(
     listener.set_nonblocking(true)?;
     let listener = UnixListener::from_std(listener)?;
     loop {
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
-            Err(_) => {
-                // Out of descriptors: the client waits in the queue meanwhile.
-                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-                continue;
-            }
-        };
+        let stream = accept(&listener).await;
         let hello = Hello {
             pid: std::process::id(),
             source: known.source,
