@@ -598,6 +598,42 @@ fn a_removed_instance_is_drained_when_its_streams_have_ended() {
 }
 
 #[test]
+fn an_event_stream_whose_instance_goes_within_the_drain_has_ended_and_was_not_cut_off() {
+    for is_drained in [true, false] {
+        let (leave, told) = tokio::sync::watch::channel(false);
+        let origin = Origin2::raw(move |stream, _| {
+            let mut told = told.clone();
+            async move {
+                let mut connection = server::handshake(stream).await.unwrap();
+                let (_, mut respond) = connection.accept().await.unwrap().unwrap();
+                let response = Response::builder().header("content-type", "text/event-stream");
+                let mut out = respond.send_response(response.body(()).unwrap(), false).unwrap();
+                out.send_data(Bytes::from_static(b"abc"), false).unwrap();
+                tokio::select! {
+                    _ = connection.accept() => {}
+                    _ = told.wait_for(|told| *told) => {}
+                }
+            }
+        });
+        let mut proxy = serving(origin.service());
+        let mut wire = proxy.wire();
+        wire.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        let mut seen = Vec::new();
+        while !seen.ends_with(b"abc\r\n") {
+            seen.extend(wire.bytes(1).unwrap());
+        }
+        if is_drained {
+            proxy.serve(Service {
+                versions: [("r1".to_owned(), version(100, &[]))].into(),
+                ..origin.service()
+            });
+        }
+        leave.send(true).unwrap();
+        assert_eq!(wire.rest().unwrap(), if is_drained { &b"0\r\n\r\n"[..] } else { b"" });
+    }
+}
+
+#[test]
 fn unused_connections_are_closed_and_a_dead_instance_is_noticed() {
     let open = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&open);

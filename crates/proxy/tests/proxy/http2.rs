@@ -1,6 +1,7 @@
 //! Clients that speak HTTP/2, in front of instances that speak HTTP/1.1.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::io::{Read as _, Write as _};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -8,12 +9,13 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use fairway_proxy::ExitReason;
 use fairway_proxy::control::StatusClass;
+use fairway_proxy::snapshot::Service;
 use h2::client::{self, SendRequest};
 use h2::{Reason, RecvStream};
 use http::{HeaderMap, Method, Request, Response};
 use tokio::net::TcpStream;
 
-use crate::support::{HANG, Origin, Proxy, Reply, eventually, free_addr, ok, service};
+use crate::support::{HANG, Origin, Proxy, Reply, eventually, free_addr, ok, service, version};
 
 /// A client connection. It ends when dropped with all its streams.
 #[derive(Clone)]
@@ -438,6 +440,47 @@ fn a_truncated_answer_is_a_reset_stream() {
         assert_eq!(browser.get("/close").await.unwrap().text(), "abc");
         assert_eq!(browser.post("/none", b"x").await.unwrap().status, 502);
     });
+}
+
+#[test]
+fn an_event_stream_that_a_drain_ends_has_ended_and_was_not_cut_off() {
+    let events = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n";
+    for (is_drained, leaves_by_itself) in [(true, false), (true, true), (false, true)] {
+        let leaves = Arc::new(AtomicBool::new(false));
+        let told = Arc::clone(&leaves);
+        let origin = Origin::raw(free_addr(), move |mut stream| {
+            assert!(stream.read(&mut [0; 4096]).unwrap() > 0);
+            stream.write_all(events).unwrap();
+            eventually("it is told to leave", || told.load(Ordering::SeqCst));
+        });
+        let mut proxy = Proxy::start();
+        let mut stream = service(&[("i", origin.addr)]);
+        stream.timeouts.stream_drain_ms = if leaves_by_itself { 60_000 } else { 50 };
+        proxy.serve(stream.clone());
+        let without =
+            proxy.snapshot(Service { versions: [("r1".to_owned(), version(100, &[]))].into(), ..stream });
+        run(&proxy, async {
+            let browser = Browser::open(proxy.addr).await;
+            let mut send = browser.0.clone().ready().await.unwrap();
+            let (response, _) = send.send_request(request(Method::GET, "/"), true).unwrap();
+            let mut body = response.await.unwrap().into_body();
+            assert_eq!(body.data().await.unwrap().unwrap(), "abc");
+            if is_drained {
+                proxy.client.apply(&without).await.unwrap();
+            }
+            leaves.store(leaves_by_itself, Ordering::SeqCst);
+            let end = loop {
+                match body.data().await {
+                    Some(Ok(data)) => assert_eq!(data, "", "nothing more was said"),
+                    Some(Err(error)) => break Err(error.reason()),
+                    None => break Ok(()),
+                }
+            };
+            let expected = if is_drained { Ok(()) } else { Err(Some(Reason::INTERNAL_ERROR)) };
+            assert_eq!(end, expected, "leaves by itself: {leaves_by_itself}");
+        });
+        leaves.store(true, Ordering::SeqCst);
+    }
 }
 
 #[test]
