@@ -21,6 +21,7 @@ use crate::snapshot::Timeouts;
 use crate::stream::Stream;
 use crate::worker::{Accepting, Upstream, Worker};
 use presence::Presence;
+pub(super) use presence::WATCHED_AFTER;
 use request::Sending;
 pub(super) use response::Wanted;
 use response::{ClientFraming, Outgoing, Receiving};

@@ -186,7 +186,7 @@ impl Relay<'_> {
                         return after;
                     }
                     let what = if matches!(nobody, Pick::Full) { For::Room } else { For::Instance };
-                    match self.hold(&plan, &mut held, what).await {
+                    match self.hold(request, &plan, &mut held, what).await {
                         Ok(()) => tried.clear(),
                         Err(cause) => {
                             self.report.series = Some(Arc::clone(plan.series(plan.choice.version)));

@@ -20,7 +20,7 @@ use std::time::Duration;
 use crate::snapshot::CacheRule;
 pub(crate) use asked::{Asked, Lookup};
 pub(crate) use fill::{Fill, State, Watch, Way};
-pub(crate) use flights::{Flight, Turn};
+pub(crate) use flights::{Flight, Lead, Turn};
 pub(crate) use key::{Address, Key, Space};
 pub(crate) use store::{Cache, Found, Outcome};
 pub(crate) use stored::Stored;

@@ -6,8 +6,9 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use fairway_proxy::control::{Cause, Event};
-use fairway_proxy::snapshot::{Breaker, CacheRule, Hold};
+use fairway_proxy::snapshot::{Breaker, CacheRule, Hold, Service, Snapshot};
 
+use crate::http2::{Browser, request, run};
 use crate::support::*;
 use crate::tls::{Encrypted, Identity, connect_with, encrypt, identity};
 
@@ -253,6 +254,117 @@ fn an_answer_that_the_cache_waits_for_is_fetched_whoever_leaves() {
     waits.send(asks("GET", "/2500"));
     assert_eq!(waits.read().unwrap().text(), "/2500");
     assert_eq!(fates.recv().unwrap(), Fate::Answered);
+    assert!(fates.try_recv().is_err(), "asked once");
+}
+
+fn with_hold(instances: &[(&str, std::net::SocketAddr)]) -> Service {
+    Service { hold: Hold { max_requests: 10, max_wait_ms: 20_000 }, ..service(instances) }
+}
+
+/// How many requests ended unserved.
+fn unserved(proxy: &Proxy, cause: Cause) -> u64 {
+    proxy.stats().version("s", "r1").errors.get(&cause).copied().unwrap_or(0)
+}
+
+/// Or a service that comes back would first do the work of all who have gone, and some of it twice.
+#[test]
+fn a_held_request_whose_client_has_left_reaches_no_instance() {
+    let (origin, fates) = thoughtful();
+    let mut proxy = Proxy::start();
+    proxy.serve(with_hold(&[]));
+    let cut_off = "POST /0 HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\norder";
+    for request in [asks("GET", "/0"), asks("POST", "/0"), cut_off.to_owned()] {
+        let (mut wire, since) = (proxy.wire(), Instant::now());
+        wire.send(request);
+        wire.stream.shutdown(Shutdown::Write).unwrap();
+        // Who only ended its side learns what became of it.
+        assert_eq!(wire.read().unwrap().status(), 503);
+        assert!(NOTICED.contains(&since.elapsed()), "{:?}", since.elapsed());
+    }
+    let (mut wire, since) = (proxy.wire(), Instant::now());
+    wire.send(asks("POST", "/0"));
+    resets(wire.stream.try_clone().unwrap());
+    drop(wire);
+    eventually("it is given up", || unserved(&proxy, Cause::NoInstance) == 4);
+    assert!(NOTICED.contains(&since.elapsed()), "{:?}", since.elapsed());
+    let browser = run(&proxy, async {
+        let browser = Browser::open(proxy.addr).await;
+        let mut send = browser.0.clone().ready().await.unwrap();
+        let (_response, mut out) = send.send_request(request(http::Method::POST, "/0"), true).unwrap();
+        // It is on its way before it is taken back.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        out.send_reset(h2::Reason::CANCEL);
+        browser
+    });
+    eventually("so is that of a stream", || unserved(&proxy, Cause::NoInstance) == 5);
+    drop(browser);
+    let mut waits = proxy.wire();
+    waits.send(asks("GET", "/1"));
+    // Longer than its client is trusted to be there.
+    std::thread::sleep(Duration::from_millis(1_500));
+    let mut half_closed = proxy.wire();
+    half_closed.send(asks("POST", "/2"));
+    half_closed.stream.shutdown(Shutdown::Write).unwrap();
+    // That it is held cannot be seen; what comes too late for that is answered as well.
+    std::thread::sleep(Duration::from_millis(50));
+    proxy.serve(with_hold(&[("i", origin.addr)]));
+    assert_eq!(waits.read().unwrap().text(), "/1");
+    assert_eq!(half_closed.read().unwrap().text(), "/2");
+    for _ in 0..2 {
+        assert_eq!(fates.recv_timeout(HANG).unwrap(), Fate::Answered);
+    }
+    assert!(fates.try_recv().is_err(), "nobody else has asked");
+    assert_eq!(proxy.stats().version("s", "r1").requests_total(), 7);
+}
+
+#[test]
+fn a_place_behind_the_breaker_is_not_kept_for_somebody_who_has_left() {
+    let (origin, fates) = thoughtful();
+    let mut proxy = Proxy::start();
+    let mut bounded = with_hold(&[("i", origin.addr)]);
+    bounded.breaker = Breaker { per_instance: Some(1), requests: None };
+    bounded.hold.max_requests = 1;
+    proxy.serve(bounded);
+    let mut first = proxy.wire();
+    first.send(asks("POST", "/4000"));
+    arrives(&proxy);
+    let (mut second, since) = (proxy.wire(), Instant::now());
+    second.send(asks("POST", "/0"));
+    drop(second);
+    eventually("it is given up", || unserved(&proxy, Cause::Breaker) == 1);
+    assert!(NOTICED.contains(&since.elapsed()), "{:?}", since.elapsed());
+    // The queue has room for one.
+    let mut third = proxy.wire();
+    third.send(asks("GET", "/1"));
+    assert_eq!(first.read().unwrap().text(), "/4000");
+    assert_eq!(third.read().unwrap().text(), "/1");
+    for _ in 0..2 {
+        assert_eq!(fates.recv_timeout(HANG).unwrap(), Fate::Answered);
+    }
+    assert!(fates.try_recv().is_err(), "nobody else has asked");
+}
+
+/// The first to ask is asked for; the others would all ask by themselves.
+#[test]
+fn a_held_request_for_which_the_cache_lets_others_wait_stays() {
+    let (origin, fates) = thoughtful();
+    let mut proxy = Proxy::start();
+    let cached = |snapshot: &mut Snapshot| {
+        snapshot.routes[0].policy.cache = vec![CacheRule { path: "/".into(), fresh_ms: 60_000, stale_ms: 0 }];
+    };
+    proxy.serve_with(with_hold(&[]), cached);
+    let mut leads = proxy.wire();
+    leads.send(asks("GET", "/1"));
+    // It leads once it has been looked at.
+    std::thread::sleep(Duration::from_millis(200));
+    let mut waits = proxy.wire();
+    waits.send(asks("GET", "/1"));
+    drop(leads);
+    std::thread::sleep(Duration::from_millis(1_500));
+    assert_eq!(unserved(&proxy, Cause::NoInstance), 0);
+    proxy.serve_with(with_hold(&[("i", origin.addr)]), cached);
+    assert_eq!(waits.read().unwrap().text(), "/1");
+    assert_eq!(fates.recv_timeout(HANG).unwrap(), Fate::Answered);
     assert!(fates.try_recv().is_err(), "asked once");
 }
 

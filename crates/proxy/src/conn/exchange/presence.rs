@@ -10,7 +10,7 @@ use crate::stream::Peeked;
 
 /// After how long a client is watched. Nearly every exchange is over by then and pays nothing for it; and who gives a
 /// page up, or loads it again, has mostly waited for longer.
-const WATCHED_AFTER: Duration = Duration::from_secs(1);
+pub(in crate::conn) const WATCHED_AFTER: Duration = Duration::from_secs(1);
 
 /// What is known of the client's side of the connection.
 #[derive(Debug, Clone, Copy)]

@@ -17,7 +17,7 @@ use crate::conn::request_buffer::RequestBuffer;
 use crate::conn::taking::Taking;
 use crate::deadline::Passed;
 use crate::policy::cache::{
-    Address, Asked, Fill, Flight, Found, Key, Lookup, Outcome, Rule, Space, State, Stored, Turn, Watch,
+    Address, Asked, Fill, Flight, Found, Key, Lead, Lookup, Outcome, Rule, Space, State, Stored, Turn, Watch,
 };
 use crate::policy::coding::{Coding, Packing};
 use crate::policy::packer::Packer;
@@ -249,6 +249,14 @@ impl Relay<'_> {
         match &caching.watch {
             Some(Watch::Fill(_)) if is_other => None,
             Some(_) | None => caching.watch.take(),
+        }
+    }
+
+    /// Whether other requests wait for the answer, now.
+    pub(super) fn is_awaited(&self) -> bool {
+        match self.caching.as_ref().and_then(|caching| caching.watch.as_ref()) {
+            Some(Watch::Fill(fill)) => fill.lead.as_ref().is_some_and(Lead::is_awaited),
+            Some(Watch::Invalidate(..)) | None => false,
         }
     }
 

@@ -1,14 +1,18 @@
 //! The hold queue (rule 10).
 
+use std::future::{pending, poll_fn};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use super::Relay;
 use super::plan::Plan;
+use crate::conn::exchange::WATCHED_AFTER;
+use crate::conn::request_buffer::RequestBuffer;
 use crate::control::Cause;
 use crate::limits::HOLD_LOOK;
 use crate::queue::Place;
+use crate::stream::Peeked;
 use crate::table::ServiceTable;
 
 /// A place in a service's hold queue.
@@ -51,8 +55,15 @@ pub(super) enum For {
 }
 
 impl Relay<'_> {
-    /// Rule 10: waits for something to change. `Err` when that takes too long or too many wait already.
-    pub(super) async fn hold(&self, plan: &Plan, held: &mut Option<Held>, what: For) -> Result<(), Cause> {
+    /// Rule 10: waits for something to change. `Err` when that takes too long, also for the client, or too many wait
+    /// already.
+    pub(super) async fn hold(
+        &self,
+        request: &RequestBuffer,
+        plan: &Plan,
+        held: &mut Option<Held>,
+        what: For,
+    ) -> Result<(), Cause> {
         let service = plan.service();
         let (over, full) = match what {
             For::Instance => (Cause::NoInstance, Cause::HoldFull),
@@ -79,7 +90,7 @@ impl Relay<'_> {
         }
         let freed = async {
             match what {
-                For::Instance => std::future::pending().await,
+                For::Instance => pending().await,
                 For::Room => queue.woken().await,
             }
         };
@@ -87,7 +98,32 @@ impl Relay<'_> {
             () = tokio::time::sleep(left.min(HOLD_LOOK)) => {}
             () = changed => {}
             () = freed => {}
+            () = self.left(request) => return Err(over),
         }
         Ok(())
+    }
+
+    /// Ready when the client is seen to have left; it is looked for after a second, as while an instance answers. Then the
+    /// request has waited for long enough, whatever its method: its client takes it for lost and may ask again, and a
+    /// service that comes back would first do the work of all who have gone.
+    async fn left(&self, request: &RequestBuffer) {
+        let is_early = self.report.started.elapsed() < WATCHED_AFTER;
+        // What an instance may have done by half is to be completed.
+        let is_begun = self.report.attempts > 0 && !self.known.facts.is_safe;
+        // An exchange for a client of HTTP/2 ends with it, whoever else waits.
+        let is_for_others = self.conn.stream.as_pipe().is_none() && self.is_awaited();
+        if is_early || is_begun || is_for_others {
+            return pending().await;
+        }
+        let is_left = match poll_fn(|cx| self.conn.stream.poll_peek(cx)).await {
+            Peeked::Bytes => false,
+            // An end behind the next request is not this one's.
+            Peeked::End => !request.body_is_complete() || request.rest().is_empty(),
+            Peeked::Broken => true,
+        };
+        if !is_left {
+            // The next look finds out anew.
+            pending().await
+        }
     }
 }

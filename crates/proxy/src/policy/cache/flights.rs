@@ -57,6 +57,13 @@ impl Flights {
     }
 }
 
+impl Lead {
+    pub(crate) fn is_awaited(&self) -> bool {
+        // Ours and the table's.
+        Arc::strong_count(&self.flight) > 2
+    }
+}
+
 impl Drop for Lead {
     fn drop(&mut self) {
         self.flights.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
@@ -74,8 +81,10 @@ mod tests {
         let flights = Arc::<Flights>::default();
         let key: Key = b"k"[..].into();
         let Turn::Lead(lead) = flights.turn(&key) else { panic!("nobody else asks") };
+        assert!(!lead.is_awaited());
         let Turn::Wait(early) = flights.turn(&key) else { panic!("somebody leads") };
         let Turn::Wait(late) = flights.turn(&key) else { panic!("somebody leads") };
+        assert!(lead.is_awaited());
         let waiting = tokio::spawn(async move { early.ended().await });
         tokio::task::yield_now().await;
         drop(lead);
