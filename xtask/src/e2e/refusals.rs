@@ -121,7 +121,7 @@ impl World {
 
     /// Names that nothing has, most with one that is near.
     fn names(&mut self, count: &mut Count) {
-        let cases: [(&str, &[&str], &[&str]); 10] = [
+        let cases: [(&str, &[&str], &[&str]); 11] = [
             ("unknown environment", &["deploy", "-e", "dve"], &["dve", "dev"]),
             ("unknown verb", &["deplyo"], &["deplyo", "deploy"]),
             ("unknown option", &["deploy", "-e", "dev", "--detahc"], &["--detahc", "--detach"]),
@@ -136,6 +136,7 @@ impl World {
                 &["logs", "--instance", "web.r99.1", "-e", "dev"],
                 &["r99", "newest"],
             ),
+            ("logs of a job that never ran", &["logs", "--job", "99", "-e", "dev"], &["j99", "dev"]),
             ("unknown release", &["rollback", "r99", "-e", "dev"], &["r99"]),
             ("not a release", &["rollback", "latest", "-e", "dev"], &["latest"]),
             ("unknown strategy", &["deploy", "-e", "dev", "--strategy", "roling"], &["roling", "rolling"]),

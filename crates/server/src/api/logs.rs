@@ -64,13 +64,13 @@ fn known(
     service: Option<&str>,
     selection: &Selection,
 ) -> Result<(), Failure> {
-    let known: Option<(BTreeSet<String>, ReleaseNumber)> = app.pump.shared.read(|state| {
+    let known: Option<(BTreeSet<String>, ReleaseNumber, JobNumber)> = app.pump.shared.read(|state| {
         let env = state.environments.get(environment)?;
         let released = env.releases.values().flat_map(|release| release.spec.services.keys());
         let services = released.chain(env.services().iter()).map(ToString::to_string).collect();
-        Some((services, env.last_release))
+        Some((services, env.last_release, env.last_job))
     });
-    let Some((services, newest)) = known else {
+    let Some((services, newest, newest_job)) = known else {
         return Err(Refused::from(Refusal::UnknownEnvironment { environment: environment.clone() }).into());
     };
     let (of_copy, release) = match selection {
@@ -82,6 +82,15 @@ fn known(
         let what = format!("there is no release {release} in {environment}: the newest is {newest}");
         let hint = format!("fairway history -e {}", environment.environment);
         return Err(Failure(ApiError::new("release/unknown", what).hint(hint).exit(2)));
+    }
+    if let Selection::Job(job) = selection
+        && (*job > newest_job || job.0 == 0)
+    {
+        let what = match newest_job.0 {
+            0 => format!("there is no job {job} in {environment}: none has run yet"),
+            _ => format!("there is no job {job} in {environment}: the newest is {newest_job}"),
+        };
+        return Err(Failure(ApiError::new("job/unknown", what).exit(2)));
     }
     match service.or(of_copy) {
         Some(service) if !services.contains(service) => {
