@@ -90,6 +90,15 @@ impl Stream {
         }
     }
 
+    /// What is there at this moment, without asking the runtime, which knows of it only later. 0 also where a read would
+    /// find an end or an error; the next one does.
+    pub(crate) fn read_now(&self, buf: &mut [u8]) -> usize {
+        match self {
+            Self::Tcp(stream) => tcp::read_now(stream, buf),
+            Self::Tls(_) | Self::Pipe(_) => 0,
+        }
+    }
+
     /// Ready with as many bytes as the kernel took. After `Pending` the same bytes are offered again.
     pub(crate) fn poll_write(&self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         match self {

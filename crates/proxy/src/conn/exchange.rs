@@ -1,5 +1,6 @@
 //! One attempt: a request to one instance and its response back, both bodies streaming at the same time.
 
+mod gather;
 mod presence;
 mod request;
 mod response;

@@ -50,6 +50,10 @@ fn try_read(stream: &TcpStream, buf: &mut [u8]) -> io::Result<usize> {
     short.map_or(result, Ok)
 }
 
+pub(super) fn read_now(stream: &TcpStream, buf: &mut [u8]) -> usize {
+    rustix::net::recv(stream, buf, RecvFlags::DONTWAIT).map_or(0, |(bytes, _)| bytes)
+}
+
 /// Tries before it asks whether it may: a socket that takes the bytes, which is nearly always, costs one call.
 pub(super) fn poll_write(
     stream: &TcpStream,

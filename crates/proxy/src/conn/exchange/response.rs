@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
+use super::gather::gather;
 use super::request::Sending;
 use super::{End, Exchange, Progress, Step};
 use crate::buffer::{Buffer, HeadBuffer, Kind};
@@ -18,7 +19,7 @@ use crate::policy::coding::{Coding, Packing};
 use crate::policy::packer::Packer;
 
 /// Bodies up to this are copied behind their head: one piece to send costs less than the copy.
-const COPY_BYTES_MAX: usize = 4 * 1024;
+pub(super) const COPY_BYTES_MAX: usize = 4 * 1024;
 
 /// Without trailers.
 const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
@@ -303,6 +304,11 @@ impl Exchange<'_> {
             }
         }
         buffer.consume(end);
+        if let Receiving::Body { body: Body::Length { left }, .. } = self.receiving
+            && self.client.as_pipe().is_none()
+        {
+            gather(&self.upstream.stream, buffer, left);
+        }
         if matches!(self.receiving, Receiving::Body { .. }) && !buffer.is_empty() {
             // Head and the beginning of the body leave in one write. Nothing of either has left yet, so a body that is
             // broken already need not look like one that was cut.
