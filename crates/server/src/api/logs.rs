@@ -90,7 +90,8 @@ fn known(
             0 => format!("there is no job {job} in {environment}: none has run yet"),
             _ => format!("there is no job {job} in {environment}: the newest is {newest_job}"),
         };
-        return Err(Failure(ApiError::new("job/unknown", what).exit(2)));
+        let hint = format!("`fairway status -e {} --json` lists the newest jobs", environment.environment);
+        return Err(Failure(ApiError::new("job/unknown", what).hint(hint).exit(2)));
     }
     match service.or(of_copy) {
         Some(service) if !services.contains(service) => {
