@@ -90,8 +90,8 @@ impl Stream {
         }
     }
 
-    /// What is there at this moment, without asking the runtime, which knows of it only later. 0 also where a read would
-    /// find an end or an error; the next one does.
+    /// What is there at this moment, without asking the runtime, which knows of it only later. 0 also at an end, and at an
+    /// error, which whoever reads next finds as an end: for bytes of which it is known that they are to come.
     pub(crate) fn read_now(&self, buf: &mut [u8]) -> usize {
         match self {
             Self::Tcp(stream) => tcp::read_now(stream, buf),

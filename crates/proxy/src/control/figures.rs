@@ -329,11 +329,12 @@ pub enum Cause {
     BadResponse,
     /// The instance's answer ended early.
     Truncated,
-    /// No instance within the hold time.
+    /// No instance within the hold time, or before the client had enough of it.
     NoInstance,
     /// The hold queue was full.
     HoldFull,
-    /// As many requests were in flight as may be, for longer than a request is held or with the hold queue full.
+    /// As many requests were in flight as may be, for longer than a request is held or its client waits, or
+    /// with the hold queue full.
     Breaker,
     /// The client went away.
     ClientClosed,

@@ -26,7 +26,8 @@ pub(super) fn gather(stream: &Stream, buffer: &mut Buffer, length: u64) {
         if missing == 0 || missing > most {
             return;
         }
-        let space = &mut buffer.space()[..missing];
+        // All of it, also what comes behind the body: left in the socket it would be the answer to somebody else's request.
+        let space = buffer.space();
         let Some(bytes) = (0..LOOKS_MAX).map(|_| stream.read_now(space)).find(|bytes| *bytes > 0) else {
             return;
         };
@@ -65,8 +66,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nothing_is_taken_that_is_not_the_body_s_or_does_not_fit() {
-        assert_eq!(gathered(100, 50, 120).await, 120);
+    async fn what_comes_behind_a_body_is_not_left_for_the_next_request() {
+        assert_eq!(gathered(100, 50, 120).await, 150);
+        assert_eq!(gathered(0, 50, 20).await, 50);
+    }
+
+    #[tokio::test]
+    async fn nothing_is_taken_for_a_body_that_is_complete_or_does_not_fit() {
         assert_eq!(gathered(100, 50, 100).await, 100);
         assert_eq!(gathered(100, 50, u64::MAX).await, 100);
         assert_eq!(gathered(0, 50, 100_000).await, 0, "a long body goes on in pieces");

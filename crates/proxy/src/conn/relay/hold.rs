@@ -110,9 +110,7 @@ impl Relay<'_> {
         let is_early = self.report.started.elapsed() < WATCHED_AFTER;
         // What an instance may have done by half is to be completed.
         let is_begun = self.report.attempts > 0 && !self.known.facts.is_safe;
-        // An exchange for a client of HTTP/2 ends with it, whoever else waits.
-        let is_for_others = self.conn.stream.as_pipe().is_none() && self.is_awaited();
-        if is_early || is_begun || is_for_others {
+        if is_early || is_begun {
             return pending().await;
         }
         let is_left = match poll_fn(|cx| self.conn.stream.poll_peek(cx)).await {
@@ -121,7 +119,9 @@ impl Relay<'_> {
             Peeked::End => !request.body_is_complete() || request.rest().is_empty(),
             Peeked::Broken => true,
         };
-        if !is_left {
+        // An exchange for a client of HTTP/2 ends with it, whoever else waits.
+        let is_for_others = self.conn.stream.as_pipe().is_none() && self.is_awaited();
+        if !is_left || is_for_others {
             // The next look finds out anew.
             pending().await
         }
